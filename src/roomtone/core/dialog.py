@@ -1,0 +1,155 @@
+"""What was said, by whom, and what was really heard: the nouns of a conversation."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Noun(BaseModel):
+    """Base of everything here: frozen, and strict about unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Role(StrEnum):
+    """Who a message is from."""
+
+    PERSON = "user"
+    ROOMTONE = "assistant"
+    TOOL = "tool"
+    SYSTEM = "system"
+
+
+class Source(StrEnum):
+    """What started a turn."""
+
+    VOICE = "voice"
+    BUTTON = "button"
+    SCHEDULE = "schedule"
+    WEB = "web"
+    HUB = "hub"
+    CLI = "cli"
+
+
+class Ended(StrEnum):
+    """How a turn ended."""
+
+    COMPLETED = "completed"
+    INTERRUPTED = "interrupted"
+    DISMISSED = "dismissed"
+    FAILED = "failed"
+
+
+def new_id() -> str:
+    """Return a fresh identifier (random, 32 hexadecimal digits)."""
+    return uuid.uuid4().hex
+
+
+def now() -> datetime:
+    """Return the present, in UTC."""
+    return datetime.now(UTC)
+
+
+class Message(Noun):
+    """One node of the graph of what was said; its parents stand in the store's table of edges."""
+
+    id: str = Field(default_factory=new_id)
+    session: str
+    role: Role
+    text: str
+    at: datetime = Field(default_factory=now)
+    persona: str | None = None
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class Session(Noun):
+    """A stretch of conversation in one room: turns are numbered within it."""
+
+    id: str = Field(default_factory=new_id)
+    room: str
+    persona: str
+    started: datetime = Field(default_factory=now)
+    ended: datetime | None = None
+
+
+class Voice(Noun):
+    """How a persona sounds. ``speed`` and ``pitch`` are factors, 1 being the voice's own."""
+
+    engine: str | None = None
+    voice_id: str | None = None
+    speed: float = Field(1.0, ge=0.5, le=2.0)
+    pitch: float = Field(1.0, ge=0.5, le=2.0)
+
+
+class Persona(Noun):
+    """Who the room speaks as."""
+
+    id: str = Field(pattern=r"^[a-z0-9_-]+$")
+    name: str
+    description: str = ""
+    version: str = "1"
+    voice: Voice = Voice()
+    system_prompt: str = ""
+
+
+class TurnError(Noun):
+    """Why a turn failed: a stable code, and the sentence a person was told."""
+
+    code: str
+    message: str
+
+
+class Latency(Noun):
+    """Milliseconds of one turn; what did not happen is None.
+
+    ``endpoint``: last sample of speech to the decision that it was the last. ``stt``, ``think``, ``tts``: that
+    decision to the text, the text to the first word of the answer, that to its first sound. ``first_sound``:
+    last sample of speech to the first sample of the reply handed to the loudspeaker. ``total``: to the turn's
+    end. ``overhead``: ``first_sound`` less the union of the endpoint wait and every interval inside an engine.
+    """
+
+    endpoint: float | None = None
+    stt: float | None = None
+    think: float | None = None
+    tts: float | None = None
+    first_sound: float | None = None
+    total: float | None = None
+    overhead: float | None = None
+
+
+class Turn(Noun):
+    """A finished turn: at once the store's row, the MQTT payload, the API's answer and the metric's sample."""
+
+    turn: int
+    trace: str
+    session: str
+    room: str
+    persona: str
+    source: Source
+    heard: str = ""
+    confidence: float | None = None
+    intent: str | None = None
+    recalled: list[str] = Field(default_factory=list)
+    answered_by: str = "none"
+    said: str = ""
+    spoken: str = ""
+    ended: Ended = Ended.COMPLETED
+    error: TurnError | None = None
+    reply_wav: str | None = None
+    latency_ms: Latency = Latency()
+    at: datetime = Field(default_factory=now)
+
+
+class Timer(Noun):
+    """A countdown the household asked for; ``due`` and ``set_at`` are UTC."""
+
+    id: str = Field(default_factory=new_id)
+    name: str = ""
+    seconds: int = Field(gt=0)
+    set_at: datetime = Field(default_factory=now)
+    due: datetime

@@ -1,0 +1,117 @@
+"""Every error Roomtone raises on purpose, on one page.
+
+    RoomtoneError            code, message (one sentence for a person), details (data)
+    ├── ConfigError          CONFIG_ERROR            the configuration is wrong: whoever edits it can mend it
+    ├── UsageError           USAGE_ERROR             the command was wrong: whoever typed it can mend it
+    ├── EngineError          ENGINE_ERROR            an engine did not do its work; another may
+    │   ├── EngineUnavailable  ENGINE_UNAVAILABLE    it cannot be opened here: the message says what installs it
+    │   ├── EngineTimeout      ENGINE_TIMEOUT        it did not answer in its time and was replaced
+    │   └── EngineCrashed      ENGINE_CRASHED        its process ended
+    ├── AudioError           AUDIO_PROCESSING_ERROR  a microphone, loudspeaker or sound file
+    ├── PersonaError         PERSONA_LOAD_ERROR      a persona's folder is wrong
+    │   └── PersonaNotFound    PERSONA_NOT_FOUND
+    ├── StoreError           STORE_ERROR             the database: full disk, corrupt file
+    ├── ToolError            TOOL_ERROR              a tool or skill could not do what was asked
+    ├── StateBusy            STATE_BUSY              another process holds the state folder
+    └── ControlRefused       CONTROL_REFUSED         the daemon's socket may not be used by this user
+
+The code is stable and meant for programs; the message is one line: what is wrong, and what mends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class RoomtoneError(Exception):
+    """The root: carries a stable ``code``, a ``message`` for a person and ``details`` as data."""
+
+    code: ClassVar[str] = "ROOMTONE_ERROR"
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details: Mapping[str, Any] = details
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the three things every edge prints: code, message, details."""
+        return {"code": self.code, "message": self.message, "details": dict(self.details)}
+
+
+class ConfigError(RoomtoneError):
+    """The configuration cannot be used."""
+
+    code = "CONFIG_ERROR"
+
+
+class UsageError(RoomtoneError):
+    """A command was given arguments it cannot work with."""
+
+    code = "USAGE_ERROR"
+
+
+class EngineError(RoomtoneError):
+    """An engine failed at its work."""
+
+    code = "ENGINE_ERROR"
+
+
+class EngineUnavailable(EngineError):
+    """An engine cannot be opened on this machine as it is."""
+
+    code = "ENGINE_UNAVAILABLE"
+
+
+class EngineTimeout(EngineError):
+    """An engine took longer than its bound and was given up."""
+
+    code = "ENGINE_TIMEOUT"
+
+
+class EngineCrashed(EngineError):
+    """An engine's own process ended."""
+
+    code = "ENGINE_CRASHED"
+
+
+class AudioError(RoomtoneError):
+    """A microphone, a loudspeaker or a sound file cannot be used."""
+
+    code = "AUDIO_PROCESSING_ERROR"
+
+
+class PersonaError(RoomtoneError):
+    """A persona's folder cannot be loaded."""
+
+    code = "PERSONA_LOAD_ERROR"
+
+
+class PersonaNotFound(PersonaError):
+    """There is no persona of that id."""
+
+    code = "PERSONA_NOT_FOUND"
+
+
+class StoreError(RoomtoneError):
+    """The database cannot be read or written."""
+
+    code = "STORE_ERROR"
+
+
+class ToolError(RoomtoneError):
+    """A tool or skill could not do what was asked."""
+
+    code = "TOOL_ERROR"
+
+
+class StateBusy(RoomtoneError):
+    """Another process holds the state folder."""
+
+    code = "STATE_BUSY"
+
+
+class ControlRefused(RoomtoneError):
+    """The running daemon's control socket may not be used by this user."""
+
+    code = "CONTROL_REFUSED"

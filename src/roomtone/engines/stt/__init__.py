@@ -1,0 +1,50 @@
+"""The speech to text seam: an utterance streams in; partials and one final text come out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from roomtone.core.sound import Audio
+
+AUTO = ("pocketsphinx",)
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """The person has paused: a good moment for a recogniser of whole utterances to give a partial."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What helps a recogniser: the language, a JSGF grammar of all that can be understood, likely words."""
+
+    language: str = "en"
+    grammar: str = ""
+    words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What was heard, lower case, no punctuation needed.
+
+    ``text`` is "" where nothing was understood; ``confidence`` is 0 to 1 and comparable only within one engine;
+    exactly one transcript of an utterance, the last, has ``final`` set.
+    """
+
+    text: str
+    confidence: float = 1.0
+    language: str = "en"
+    final: bool = True
+
+
+class Stt(Protocol):
+    """A recogniser."""
+
+    def transcribe(self, utterance: AsyncIterator[Audio | Pause], hints: Hints) -> AsyncIterator[Transcript]:
+        """Recognise one utterance (16 kHz; the first and the last 0.3 s or so are not speech).
+
+        Yields any number of partials, then exactly one final, also for an empty utterance. Raises EngineError
+        where the engine failed; the next call works.
+        """

@@ -1,0 +1,49 @@
+"""What every test may use: event loops on a virtual clock that notice what a test leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import pytest
+
+from roomtone.clock import run_skipping
+
+T = TypeVar("T")
+Run = Callable[[Coroutine[Any, Any, T]], T]
+
+
+async def leaving_nothing(main: Coroutine[Any, Any, T]) -> T:
+    before = set(threading.enumerate())
+    result = await main
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    assert not left, f"tasks left behind: {left}"
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+        assert not thread.is_alive(), f"thread left behind: {thread.name}"
+    return result
+
+
+@pytest.fixture
+def run() -> Run[Any]:
+    """Run a coroutine on a clock on which only waiting and engines take time; fail on tasks or threads left."""
+    return lambda main: run_skipping(leaving_nothing(main), counts_work=False)
+
+
+@pytest.fixture
+def run_in_real_time() -> Run[Any]:
+    """Run a coroutine on the wall clock; fail on tasks or threads left behind."""
+    return lambda main: asyncio.run(leaving_nothing(main))
+
+
+@pytest.fixture(autouse=True)
+def _no_household_state(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep tests away from the state, config and sockets of whoever runs them."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(home / "data"))
+    monkeypatch.delenv("ROOMTONE_CONFIG", raising=False)
