@@ -1,0 +1,51 @@
+"""From what was heard to what is said."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from roomtone.core.dialog import Persona, Timer, Turn
+
+
+class Household(Protocol):
+    """What a skill may know and do. Every change has reached the disk when its call returns."""
+
+    persona: Persona
+
+    def now(self) -> datetime:
+        """Return the present in the household's time zone."""
+
+    def volume(self) -> float:
+        """Return loudness, 0 to 1."""
+
+    async def set_volume(self, volume: float) -> None:
+        """Set loudness, 0 to 1."""
+
+    async def set_timer(self, seconds: int, name: str) -> Timer:
+        """Start a timer that rings ``seconds`` from now."""
+
+    async def timers(self) -> list[Timer]:
+        """List running timers, the next to ring first."""
+
+    async def cancel_timers(self, timers: list[Timer]) -> None:
+        """Cancel timers."""
+
+    async def last_turn(self) -> Turn | None:
+        """Return the last finished turn of this session in which something was heard, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a turn is answered.
+
+    ``deltas`` is the text as it comes. ``dismisses`` says that the person wants silence: where the turn cut a
+    reply short, being quiet is the answer and the deltas go unspoken.
+    """
+
+    answered_by: str
+    deltas: AsyncIterator[str]
+    intent: str | None = None
+    dismisses: bool = False
