@@ -1,0 +1,554 @@
+"""What may happen next: a table from a state and a signal to a new state and a list of orders.
+
+Nothing in here does anything, waits or looks at a clock. ``step`` is called with every fact in turn; whoever
+calls it carries the effects out. Signals that belong to a turn carry its number, and a number that is neither
+the turn's that holds the floor nor its rival's changes nothing: that is all the stale-event guard there is.
+
+The state INTERRUPT is the moment of doubt: someone made a sound while Roomtone thought or spoke. The sound's
+utterance is heard as a *rival* turn that may not answer yet; if words follow, the rival takes the floor, and
+if none do, the reply goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from roomtone.core.dialog import Ended, Source
+
+
+class Mode(StrEnum):
+    """The five states."""
+
+    IDLE = "idle"
+    LISTENING = "listening"
+    THINKING = "thinking"
+    SPEAKING = "speaking"
+    INTERRUPT = "interrupt"
+
+
+# -------------------------------------------------------------------------------------------- signals
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Roomtone was called: by wake word, button, web or hub."""
+
+    source: Source = Source.BUTTON
+
+
+@dataclass(frozen=True, slots=True)
+class Dismiss:
+    """Someone wants silence: "stop", a button, the hub."""
+
+    source: Source = Source.VOICE
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A text to answer as if it had been heard, or, with ``verbatim``, to say as it is.
+
+    ``ticket`` is the asker's own mark, by which it finds the turn again.
+    """
+
+    text: str
+    source: Source
+    verbatim: bool = False
+    ticket: str | None = None
+    alarm: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """Someone has begun to speak. ``utterance`` is opaque here: it is handed to the turn."""
+
+    utterance: Any
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechPaused:
+    """The person paused; more may follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechEnded:
+    """The utterance is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Misfired:
+    """What had begun as speech was none: a tap, a click, the end of a cough."""
+
+
+@dataclass(frozen=True, slots=True)
+class SoundWentOn:
+    """While Roomtone is ducked, the sound that made it doubt goes on and is not its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeout:
+    """The wait with this number is over."""
+
+    wait: int
+
+
+@dataclass(frozen=True, slots=True)
+class FirstSound:
+    """The first sound of a turn's answer was handed to the loudspeaker."""
+
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Acted:
+    """A turn has done something that cannot be unsaid: set a timer, changed the volume."""
+
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class FloorTaken:
+    """A rival's utterance holds real words."""
+
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class FloorKept:
+    """A rival's utterance was a cough, the television or a "mhm"."""
+
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnded:
+    """A turn's task is over, however it ended."""
+
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class MuteSet:
+    """The microphone was switched off or on."""
+
+    muted: bool
+
+
+Signal = (
+    Wake
+    | Dismiss
+    | Prompt
+    | SpeechStarted
+    | SpeechPaused
+    | SpeechEnded
+    | Misfired
+    | SoundWentOn
+    | Timeout
+    | FirstSound
+    | Acted
+    | FloorTaken
+    | FloorKept
+    | TurnEnded
+    | MuteSet
+)
+
+
+# -------------------------------------------------------------------------------------------- effects
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Start a turn's task. With ``joined`` its utterance goes on from that turn's, which said and did nothing."""
+
+    turn: int
+    utterance: Any = None
+    prompt: Prompt | None = None
+    joined: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Anticipate:
+    """The person paused: work ahead on what was said; nothing audible, no tool runs."""
+
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """The turn may answer."""
+
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Cancel a turn's task and silence it."""
+
+    turn: int
+    how: Ended
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Cancel a turn that never held the floor; it leaves no record."""
+
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Duck:
+    """Lower the loudspeaker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Hold what the loudspeaker plays, or its first sound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Let the loudspeaker go on where it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chime:
+    """Tell the room, without words, that Roomtone listens."""
+
+
+class Patience(StrEnum):
+    """How long a wait is; the config has the seconds."""
+
+    CALLED = "called"
+    FOLLOW_UP = "follow_up"
+    PARKED = "parked"
+
+
+@dataclass(frozen=True, slots=True)
+class Await:
+    """Post ``Timeout(wait)`` when this much patience is over."""
+
+    wait: int
+    patience: Patience
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Close the turn's row and publish it."""
+
+    turn: int
+
+
+Effect = Begin | Anticipate | Commit | Stop | Drop | Duck | Hold | Resume | Chime | Await | Record
+
+
+# ---------------------------------------------------------------------------------------------- state
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything that decides what may happen next.
+
+    ``turn`` holds the floor (in LISTENING: the turn that is being heard, None while nobody spoke); ``rival`` is
+    heard in doubt, and ``rival_ended`` says that its utterance is over; ``back`` is the mode that a kept floor
+    returns to. ``prompt`` is what the turn answers if nobody spoke it; ``acted``: the turn said or did
+    something. ``called``: LISTENING came of a Wake. ``open`` and ``follows_up`` are settings: speech alone begins
+    a turn; an answer is followed by listening.
+    """
+
+    mode: Mode = Mode.IDLE
+    turn: int | None = None
+    rival: int | None = None
+    rival_ended: bool = False
+    back: Mode = Mode.IDLE
+    prompt: Prompt | None = None
+    acted: bool = False
+    called: bool = False
+    muted: bool = False
+    open: bool = True
+    follows_up: bool = True
+    turns: int = 0
+    waits: int = 0
+    parked: tuple[Prompt, ...] = ()
+
+
+Next = tuple[State, list[Effect]]
+
+
+def step(state: State, signal: Signal) -> Next:
+    """Return the state that follows and the orders to carry out; what does not apply changes nothing."""
+    row = TABLE.get((state.mode, type(signal))) or ANY_MODE.get(type(signal))
+    return row(state, signal) if row else (state, [])
+
+
+# ------------------------------------------------------------------------------ where the table leads
+
+
+def _free(state: State, mode: Mode) -> State:
+    """Nobody holds the floor."""
+    cleared = replace(state, mode=mode, turn=None, rival=None, rival_ended=False)
+    return replace(cleared, prompt=None, acted=False, called=False)
+
+
+def _idle(state: State, effects: list[Effect]) -> Next:
+    """Come to rest, or take up the oldest parked prompt."""
+    rest = _free(state, Mode.IDLE)
+    if not rest.parked:
+        return rest, effects
+    prompt, *later = rest.parked
+    return _begin_prompt(replace(rest, parked=tuple(later)), prompt, effects)
+
+
+def _begin_prompt(state: State, prompt: Prompt, effects: list[Effect]) -> Next:
+    turn = state.turns + 1
+    begun = replace(_free(state, Mode.THINKING), turn=turn, turns=turn, prompt=prompt)
+    return begun, [*effects, Begin(turn, prompt=prompt), Commit(turn)]
+
+
+def _begin_utterance(state: State, signal: SpeechStarted) -> Next:
+    turn = state.turns + 1
+    begun = replace(state, mode=Mode.LISTENING, turn=turn, turns=turn, acted=False)
+    return begun, [Begin(turn, utterance=signal.utterance)]
+
+
+def _await(state: State, patience: Patience, effects: list[Effect]) -> Next:
+    wait = state.waits + 1
+    return replace(state, waits=wait), [*effects, Await(wait, patience)]
+
+
+def _doubt(state: State, signal: SpeechStarted, first: Effect, joined: int | None) -> Next:
+    rival = state.turns + 1
+    doubting = replace(state, mode=Mode.INTERRUPT, rival=rival, rival_ended=False, turns=rival)
+    return doubting, [first, Begin(rival, utterance=signal.utterance, joined=joined)]
+
+
+def _keep_floor(state: State, effects: list[Effect]) -> Next:
+    return replace(state, mode=state.back, rival=None, rival_ended=False), [*effects, Resume()]
+
+
+def _give_floor(state: State, effects: list[Effect]) -> Next:
+    """Let the rival be the turn: still listening to it, or answering if its utterance is over."""
+    assert state.rival is not None
+    taken = replace(_free(state, Mode.LISTENING), turn=state.rival)
+    if state.rival_ended:
+        return replace(taken, mode=Mode.THINKING), [*effects, Resume(), Commit(state.rival)]
+    return taken, [*effects, Resume()]
+
+
+def _yield_floor(state: State) -> Next:
+    """Stop the turn for another. One of which nothing was said or done leaves no trace; its prompt comes again."""
+    if state.turn is None:
+        return state, []
+    if state.acted:
+        return state, [Stop(state.turn, Ended.INTERRUPTED)]
+    again = () if state.prompt is None else (state.prompt,)
+    return replace(state, parked=(*again, *state.parked)), [Drop(state.turn)]
+
+
+def _drop_rival(state: State) -> list[Effect]:
+    return [] if state.rival is None else [Drop(state.rival)]
+
+
+# ------------------------------------------------------------------------------------ rows of any mode
+
+
+def _wake(state: State, _: Wake) -> Next:
+    if state.muted:
+        return state, []
+    yielded, effects = _yield_floor(state)
+    called = replace(_free(yielded, Mode.LISTENING), called=True)
+    return _await(called, Patience.CALLED, [*_drop_rival(state), *effects, Chime()])
+
+
+def _dismiss(state: State, _: Dismiss) -> Next:
+    effects = _drop_rival(state)
+    if state.turn is not None:
+        effects.append(Stop(state.turn, Ended.DISMISSED))
+    rest = _free(state, Mode.IDLE)
+    # A parked prompt waits a moment: whoever asked for silence gets some first.
+    return _await(rest, Patience.PARKED, effects) if state.parked else (rest, effects)
+
+
+def _park(state: State, signal: Prompt) -> Next:
+    return replace(state, parked=(*state.parked, signal)), []
+
+
+def _mute(state: State, signal: MuteSet) -> Next:
+    switched = replace(state, muted=signal.muted)
+    if not signal.muted:
+        return switched, []
+    if state.mode is Mode.LISTENING:
+        return _idle(switched, [Drop(state.turn)] if state.turn is not None else [])
+    if state.mode is Mode.INTERRUPT:
+        assert state.rival is not None
+        return _keep_floor(switched, [Drop(state.rival)])
+    return switched, []
+
+
+def _acted(state: State, signal: Acted) -> Next:
+    return (replace(state, acted=True) if signal.turn == state.turn else state), []
+
+
+def _ended(state: State, signal: TurnEnded) -> Next:
+    """A turn that holds the floor ends outside SPEAKING: nothing (more) will be said, so come to rest."""
+    recorded: list[Effect] = [Record(signal.turn)]
+    return _idle(state, recorded) if signal.turn == state.turn else (state, recorded)
+
+
+# ----------------------------------------------------------------------------------- rows of one mode
+
+
+def _idle_prompt(state: State, signal: Prompt) -> Next:
+    return _begin_prompt(state, signal, [])
+
+
+def _idle_speech(state: State, signal: SpeechStarted) -> Next:
+    return _begin_utterance(state, signal) if state.open and not state.muted else (state, [])
+
+
+def _idle_timeout(state: State, signal: Timeout) -> Next:
+    return _idle(state, []) if signal.wait == state.waits else (state, [])
+
+
+def _listening_prompt(state: State, signal: Prompt) -> Next:
+    """Who only waits for a follow-up is not busy; who was called, or hears someone, is."""
+    return _park(state, signal) if state.called or state.turn is not None else _begin_prompt(state, signal, [])
+
+
+def _listening_speech(state: State, signal: SpeechStarted) -> Next:
+    return _begin_utterance(state, signal) if state.turn is None and not state.muted else (state, [])
+
+
+def _listening_paused(state: State, _: SpeechPaused) -> Next:
+    return state, [Anticipate(state.turn)] if state.turn is not None else []
+
+
+def _listening_ended(state: State, _: SpeechEnded) -> Next:
+    if state.turn is None:
+        return state, []
+    return replace(state, mode=Mode.THINKING, called=False), [Commit(state.turn)]
+
+
+def _listening_misfired(state: State, _: Misfired) -> Next:
+    if state.turn is None:
+        return state, []
+    dropped = replace(state, turn=None)
+    if state.called:
+        return _await(dropped, Patience.CALLED, [Drop(state.turn)])
+    return _await(dropped, Patience.FOLLOW_UP, [Drop(state.turn)])
+
+
+def _listening_timeout(state: State, signal: Timeout) -> Next:
+    return _idle(state, []) if state.turn is None and signal.wait == state.waits else (state, [])
+
+
+def _thinking_speech(state: State, signal: SpeechStarted) -> Next:
+    if state.muted:
+        return state, []
+    joined = None if state.acted else state.turn
+    return _doubt(replace(state, back=Mode.THINKING), signal, Hold(), joined)
+
+
+def _thinking_sounds(state: State, signal: FirstSound) -> Next:
+    return (replace(state, mode=Mode.SPEAKING, acted=True) if signal.turn == state.turn else state), []
+
+
+def _speaking_speech(state: State, signal: SpeechStarted) -> Next:
+    if state.muted:
+        return state, []
+    return _doubt(replace(state, back=Mode.SPEAKING), signal, Duck(), None)
+
+
+def _speaking_ended(state: State, signal: TurnEnded) -> Next:
+    if signal.turn != state.turn or state.parked or state.muted or not state.follows_up:
+        return _ended(state, signal)
+    return _await(_free(state, Mode.LISTENING), Patience.FOLLOW_UP, [Record(signal.turn)])
+
+
+def _doubt_goes_on(state: State, _: SoundWentOn) -> Next:
+    return state, [Hold()]
+
+
+def _doubt_paused(state: State, _: SpeechPaused) -> Next:
+    assert state.rival is not None
+    return state, [Anticipate(state.rival)]
+
+
+def _doubt_ended(state: State, _: SpeechEnded) -> Next:
+    return replace(state, rival_ended=True), []
+
+
+def _doubt_misfired(state: State, _: Misfired) -> Next:
+    assert state.rival is not None
+    return _keep_floor(state, [Drop(state.rival)])
+
+
+def _doubt_speech(state: State, signal: SpeechStarted) -> Next:
+    """More speech before the verdict on the last: hear both as one."""
+    if state.muted:
+        return state, []
+    assert state.rival is not None
+    rival = state.turns + 1
+    later = replace(state, rival=rival, rival_ended=False, turns=rival)
+    return later, [Begin(rival, utterance=signal.utterance, joined=state.rival), Drop(state.rival)]
+
+
+def _doubt_taken(state: State, signal: FloorTaken) -> Next:
+    if signal.turn != state.rival:
+        return state, []
+    return _give_floor(*_yield_floor(state))
+
+
+def _doubt_kept(state: State, signal: FloorKept) -> Next:
+    return _keep_floor(state, [Drop(signal.turn)]) if signal.turn == state.rival else (state, [])
+
+
+def _doubt_sounds(state: State, signal: FirstSound) -> Next:
+    return (replace(state, back=Mode.SPEAKING, acted=True) if signal.turn == state.turn else state), []
+
+
+def _doubt_turn_ended(state: State, signal: TurnEnded) -> Next:
+    recorded: list[Effect] = [Record(signal.turn)]
+    if signal.turn == state.turn:
+        return _give_floor(replace(state, turn=None), recorded)
+    if signal.turn == state.rival:
+        return _keep_floor(state, recorded)
+    return state, recorded
+
+
+Row = Callable[[State, Any], Next]
+
+ANY_MODE: Mapping[type, Row] = {
+    Wake: _wake,
+    Dismiss: _dismiss,
+    Prompt: _park,
+    MuteSet: _mute,
+    Acted: _acted,
+    TurnEnded: _ended,
+}
+
+TABLE: Mapping[tuple[Mode, type], Row] = {
+    (Mode.IDLE, Prompt): _idle_prompt,
+    (Mode.IDLE, SpeechStarted): _idle_speech,
+    (Mode.IDLE, Timeout): _idle_timeout,
+    (Mode.LISTENING, Prompt): _listening_prompt,
+    (Mode.LISTENING, SpeechStarted): _listening_speech,
+    (Mode.LISTENING, SpeechPaused): _listening_paused,
+    (Mode.LISTENING, SpeechEnded): _listening_ended,
+    (Mode.LISTENING, Misfired): _listening_misfired,
+    (Mode.LISTENING, Timeout): _listening_timeout,
+    (Mode.THINKING, SpeechStarted): _thinking_speech,
+    (Mode.THINKING, FirstSound): _thinking_sounds,
+    (Mode.SPEAKING, SpeechStarted): _speaking_speech,
+    (Mode.SPEAKING, TurnEnded): _speaking_ended,
+    (Mode.INTERRUPT, SpeechStarted): _doubt_speech,
+    (Mode.INTERRUPT, SpeechPaused): _doubt_paused,
+    (Mode.INTERRUPT, SpeechEnded): _doubt_ended,
+    (Mode.INTERRUPT, Misfired): _doubt_misfired,
+    (Mode.INTERRUPT, SoundWentOn): _doubt_goes_on,
+    (Mode.INTERRUPT, FloorTaken): _doubt_taken,
+    (Mode.INTERRUPT, FloorKept): _doubt_kept,
+    (Mode.INTERRUPT, FirstSound): _doubt_sounds,
+    (Mode.INTERRUPT, TurnEnded): _doubt_turn_ended,
+}
