@@ -1,0 +1,244 @@
+"""The echo gate: does someone other than the loudspeaker make a sound in this frame?
+
+What is played is known. For each of fifteen bands the gate predicts how loud its echo can be in the microphone:
+through the room (``direct``), by the loudspeaker's distortion, which fills bands the sound itself hardly uses
+(``spill``: a share of the loudest band), and from the room's own noise (``floor``). What the microphone hears
+beyond the sum of the three is somebody. Only powers are compared, so a wrong delay of some 10 ms, clock drift and
+an unsteady loudspeaker, which defeat a linear canceller, matter little.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from roomtone.core.sound import HOP, RATE, Samples
+
+Floats = npt.NDArray[np.float64]
+
+EDGES_HZ = (150, 250, 350, 470, 600, 760, 950, 1200, 1500, 1850, 2300, 2850, 3500, 4300, 5300, 7000)
+"""Borders of the bands: about a critical band each below 2 kHz, where voices and loudspeakers have their power."""
+
+FFT = 512
+BINS = np.round(np.array(EDGES_HZ) / RATE * FFT).astype(int)
+BANDS = len(BINS) - 1
+WINDOW = np.hanning(2 * HOP)
+
+HISTORY = 400
+"""Frames of 10 ms kept for finding the delay."""
+
+LAGS = 64
+"""The longest delay looked for, in frames."""
+
+LOUD_DB = 60.0
+"""Band power of the far end from which there is something to learn from."""
+
+
+def decibels(power: Floats) -> Floats:
+    """Return powers in dB; zero comes out as -30 dB."""
+    result: Floats = 10 * np.log10(power + 1e-3)
+    return result
+
+
+def band_power(samples: Floats) -> Floats:
+    """Return the power in each band of 20 ms of int16-ranged samples (320 of them): shape (BANDS,).
+
+    Speech at -20 dBFS comes out between 60 and 90 dB, digital silence as 0 (power).
+    """
+    bins = np.fft.rfft(samples * WINDOW, FFT)[: BINS[-1]]
+    power: Floats = np.add.reduceat(bins.real**2 + bins.imag**2, BINS[:-1]) / 1e3
+    return power
+
+
+@dataclass(frozen=True, slots=True)
+class GateSettings:
+    """How the gate decides. All of it was chosen in simulated rooms.
+
+    ``threshold``: mean excess over the prediction, in dB, from which a frame counts. ``votes`` frames of the last
+    ``window`` must count. ``margin_db`` is taken off each band's excess first. ``tail_s``: how long after the
+    last sound the room may still ring. ``decay``: what is left of an echo's power 10 ms later (0.75 is an RT60
+    of 0.48 s). ``delay_s`` and ``gain_db`` (one number a band, microphone over far end) come from a calibration;
+    without one the gate learns them from the first sounds it plays.
+    """
+
+    threshold: float = 0.4
+    votes: int = 5
+    window: int = 8
+    margin_db: float = 3.0
+    tail_s: float = 0.3
+    decay: float = 0.75
+    delay_s: float = 0.0
+    gain_db: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One frame's outcome. ``person`` (0 to 1) is the share of evidence: from 0.5 on the gate says "somebody"."""
+
+    person: float
+    playing: bool
+
+
+QUIET = Verdict(0.0, playing=False)
+
+
+class NoiseFloor:
+    """Follows the power of the room's own noise in each band, in dB.
+
+    A low quantile is followed, so that speech, which leaves every band empty many times a second, hardly lifts it.
+    """
+
+    def __init__(self) -> None:
+        self._low = np.full(BANDS, 20.0)
+
+    # From the tenth percentile of the 20 ms power of steady noise to its 86th, more in bands of few bins.
+    _SPREAD = 4.0 + 12.0 / np.sqrt(np.diff(BINS))
+
+    def follow(self, mic: Floats, frames: float) -> None:
+        """Take the band powers (dB) of one frame that stands for ``frames`` of them."""
+        self._low += np.where(mic > self._low, 0.05, -0.45) * frames
+
+    def lower(self, mic: Floats) -> None:
+        """Take a frame that may hold more than noise: it can only prove the noise to be less."""
+        self._low = np.minimum(self._low, mic + 6.0)
+
+    @property
+    def level(self) -> Floats:
+        """What noise rarely exceeds, in dB."""
+        level: Floats = self._low + self._SPREAD
+        return level
+
+
+class EchoGate:
+    """Fed with microphone and loudspeaker in step, 10 ms at a time."""
+
+    LEARNING = 150
+    """Loud frames until the echo path counts as known."""
+
+    WATCH_EVERY = 5
+    """While nothing is played, every n-th frame is looked at for the noise floor."""
+
+    def __init__(self, settings: GateSettings = GateSettings()) -> None:
+        self._settings = settings
+        gain = settings.gain_db
+        self._direct = np.full(BANDS, 6.0) if gain is None else np.asarray(gain, np.float64) + 3.0
+        self._spill = self._direct - 25.0
+        self._loud_frames = 0 if gain is None else self.LEARNING
+        self._delay = round(settings.delay_s * 100)
+        self._floor = NoiseFloor()
+        self._last = np.zeros((2, HOP))
+        self._silent = 1_000_000
+        self._frames = 0
+        self._begin()
+
+    @property
+    def delay_s(self) -> float:
+        """How long after the loudspeaker the microphone hears it, as far as is known."""
+        return self._delay / 100
+
+    @property
+    def known(self) -> bool:
+        """Whether the echo path was calibrated or has been learnt."""
+        return self._loud_frames >= self.LEARNING
+
+    def feed(self, near: Samples, far: Samples) -> Verdict:
+        """Judge 10 ms (160 samples) of microphone and of what was given to the loudspeaker, volume included."""
+        self._frames += 1
+        self._silent = 0 if far.any() else self._silent + 1
+        if self._silent > self._delay + self._settings.tail_s * 100:
+            self._idle(near)
+            return QUIET
+        if not self._playing:
+            self._begin()
+            self._playing = True
+        return self._judge(near, far)
+
+    def relearn(self) -> None:
+        """Learn the echo path again: what was taken for a person was echo."""
+        self._hot = self._loud_frames = 0
+
+    def _begin(self) -> None:
+        """Forget the sound of before: a silence lies between."""
+        self._playing = False
+        self._history = np.zeros((2, 2 * HISTORY, BANDS))
+        self._at = 0
+        self._echo = np.zeros(BANDS)
+        self._votes = deque([False] * self._settings.window, self._settings.window)
+        self._hot = 0
+        self._candidate = -1
+        self._last[1] = 0
+
+    def _idle(self, near: Samples) -> None:
+        self._playing = False
+        if self._frames % self.WATCH_EVERY == 0:
+            self._floor.follow(decibels(band_power(np.concatenate((self._last[0], near)))), self.WATCH_EVERY)
+        if self._frames % self.WATCH_EVERY == self.WATCH_EVERY - 1 or self._silent:
+            self._last[0] = near
+
+    def _judge(self, near: Samples, far: Samples) -> Verdict:
+        both = np.stack((near, far)).astype(np.float64)
+        mic_power, far_power = (band_power(pair) for pair in np.concatenate((self._last, both), axis=1))
+        self._last = both
+        self._remember(mic_power, far_power)
+        recent = self._recent(1, max(0, self._delay - 1), 3)
+        self._echo = np.maximum(recent.max(0), self._settings.decay * self._echo)
+        mic, echo = decibels(mic_power), decibels(self._echo)
+        loudest = float(echo.max())
+        direct, spill = self._direct + echo, self._spill + loudest
+        floor = self._floor.level
+        expected = decibels(10 ** (direct / 10) + 10 ** (spill / 10) + 10 ** (floor / 10))
+        score = float(np.clip(mic - expected - self._settings.margin_db, 0, 12).mean())
+        self._floor.lower(mic)
+        self._learn(mic, echo, np.maximum(direct, spill), score)
+        return Verdict(self._person(score), playing=True)
+
+    def _person(self, score: float) -> float:
+        # Before the echo path is known a person must stand out of the guess clearly to be believed.
+        self._votes.append(score > (self._settings.threshold if self.known else 3.0))
+        return min(1.0, sum(self._votes) / (2 * self._settings.votes))
+
+    def _remember(self, mic: Floats, far: Floats) -> None:
+        """Write each row twice, so that the newest HISTORY rows always lie together."""
+        for offset in (self._at, self._at + HISTORY):
+            self._history[0, offset] = mic
+            self._history[1, offset] = far
+        self._at = (self._at + 1) % HISTORY
+
+    def _recent(self, stream: int, back: int, rows: int) -> Floats:
+        """Return ``rows`` rows of a stream that end ``back`` frames ago."""
+        end = self._at + HISTORY - back
+        return self._history[stream, end - rows : end]
+
+    def _learn(self, mic: Floats, echo: Floats, expected: Floats, score: float) -> None:
+        self._hot = self._hot + 1 if score > 2.5 else max(0, self._hot - 2)
+        loudest = echo.max()
+        if loudest < LOUD_DB:
+            return
+        self._loud_frames += 1
+        if self._frames % 100 == 0:
+            self._find_delay()
+        if self.known and 4 <= self._hot <= 150:  # a person, probably: they must not be learnt as echo
+            return
+        rate = 0.2 if self.known else 1.5
+        step = np.where(mic > expected, 0.9 * rate, -0.1 * rate)  # towards the 90th percentile
+        strong = echo > loudest - 20
+        floor = self._floor.level
+        self._direct += np.where(strong & (self._direct + echo > floor), step, 0)
+        self._spill += np.where(~strong & (self._spill + loudest > floor), step, 0)
+
+    def _find_delay(self) -> None:
+        """Correlate the two envelopes; a delay is taken over once two looks a second apart agree on it."""
+        mic = np.maximum(decibels(self._recent(0, 0, HISTORY - LAGS)), self._floor.level)
+        far = np.maximum(decibels(self._recent(1, 0, HISTORY)), 20.0)
+        mic = (mic - mic.mean(0)) / (mic.std(0) + 1)
+        far = (far - far.mean(0)) / (far.std(0) + 1)
+        size = 2 * HISTORY
+        product = np.fft.irfft((np.fft.rfft(far, size, 0) * np.fft.rfft(mic, size, 0).conj()).sum(1), size)
+        fit = product[: LAGS + 1][::-1] / mic.size  # index: frames of delay
+        best = int(np.argmax(fit))
+        if fit[best] > 0.5 and best == self._candidate and abs(best - self._delay) > 1:
+            self._delay = best
+        self._candidate = best

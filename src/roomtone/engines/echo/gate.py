@@ -1,0 +1,58 @@
+"""The default echo engine: the echo gate alone. It needs numpy and nothing else, and leaves the sound as it is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from pydantic import Field
+
+from roomtone.core.echo_gate import BANDS, EchoGate, GateSettings
+from roomtone.core.sound import HOP, Audio
+from roomtone.engines import EngineSettings
+from roomtone.engines.echo import EchoFrame
+
+
+class Settings(EngineSettings):
+    """``threshold``: mean excess in dB from which a frame counts as a person's (0.6 is a quieter temper).
+
+    ``delay_ms`` and ``gain_db`` (one number for each of the gate's fifteen bands) come from a calibration; left
+    out, they are learnt from what is played.
+    """
+
+    threshold: float = Field(GateSettings.threshold, gt=0, le=12)
+    delay_ms: int = Field(0, ge=0, le=600)
+    gain_db: tuple[float, ...] | None = Field(None, min_length=BANDS, max_length=BANDS)
+
+
+def missing(settings: Settings) -> str | None:  # noqa: ARG001
+    """Return None: the base install has all it needs."""
+    return None
+
+
+@asynccontextmanager
+async def open(settings: Settings) -> AsyncIterator[Gate]:  # noqa: A001
+    """Open a gate that has heard nothing yet."""
+    yield Gate(
+        EchoGate(
+            GateSettings(settings.threshold, delay_s=settings.delay_ms / 1000, gain_db=settings.gain_db),
+        )
+    )
+
+
+class Gate:
+    """An ``Echo`` whose ``near`` is the microphone untouched."""
+
+    def __init__(self, gate: EchoGate) -> None:
+        self._gate = gate
+
+    def process(self, near: Audio, far: Audio) -> EchoFrame:
+        """Judge 10 ms. Raises ValueError for frames of another length than 160 samples."""
+        if len(near) != HOP or len(far) != HOP:
+            raise ValueError(f"echo frames have {HOP} samples, not {len(near)} and {len(far)}")
+        verdict = self._gate.feed(near.samples, far.samples)
+        return EchoFrame(near, verdict.person, verdict.playing)
+
+    def relearn(self) -> None:
+        """Learn the echo path again."""
+        self._gate.relearn()
