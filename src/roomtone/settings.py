@@ -1,0 +1,250 @@
+"""The settings tree: every section and key of the configuration, its default and its bounds."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import zoneinfo
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import platformdirs
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+
+from roomtone import engines
+from roomtone.config_sources import guess
+from roomtone.core.endpoint import EndpointSettings
+
+SEAMS = ("audio", "vad", "echo", "wake", "stt", "tts")
+"""The seams that have a section of their own."""
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, unknown keys refused, defaults checked too."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+def machine_id() -> str:
+    """Make an id for this device from the machine's name."""
+    return re.sub(r"[^a-z0-9_-]+", "-", socket.gethostname().partition(".")[0].lower()).strip("-") or "roomtone"
+
+
+def machine_time_zone() -> str:
+    """Return the machine's time zone by its IANA name; UTC where the machine does not say."""
+    linked = os.path.realpath("/etc/localtime").partition("zoneinfo/")[2]
+    written = Path("/etc/timezone").read_text("ascii", "replace").strip() if Path("/etc/timezone").is_file() else ""
+    for name in (os.environ.get("TZ", "").lstrip(":"), linked, written):
+        if name and _is_zone(name):
+            return name
+    return "UTC"
+
+
+def default_state_dir(env: Mapping[str, str] = os.environ) -> Path:
+    """Return systemd's folder for the service's state, else the user's own."""
+    return Path(env.get("STATE_DIRECTORY") or platformdirs.user_state_dir("roomtone"))
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
+
+
+def _zone(name: str) -> str:
+    if not _is_zone(name):
+        close = guess(name, zoneinfo.available_timezones())
+        raise ValueError("is no time zone; " + (close if "mean" in close else "write it as in Europe/Berlin"))
+    return name
+
+
+def _id(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9_-]+", text):
+        raise ValueError("is not an id; use a-z, 0-9, _ and -")
+    return text
+
+
+def _address(text: str) -> str:
+    if text != "none" and not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]*):\d{1,5}", text):
+        raise ValueError("is not an address to listen on; write none, or host:port as in 127.0.0.1:8765")
+    return text
+
+
+def _broker(text: str) -> str:
+    if not re.fullmatch(r"mqtts?://[^/\s]+", text):
+        raise ValueError("is not a broker's URL; write it as in mqtts://hub.local:8883")
+    return text
+
+
+def _web_url(text: str) -> str:
+    if not re.fullmatch(r"https?://[^/\s]+(/\S*)?", text):
+        raise ValueError("is not a URL; write it as in http://nas.local:11434/v1")
+    return text
+
+
+def _language(text: str) -> str:
+    if not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*", text):
+        raise ValueError("is not a language; write its code, as in en or de-AT")
+    return text
+
+
+def _home(path: Path) -> Path:
+    return path.expanduser()
+
+
+Id = Annotated[str, AfterValidator(_id)]
+Folder = Annotated[Path, AfterValidator(_home)]
+Language = Annotated[str, AfterValidator(_language)]
+
+
+class Device(Section):
+    """Who this room is: ``id`` in topics and logs, ``name`` for people, ``room`` where it stands."""
+
+    id: Id = Field(default_factory=machine_id)
+    name: str = "Roomtone"
+    room: str = "room"
+
+
+class Listen(Section):
+    """When the microphone is listened to, and for how many seconds after an answer."""
+
+    mode: Literal["wake_word", "button", "open"] = "wake_word"
+    follow_up_s: float = Field(6.0, ge=0, le=60)
+
+
+class EngineSection(Section):
+    """Which engine of a seam; every other key is that engine's own setting."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    engine: str = "auto"
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """The engine's own keys as they were written."""
+        return dict(self.model_extra or {})
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """The keys that mean the same to every engine of the seam, where they were written."""
+        written = self.model_fields_set & type(self).model_fields.keys()
+        return {key: getattr(self, key) for key in written - {"engine"}}
+
+
+class Wake(EngineSection):
+    """Wake words, by the names of their models."""
+
+    words: tuple[str, ...] = ()
+
+
+class Stt(EngineSection):
+    """Speech to text; ``language`` where it differs from the household's."""
+
+    language: Language | None = None
+
+
+class Provider(Section):
+    """One language model."""
+
+    engine: str
+    model: str | None = None
+    base_url: Annotated[str, AfterValidator(_web_url)] | None = None
+    api_key: SecretStr | None = None
+
+
+class Llm(Section):
+    """Language models by name, and the order in which they are asked."""
+
+    route: tuple[str, ...] = ()
+    providers: dict[str, Provider] = Field(default_factory=dict)
+
+
+class Personas(Section):
+    """Where the household's personas are (None: those that came with Roomtone), and who speaks first."""
+
+    dir: Folder | None = None
+    default: Id = "companion"
+
+
+class Hub(Section):
+    """The house's broker; without one this room is on its own."""
+
+    url: Annotated[str, AfterValidator(_broker)] | None = None
+    home: Id = "home"
+
+
+class Web(Section):
+    """Where the web console listens: ``none``, or host:port."""
+
+    listen: Annotated[str, AfterValidator(_address)] = "none"
+
+
+class Features(Section):
+    """Switches; the code behind one that is off is not opened."""
+
+    analytics: bool = False
+    multi_device: bool = False
+    offline_mode: bool = False
+    fine_tuned: bool = False
+
+
+class Log(Section):
+    """What the log says and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+class Privacy(Section):
+    """What may be kept."""
+
+    store_audio: bool = False
+
+
+class Settings(Section):
+    """Everything that can be configured. Frozen: a change is a new tree."""
+
+    device: Device = Field(default_factory=Device)
+    state_dir: Folder = Field(default_factory=default_state_dir)
+    listen: Listen = Listen()
+    audio: EngineSection = EngineSection()
+    vad: EngineSection = EngineSection()
+    echo: EngineSection = EngineSection()
+    wake: Wake = Wake()
+    stt: Stt = Stt()
+    tts: EngineSection = EngineSection()
+    endpoint: EndpointSettings = EndpointSettings()
+    llm: Llm = Llm()
+    personas: Personas = Personas()
+    hub: Hub = Hub()
+    web: Web = Web()
+    language: Language = "en"
+    time_zone: Annotated[str, AfterValidator(_zone)] = Field(default_factory=machine_time_zone)
+    features: Features = Features()
+    log: Log = Log()
+    privacy: Privacy = Privacy()
+
+    @property
+    def zone(self) -> zoneinfo.ZoneInfo:
+        """The household's time zone."""
+        return zoneinfo.ZoneInfo(self.time_zone)
+
+    def section(self, seam: str) -> EngineSection:
+        """Return the section of a seam; a seam that has none is on ``auto``."""
+        return getattr(self, seam) if seam in SEAMS else EngineSection()
+
+    def engine(self, seam: str) -> tuple[str, engines.EngineSettings]:
+        """Settle which engine serves a seam, and with which settings (see ``engines.choose``).
+
+        Raises EngineUnavailable where none can be opened here.
+        """
+        section = self.section(seam)
+        name, settings = engines.choose(seam, section.engine, section.keys)
+        shared = section.shared.keys() & type(settings).model_fields
+        if shared:
+            settings = settings.model_copy(update={key: section.shared[key] for key in shared})
+        return name, settings
