@@ -1,0 +1,73 @@
+"""A recogniser that hears what it was told to hear: for rehearsals and for tests of the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from pydantic import Field
+
+from roomtone.core.errors import EngineError
+from roomtone.core.sound import Audio
+from roomtone.engines import EngineSettings
+from roomtone.engines.stt import Hints, Pause, Transcript
+
+
+class Settings(EngineSettings):
+    """What is heard, and what goes wrong. Utterances are counted from 1."""
+
+    texts: tuple[str, ...] = ()
+    """One text an utterance; when they are used up, "" is heard."""
+    loop: bool = False
+    """Begin again with the first text when the last was used."""
+    delay_s: float = Field(0.0, ge=0)
+    """Wait this long before each transcript."""
+    partials: bool = True
+    """Give the first half of the words at the first pause, all of them at later ones."""
+    fail_at: int | None = None
+    """The utterance at whose end to raise EngineError."""
+    hang_at: int | None = None
+    """The utterance after which to answer nothing more until the stream is closed."""
+
+
+def missing(settings: Settings) -> str | None:  # noqa: ARG001  # the seam's signature
+    """Nothing can be missing."""
+    return None
+
+
+class Script:
+    """Gives the scripted texts in order."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._utterances = 0
+
+    async def transcribe(self, utterance: AsyncIterator[Audio | Pause], hints: Hints) -> AsyncIterator[Transcript]:
+        """Read the utterance to its end, then give its text."""
+        self._utterances += 1
+        number, text = self._utterances, self._text(self._utterances)
+        heard, words = 0, text.split()
+        async for part in utterance:
+            if isinstance(part, Pause) and self._settings.partials:
+                heard = len(words) if heard else (len(words) + 1) // 2
+                await asyncio.sleep(self._settings.delay_s)
+                yield Transcript(" ".join(words[:heard]), language=hints.language, final=False)
+        if number == self._settings.hang_at:
+            await asyncio.Event().wait()
+        await asyncio.sleep(self._settings.delay_s)
+        if number == self._settings.fail_at:
+            raise EngineError(f"script: told to fail at utterance {number}")
+        yield Transcript(text, language=hints.language)
+
+    def _text(self, number: int) -> str:
+        texts = self._settings.texts
+        if number <= len(texts):
+            return texts[number - 1]
+        return texts[(number - 1) % len(texts)] if texts and self._settings.loop else ""
+
+
+@asynccontextmanager
+async def open(settings: Settings) -> AsyncIterator[Script]:  # noqa: A001  # the name every engine has
+    """Open the script at its beginning."""
+    yield Script(settings)
