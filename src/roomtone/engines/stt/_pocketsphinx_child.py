@@ -1,0 +1,143 @@
+"""The recogniser's other half, in a process of its own: pocketsphinx holds the interpreter for a whole decode.
+
+A grammar always finds something. What it found is believed only where the grammar's words fit the sound nearly as
+well as any phones at all would: the same sound is decoded again by a loop over the language's phones, and the score
+is the difference of the two acoustic log-likelihoods, in nats a frame, over the frames of the words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from roomtone.engines.stt._jsgf import prune
+
+PHONES = """
+AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH
+"""
+
+KEPT_GRAMMARS = 4
+"""Compiled grammars kept, the last used ones."""
+
+NOTHING = -99.0
+"""Score where no words were found at all."""
+
+
+class Found(NamedTuple):
+    """Words and how well they fit: nats a frame against free phones, higher is better, 0 is as good."""
+
+    text: str = ""
+    score: float = NOTHING
+
+
+class Decoded(NamedTuple):
+    """A whole sentence of the grammar, and the beginning of one that fits the sound best so far."""
+
+    sentence: Found = Found()
+    beginning: Found = Found()
+
+
+class Segment(NamedTuple):
+    """A word or phone, its first and last frame (10 ms), its acoustic log-likelihood in nats."""
+
+    word: str
+    first: int
+    last: int
+    likelihood: float
+
+
+class Recogniser:
+    """One decoder with a search for every grammar, and one for free phones."""
+
+    def __init__(self) -> None:
+        from pocketsphinx import Decoder
+
+        # compallsen: scores are relative to the best of ALL senones, so that two searches can be compared.
+        # bestpath off: no pass over the word lattice; it costs time and finds fewer exact sentences.
+        self._decoder = Decoder(lm=None, loglevel="FATAL", compallsen=True, bestpath=False)
+        self._grammars: dict[str, list[str]] = {}
+        for phone in PHONES.split():  # words of one phone, named so that none of them is in the dictionary
+            self._decoder.add_word(f"qx{phone.lower()}", phone, False)
+        loop = " | ".join(f"qx{phone.lower()}" for phone in PHONES.split())
+        self._decoder.add_jsgf_string("phones", f"#JSGF V1.0;\ngrammar phones;\npublic <phones> = ({loop})+;")
+
+    def prepare(self, grammar: str) -> list[str]:
+        """Compile a JSGF grammar unless that is done; return the words it had to do without.
+
+        Raises ValueError where nothing is left of it.
+        """
+        name = _name(grammar)
+        if name in self._grammars:
+            self._grammars[name] = self._grammars.pop(name)
+            return self._grammars[name]
+        usable, unknown = prune(grammar, self._knows)
+        self._decoder.add_jsgf_string(name, usable)
+        self._grammars[name] = unknown
+        if len(self._grammars) > KEPT_GRAMMARS:
+            oldest = next(iter(self._grammars))
+            del self._grammars[oldest]
+            self._decoder.remove_search(oldest)
+        return unknown
+
+    def decode(self, pcm: bytes, grammar: str) -> Decoded:
+        """Decode 16 kHz 16-bit sound as one whole: the cepstral mean is then taken over just this sound."""
+        self.prepare(grammar)
+        beginning, sentence = self._search(_name(grammar), pcm)
+        if not _words(beginning) and not _words(sentence):
+            return Decoded()
+        _, phones = self._search("phones", pcm)
+        return Decoded(_found(sentence, phones), _found(beginning, phones))
+
+    def _search(self, name: str, pcm: bytes) -> tuple[list[Segment], list[Segment]]:
+        """Return the best path so far, and the best one that ends where the grammar may end."""
+        decoder = self._decoder
+        decoder.activate_search(name)
+        decoder.start_utt()
+        decoder.process_raw(pcm, full_utt=True)
+        so_far = _segments(decoder)
+        decoder.end_utt()
+        return so_far, _segments(decoder)
+
+    def _knows(self, word: str) -> bool:
+        return self._decoder.lookup_word(word) is not None
+
+
+def _name(grammar: str) -> str:
+    return hashlib.sha256(grammar.encode()).hexdigest()
+
+
+def _segments(decoder: Any) -> list[Segment]:
+    if decoder.hyp() is None:
+        return []
+    # Without bestpath a segment's ascore is exp(log-likelihood / 1024).
+    return [
+        Segment(found.word, found.start_frame, found.end_frame, 1024 * math.log(max(found.ascore, 1e-300)))
+        for found in decoder.seg()
+    ]
+
+
+def _words(segments: Iterable[Segment]) -> list[Segment]:
+    """Drop silences, noises and empty steps: ``<sil>``, ``[NOISE]``, ``(NULL)``."""
+    return [segment for segment in segments if segment.word[0] not in "<[("]
+
+
+def _found(segments: list[Segment], phones: list[Segment]) -> Found:
+    words = _words(segments)
+    frames = sum(word.last - word.first + 1 for word in words)
+    if frames <= 0:
+        return Found()
+    gain = sum(word.likelihood - _within(phones, word.first, word.last) for word in words)
+    # The dictionary numbers a word's further pronunciations: "a(2)".
+    return Found(" ".join(word.word.partition("(")[0] for word in words), gain / frames)
+
+
+def _within(segments: list[Segment], first: int, last: int) -> float:
+    """Return the likelihood of the part of a path between two frames, each segment's spread evenly over it."""
+    total = 0.0
+    for segment in segments:
+        overlap = min(segment.last, last) - max(segment.first, first) + 1
+        if segment.first >= 0 and overlap > 0:
+            total += segment.likelihood * overlap / (segment.last - segment.first + 1)
+    return total

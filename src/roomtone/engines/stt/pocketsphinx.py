@@ -1,0 +1,147 @@
+"""pocketsphinx with a grammar of all that can be understood: small, quick, offline, and no download.
+
+It hears the sentences of ``hints.grammar`` and nothing else; whatever does not fit one of them well is "". It is a
+recogniser of whole utterances: each Pause is answered with a partial, and the last of these is also the final where
+only silence followed.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import numpy as np
+from pydantic import Field
+
+from roomtone.child import Child, child
+from roomtone.core.sound import FRAME, RATE, Audio, Samples
+from roomtone.engines import EngineSettings, lacking
+from roomtone.engines.stt import Hints, Pause, Transcript
+from roomtone.engines.stt._pocketsphinx_child import Decoded, Found
+
+log = logging.getLogger(__name__)
+
+LONGEST_S = 10.0
+"""Seconds of sound that are decoded; no command is as long, and longer speech is not meant for a grammar."""
+
+SHORTEST_S = 0.2
+"""Seconds of sound below which there can be no word."""
+
+STEEPNESS = 1.5
+"""Of the confidence over the score, a logistic curve that is 0.5 where acceptance begins."""
+
+QUIET_WINDOW = 5
+"""Frames before a Pause that are surely silence: a Pause comes 150 ms or more after the last loud sample."""
+
+NEW_SPEECH_DB = 10.0
+"""Above that silence, and for ``NEW_SPEECH_FRAMES``, someone speaks again."""
+
+NEW_SPEECH_FRAMES = 3
+
+SPEECH_RANGE_DB = 30.0
+"""Below an utterance's loud frames, what is still speech."""
+
+
+class Settings(EngineSettings):
+    """How sure a command must be."""
+
+    min_score: float = Field(-1.7, ge=-10, le=10)
+    """Nats a frame against free phones, from which a sentence is believed; higher is stricter."""
+    timeout_s: float = Field(10.0, gt=0)
+    """Longest that one decode may take."""
+
+
+def missing(settings: Settings) -> str | None:  # noqa: ARG001  # the seam's signature
+    """Say what installs the library, where it is not there."""
+    return lacking("pocketsphinx")
+
+
+class Pocketsphinx:
+    """Recognises one utterance at a time."""
+
+    def __init__(self, process: Child, settings: Settings) -> None:
+        self._process = process
+        self._settings = settings
+        self._prepared: set[str] = set()
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, once it runs."""
+        return self._process.pid
+
+    async def transcribe(self, utterance: AsyncIterator[Audio | Pause], hints: Hints) -> AsyncIterator[Transcript]:
+        """Give a partial at each Pause and one final at the end.
+
+        A partial that is no whole sentence yet is the beginning that fits best. Nothing is read from ``utterance``
+        while a decode runs (0.1 s or so), so whoever makes it keeps what comes meanwhile. An utterance longer than
+        ``LONGEST_S`` is "". Without a grammar, or of an empty utterance, only the child is made ready.
+        """
+        parts: list[Samples] = []
+        decoded, covered = Decoded(), 0
+        await self._prepare(hints.grammar)
+        async for part in utterance:
+            if isinstance(part, Audio):
+                parts.append(part.samples)
+                continue
+            sound = _joined(parts)
+            decoded, covered = await self._decode(sound, hints.grammar), len(sound)
+            sentence = self._transcript(decoded.sentence, hints, final=False)
+            yield sentence if sentence.text else self._transcript(decoded.beginning, hints, final=False)
+        sound = _joined(parts)
+        if not covered or spoken_since(sound, covered):
+            decoded = await self._decode(sound, hints.grammar)
+        yield self._transcript(decoded.sentence, hints, final=True)
+
+    async def _prepare(self, grammar: str) -> None:
+        if not grammar or grammar in self._prepared:
+            return
+        unknown = await self._process.call("prepare", grammar, timeout=self._settings.timeout_s)
+        self._prepared = {grammar}
+        if unknown:
+            log.warning("pocketsphinx does without the words %s: its dictionary lacks them", ", ".join(unknown))
+
+    async def _decode(self, sound: Samples, grammar: str) -> Decoded:
+        if not grammar or not SHORTEST_S * RATE <= len(sound) <= LONGEST_S * RATE:
+            return Decoded()
+        decoded: Decoded = await self._process.call(
+            "decode", Audio(sound).to_bytes(), grammar, timeout=self._settings.timeout_s
+        )
+        return decoded
+
+    def _transcript(self, found: Found, hints: Hints, *, final: bool) -> Transcript:
+        margin = found.score - self._settings.min_score
+        confidence = round(1 / (1 + math.exp(-STEEPNESS * margin)), 3)
+        return Transcript(found.text if margin >= 0 else "", confidence, hints.language, final)
+
+
+def _joined(parts: list[Samples]) -> Samples:
+    """Return all parts as one, and keep them so: the next call then copies only once."""
+    parts[:] = [np.concatenate(parts)] if parts else [np.zeros(0, np.int16)]
+    return parts[0]
+
+
+def spoken_since(sound: Samples, covered: int) -> bool:
+    """Tell whether someone spoke after sample ``covered``, at which a Pause came: it was quiet just before.
+
+    Speech is what stays, for 60 ms, 10 dB above that quiet and within 30 dB of the utterance's loud frames.
+    """
+    frames = sound[: len(sound) // FRAME * FRAME].reshape(-1, FRAME).astype(np.float64)
+    levels = 10 * np.log10(np.mean(np.square(frames), axis=1) + 1e-3)
+    pause = covered // FRAME
+    before, after = levels[:pause], levels[pause:]
+    if len(before) <= QUIET_WINDOW:
+        return True
+    border = max(
+        float(np.max(before[-QUIET_WINDOW:])) + NEW_SPEECH_DB, float(np.percentile(before, 95)) - SPEECH_RANGE_DB
+    )
+    loud = after > border
+    return any(bool(np.all(loud[at : at + NEW_SPEECH_FRAMES])) for at in range(len(loud) - NEW_SPEECH_FRAMES + 1))
+
+
+@asynccontextmanager
+async def open(settings: Settings) -> AsyncIterator[Pocketsphinx]:  # noqa: A001  # the name every engine has
+    """Open the recogniser; its process starts with the first utterance and ends with the context."""
+    async with child("pocketsphinx", "roomtone.engines.stt._pocketsphinx_child:Recogniser") as process:
+        yield Pocketsphinx(process, settings)
