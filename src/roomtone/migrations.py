@@ -1,0 +1,76 @@
+"""The store's schema as numbered steps: each runs once, in order, and stands in a ledger.
+
+A step is never changed after a release; a new one is added below it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from roomtone.core.dialog import now
+from roomtone.core.errors import StoreError
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+
+def _conversations(db: Database) -> None:
+    db.table("sessions").create({"id": str, "room": str, "persona": str, "started": str, "ended": str}, pk="id")
+    message = {"id": str, "session": str, "role": str, "text": str, "at": str, "persona": str, "data": str}
+    db.table("messages").create(message, pk="id")
+    db.table("edges").create({"child": str, "parent": str}, pk=("child", "parent"))
+    turn = {"session": str, "turn": int, "trace": str, "at": str, "persona": str, "closed": int, "data": str}
+    db.table("turns").create(turn, pk=("session", "turn"), not_null={"closed", "data"})
+
+
+def _timers(db: Database) -> None:
+    db.table("timers").create({"id": str, "name": str, "seconds": int, "set_at": str, "due": str}, pk="id")
+
+
+STEPS: tuple[tuple[str, Callable[[Database], None]], ...] = (
+    ("0001 conversations", _conversations),
+    ("0002 timers", _timers),
+)
+
+
+def migrate(
+    connection: sqlite3.Connection, steps: tuple[tuple[str, Callable[[Database], None]], ...] = STEPS
+) -> None:
+    """Bring a database to the present schema, all steps or none.
+
+    Raises StoreError for a database in which a newer version has already taken steps of its own.
+    """
+    done = _ledger(connection)
+    unknown = done - {name for name, _ in steps}
+    if unknown:
+        raise StoreError(
+            "the store was written by a newer Roomtone; upgrade this one, or use another --state-dir",
+            steps=sorted(unknown),
+        )
+    due = [(name, step) for name, step in steps if name not in done]
+    if due:
+        _take(connection, due)
+
+
+def _ledger(connection: sqlite3.Connection) -> set[str]:
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'migrations'").fetchone():
+        return set()
+    return {name for (name,) in connection.execute("SELECT name FROM migrations")}
+
+
+def _take(connection: sqlite3.Connection, due: list[tuple[str, Callable[[Database], None]]]) -> None:
+    from sqlite_utils import Database  # 0.1 s and some megabytes, needed once in a store's life
+
+    db = Database(connection)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute("CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, taken TEXT)")
+        for name, step in due:
+            step(db)
+            connection.execute("INSERT INTO migrations VALUES (?, ?)", (name, now().isoformat()))
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise

@@ -1,0 +1,304 @@
+"""What was said, kept once: sessions, the graph of messages, turns and timers in one SQLite file.
+
+One writer: every access runs on the store's own thread. Commits are WAL with synchronous=NORMAL, so a power cut may
+take the last of them but never damages the file; what was promised aloud (timers) is committed with
+synchronous=FULL. Idle time writes nothing. Times are ISO 8601 in UTC.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from roomtone.core.dialog import Ended, Message, Session, Timer, Turn, TurnError, now
+from roomtone.core.errors import StoreError
+from roomtone.flow import Worker, close, worker
+from roomtone.migrations import migrate
+
+PAGE_BYTES = 2048
+"""Half of SQLite's default: a turn touches a dozen pages, and every page touched is written twice."""
+
+Statement = tuple[str, tuple[Any, ...]]
+
+_ERASED = ("sessions", "messages", "edges", "turns")
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_SAID = {
+    sqlite3.SQLITE_FULL: "the disk with {path} is full; make room there, for example: sudo apt clean",
+    sqlite3.SQLITE_READONLY: "{path} may not be written; give this user its folder: sudo chown -R $USER {folder}",
+    sqlite3.SQLITE_CANTOPEN: "{path} cannot be opened; give this user its folder: sudo chown -R $USER {folder}",
+    sqlite3.SQLITE_BUSY: "{path} is being written by another program; end that one and try again",
+    sqlite3.SQLITE_CORRUPT: "{path} is damaged; restart Roomtone: it is set aside and a new one begun",
+    sqlite3.SQLITE_NOTADB: "{path} is damaged; restart Roomtone: it is set aside and a new one begun",
+}
+
+
+class Store:
+    """The open store. ``mended`` says what was done where the file was damaged, else None; ``unfinished`` are
+    the turns that the last stop of the program cut off (they are closed now, as failed).
+
+    Every method raises StoreError, one line, where the disk fails; the next call works once the cause is gone.
+    """
+
+    def __init__(self, path: Path, thread: Worker) -> None:
+        self.path = path
+        self.mended: str | None = None
+        self.unfinished: tuple[Turn, ...] = ()
+        self._thread = thread
+        self._connection: sqlite3.Connection | None = None
+
+    # ------------------------------------------------------------------------------------- conversations
+
+    async def begin_session(self, session: Session) -> None:
+        """Keep a session; one that is known already is brought up to date (its end, its persona)."""
+        row = (session.id, session.room, session.persona, _iso(session.started), _iso(session.ended))
+        update = "persona = excluded.persona, ended = excluded.ended"
+        await self._write(("INSERT INTO sessions VALUES (?,?,?,?,?) ON CONFLICT DO UPDATE SET " + update, row))
+
+    async def add_message(self, message: Message, parents: Sequence[str] = ()) -> None:
+        """Keep a message and the ids of those it follows; several where branches meet."""
+        await self._write(*_message(message, parents))
+
+    async def save_turn(
+        self, turn: Turn, *, closed: bool, messages: Iterable[tuple[Message, Sequence[str]]] = ()
+    ) -> None:
+        """Write a turn's row or bring it up to date: at Commit, at each sentence heard, and closed at its end.
+
+        ``messages``, each with its parents, are kept in the same commit, which is what spares the disk.
+        """
+        row = (turn.session, turn.turn, turn.trace, _iso(turn.at), turn.persona, closed, turn.model_dump_json())
+        upsert = (
+            "ON CONFLICT DO UPDATE SET persona = excluded.persona, closed = excluded.closed, data = excluded.data"
+        )
+        statements = [("INSERT INTO turns VALUES (?,?,?,?,?,?,?) " + upsert, row)]
+        for message, parents in messages:
+            statements += _message(message, parents)
+        await self._write(*statements)
+
+    async def last_turn(self, session: str) -> Turn | None:
+        """Return the last finished turn of a session in which something was heard."""
+        where = "session = ? AND closed AND json_extract(data, '$.heard') != '' ORDER BY turn DESC LIMIT 1"
+        found = await self._turns(where, session)
+        return found[0] if found else None
+
+    async def history(self, limit: int = 20, session: str | None = None) -> list[Turn]:
+        """Return the last turns, of all sessions or of one, the oldest first."""
+        where = "session = ?1 OR ?1 IS NULL ORDER BY rowid DESC LIMIT ?2"
+        return (await self._turns(where, session, limit))[::-1]
+
+    async def sessions(self, limit: int = 20) -> list[Session]:
+        """Return the last sessions, the oldest first."""
+        rows = await self._read("SELECT * FROM sessions ORDER BY rowid DESC LIMIT ?", limit)
+        return [Session.model_validate(dict(row)) for row in reversed(rows)]
+
+    async def ancestry(self, message: str) -> list[Message]:
+        """Return a message and all it follows from, through every parent, in the order they were said."""
+        rows = await self._read(
+            "WITH RECURSIVE line(id) AS (SELECT ? UNION SELECT parent FROM edges JOIN line ON child = line.id) "
+            "SELECT messages.* FROM messages JOIN line USING (id) ORDER BY at, messages.rowid",
+            message,
+        )
+        return [Message.model_validate({**dict(row), "data": json.loads(row["data"])}) for row in rows]
+
+    async def erase(self) -> None:
+        """Forget all that was said, also in databases that were set aside; timers stay."""
+        await self._write(*((f"DELETE FROM {table}", ()) for table in _ERASED))
+        await self._run(_shrink)
+        for aside in self.path.parent.glob(f"{self.path.name}.corrupt-*"):
+            aside.unlink()
+
+    async def export(self) -> AsyncIterator[str]:
+        """Yield everything as JSON lines: ``{"table": ..., <columns>}``."""
+
+        def work(emit: Callable[[str], None], stop: threading.Event) -> None:
+            for table in (*_ERASED, "timers"):
+                for row in self._open_connection().execute(f"SELECT * FROM {table} ORDER BY rowid"):
+                    if stop.is_set():
+                        return
+                    emit(json.dumps({"table": table, **dict(row)}, ensure_ascii=False))
+
+        stream = self._thread.stream(work)
+        try:
+            async for line in stream:
+                yield line
+        finally:
+            await close(stream)
+
+    # -------------------------------------------------------------------------------------------- timers
+
+    async def add_timer(self, timer: Timer) -> None:
+        """Keep a timer; it has reached the disk when this returns."""
+        row = (timer.id, timer.name, timer.seconds, _iso(timer.set_at), _iso(timer.due))
+        await self._write(("INSERT INTO timers VALUES (?,?,?,?,?)", row), durable=True)
+
+    async def cancel_timers(self, timers: Sequence[Timer]) -> None:
+        """Remove timers; durable as ``add_timer``."""
+        await self._write(*(("DELETE FROM timers WHERE id = ?", (timer.id,)) for timer in timers), durable=True)
+
+    async def rung(self, timer: Timer) -> None:
+        """Note that a timer has rung: it is not running any more; durable, so that it rings once."""
+        await self.cancel_timers([timer])
+
+    async def timers(self) -> list[Timer]:
+        """Return the timers that have not rung, the next first; some may be overdue after a power cut."""
+        return [Timer.model_validate(dict(row)) for row in await self._read("SELECT * FROM timers ORDER BY due")]
+
+    # ----------------------------------------------------------------------------------------- machinery
+
+    async def open(self) -> None:
+        """Open the file: set it aside if it is damaged, migrate it, close turns that were cut off."""
+
+        def work() -> None:
+            self._connection, self.mended = _opened(self.path)
+
+        await self._thread.call(_speaking(work, self.path))
+        cut = await self._turns("closed = 0 ORDER BY rowid")
+        stopped = TurnError(code="STOPPED", message="Roomtone stopped in the middle of this turn")
+        self.unfinished = tuple(turn.model_copy(update={"ended": Ended.FAILED, "error": stopped}) for turn in cut)
+        for turn in self.unfinished:
+            await self.save_turn(turn, closed=True)
+
+    async def close(self) -> None:
+        """Close the file."""
+
+        def work() -> None:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+        await self._thread.call(work)
+
+    def _open_connection(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise StoreError(f"{self.path} is closed")
+        return self._connection
+
+    async def _run(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
+        return await self._thread.call(_speaking(lambda: work(self._open_connection()), self.path))
+
+    async def _write(self, *statements: Statement, durable: bool = False) -> None:
+        await self._run(lambda connection: _commit(connection, statements, durable))
+
+    async def _read(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        rows: list[sqlite3.Row] = await self._run(lambda connection: connection.execute(query, values).fetchall())
+        return rows
+
+    async def _turns(self, where: str, *values: Any) -> list[Turn]:
+        rows = await self._read(f"SELECT data FROM turns WHERE {where}", *values)
+        return [Turn.model_validate_json(row["data"]) for row in rows]
+
+
+@asynccontextmanager
+async def open_store(path: Path) -> AsyncIterator[Store]:
+    """Open the store, making the file and its folder where there are none.
+
+    A damaged file is moved aside, never deleted, and ``mended`` says so. Raises StoreError where it cannot be
+    opened or was written by a newer version.
+    """
+    with worker("store") as thread:
+        store = Store(path, thread)
+        try:
+            await store.open()
+            yield store
+        finally:
+            await store.close()
+
+
+# ------------------------------------------------------------------------------ on the store's own thread
+
+
+def _opened(path: Path) -> tuple[sqlite3.Connection, str | None]:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.touch(0o600)  # what is said at home is nobody else's to read; SQLite's other files follow this one
+    try:
+        return _connected(path), None
+    except sqlite3.DatabaseError as error:
+        if _cause(error) not in _DAMAGED:
+            raise
+    aside = _set_aside(path)
+    return _connected(path), f"the store was damaged and was moved to {aside}; a new one was begun"
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.row_factory = sqlite3.Row
+        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            damage = sqlite3.DatabaseError("quick_check failed")
+            damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise damage
+        migrate(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _set_aside(path: Path) -> Path:
+    """Move the database and what belongs to it to a name of its own."""
+    stem = f"{path.name}.corrupt-{now():%Y%m%dT%H%M%S.%fZ}"
+    for suffix in ("", "-wal", "-shm"):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(path.with_name(stem + suffix))
+    path.touch(0o600)
+    return path.with_name(stem)
+
+
+def _commit(connection: sqlite3.Connection, statements: Iterable[Statement], durable: bool) -> None:
+    """Run the statements as one transaction, all or none; ``durable``: on the disk when this returns."""
+    connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statement, values in statements:
+            connection.execute(statement, values)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # a full disk may have ended it already
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _shrink(connection: sqlite3.Connection) -> None:
+    """Rewrite the file without the pages that were freed, so that what was erased cannot be read from it."""
+    connection.execute("VACUUM")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _speaking(work: Callable[[], Any], path: Path) -> Callable[[], Any]:
+    """Let ``work`` fail with a line for a person."""
+
+    def said() -> Any:
+        try:
+            return work()
+        except sqlite3.Error as error:
+            text = _SAID.get(_cause(error), "{path} failed ({error}); see: roomtone doctor")
+            raise StoreError(text.format(path=path, folder=path.parent, error=error), path=str(path)) from error
+        except OSError as error:
+            text = f"{path} cannot be opened ({error.strerror}); mend the folder, or use another --state-dir"
+            raise StoreError(text, path=str(path)) from error
+
+    return said
+
+
+def _cause(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _message(message: Message, parents: Sequence[str]) -> list[Statement]:
+    data = json.dumps(message.data, ensure_ascii=False)
+    row = (message.id, message.session, message.role, message.text, _iso(message.at), message.persona, data)
+    edges = [("INSERT INTO edges VALUES (?,?)", (message.id, parent)) for parent in parents]
+    return [("INSERT INTO messages VALUES (?,?,?,?,?,?,?)", row), *edges]
+
+
+def _iso(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
