@@ -1,9 +1,19 @@
-"""Endpointing: speech probabilities in; started, paused, ended out. Counted in samples, never by a clock."""
+"""Endpointing: speech probabilities in; started, paused, ended out. Counted in samples, never by a clock.
+
+A voice detector says *that* someone speaks, but hangs on after the last sound and misses soft ends of words. So it
+only opens an utterance; inside one a frame is speech when its level is near enough to the utterance's own loud
+part and clear of the room's noise. What is timed is the silence since the last such frame.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import insort
+from dataclasses import dataclass, field
 from enum import Enum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from roomtone.core.sound import RATE, Audio
 
 
 class Completeness(Enum):
@@ -52,3 +62,228 @@ class Misfire:
 
 
 Boundary = Started | Paused | Ended | Misfire
+
+
+class EndpointSettings(BaseModel):
+    """When an utterance begins, pauses and ends. All times are milliseconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pre_roll_ms: int = Field(300, ge=0, le=1000)
+    """What an utterance has before its first sound, so that a soft first consonant is in it."""
+    post_roll_ms: int = Field(300, ge=0, le=1000)
+    """What it has after its last sound, or what had been heard by then."""
+    minimum_speech_ms: int = Field(100, ge=0, le=1000)
+    """Less sound than this is a misfire."""
+    maximum_ms: int = Field(30_000, ge=1000, le=300_000)
+    """An utterance ends here at the latest."""
+    pause_ms: int = Field(160, ge=60, le=1000)
+    """Silence after which a pause is reported."""
+    complete_ms: int = Field(260, ge=60, le=3000)
+    """Silence that ends a whole command."""
+    quick_ms: int = Field(280, ge=60, le=3000)
+    """Silence that ends an utterance of unknown sense which was short and faded out."""
+    slow_ms: int = Field(850, ge=60, le=5000)
+    """Silence that ends one which was long or broke off."""
+    patient_ms: int = Field(1400, ge=60, le=10_000)
+    """Silence that ends an incomplete one; also the longest that long pauses before it make it."""
+
+
+ONSET = 3
+"""Frames of speech in a row that open an utterance or end a pause: 60 ms, what is shorter is a click."""
+
+STRONG_DB, SOFT_DB = 18.0, 30.0
+"""How far below an utterance's peak its syllables and its softest sounds lie."""
+
+TAIL_MS = 140
+"""How long soft sounds count after a strong one. A room that is noisier than soft sounds never ends them."""
+
+CLEAR_DB = 9.0
+"""How far above the room's noise a sound must be to be somebody's."""
+
+LEAST_RANGE_DB = 12.0
+"""Sounds this near the peak count however loud the room is."""
+
+QUIETEST_DBFS = -75.0
+"""Taken for the noise of a quieter room: digital silence is not a room."""
+
+
+class Room:
+    """The level of the room's own noise, in dBFS. It is followed down at once and up only slowly."""
+
+    def __init__(self) -> None:
+        self.dbfs: float | None = None
+
+    def hear(self, dbfs: float, speech: bool) -> float:
+        """Take the level of the next frame; return the noise level."""
+        dbfs = max(QUIETEST_DBFS, dbfs)
+        if self.dbfs is None:
+            self.dbfs = dbfs
+        elif dbfs < self.dbfs:
+            self.dbfs += 0.3 * (dbfs - self.dbfs)
+        elif speech:
+            self.dbfs += min(0.06, dbfs - self.dbfs)
+        else:
+            self.dbfs += 0.02 * (dbfs - self.dbfs)
+        return self.dbfs
+
+
+@dataclass(slots=True)
+class Speech:
+    """What is known of the utterance under way. Positions are in frames since it began."""
+
+    frame: int
+    """Samples in a frame."""
+    levels: list[float] = field(default_factory=list)
+    """Of every frame, in order, dBFS."""
+    ranked: list[float] = field(default_factory=list)
+    """Of the frames that were sound, sorted."""
+    run: int = 0
+    """Frames of sound in a row, up to now."""
+    strong_at: int = 0
+    """Where the last strong frame ended."""
+    last: int = 0
+    """Where the last speech ended."""
+    sounding: int = 0
+    """Frames of speech in all."""
+    longest_pause: int = 0
+    """Frames of the longest silence that more speech followed."""
+
+    @property
+    def frame_ms(self) -> float:
+        """How long a frame is."""
+        return self.frame * 1000 / RATE
+
+    @property
+    def peak(self) -> float:
+        """Level of its loud part: the 95th percentile."""
+        return self.ranked[int(0.95 * (len(self.ranked) - 1))]
+
+    @property
+    def silence_ms(self) -> float:
+        """Time since the last speech."""
+        return (len(self.levels) - self.last) * self.frame_ms
+
+    @property
+    def fade_db(self) -> float:
+        """How far below the peak its last 60 ms lie."""
+        end = self.levels[max(0, self.last - ONSET) : self.last]
+        return self.peak - sum(end) / len(end)
+
+    def threshold(self, room: float) -> float:
+        """Return the level above which a frame is sound, given the room's noise (dBFS)."""
+        return max(self.peak - SOFT_DB, min(room + CLEAR_DB, self.peak - LEAST_RANGE_DB))
+
+    def hear(self, dbfs: float, room: float) -> None:
+        """Take the level of the next frame."""
+        self.levels.append(dbfs)
+        if not self.ranked or dbfs > self.threshold(room):
+            self.run += 1
+            insort(self.ranked, dbfs)
+        else:
+            self.run = 0
+        now, peak = len(self.levels), self.peak
+        if self.run and dbfs > peak - STRONG_DB:
+            self.strong_at = now
+        if self.run >= ONSET and self.fresh:
+            begun = max(self.last, now - self.run)
+            self.longest_pause = max(self.longest_pause, begun - self.last)
+            self.sounding += now - begun
+            self.last = now
+
+    @property
+    def fresh(self) -> bool:
+        """Whether a soft sound would still belong to the last strong one."""
+        return (len(self.levels) - self.strong_at) * self.frame_ms <= TAIL_MS
+
+
+def silence_to_end(speech: Speech, completeness: Completeness, settings: EndpointSettings) -> float:
+    """Return the silence, in milliseconds, that ends an utterance as it stands."""
+    if completeness is Completeness.COMPLETE:
+        return settings.complete_ms
+    if completeness is Completeness.INCOMPLETE:
+        return settings.patient_ms
+    lasted = speech.last * speech.frame_ms
+    long = min(1.0, max(0.0, (lasted - 600) / 900))
+    broken_off = min(1.0, max(0.0, (20 - speech.fade_db) / 10))
+    wait = settings.quick_ms + max(long, broken_off) * (settings.slow_ms - settings.quick_ms)
+    return max(wait, min(1.6 * speech.longest_pause * speech.frame_ms, settings.patient_ms))
+
+
+class Endpointer:
+    """Finds utterances in a stream of frames of one length."""
+
+    def __init__(self, settings: EndpointSettings | None = None) -> None:
+        self._settings = settings or EndpointSettings()
+        self._room = Room()
+        self._now = 0
+        self._free_from = 0
+        self.reset()
+
+    @property
+    def speaking(self) -> bool:
+        """Whether an utterance is under way, pauses in it included."""
+        return self._speaking
+
+    def reset(self) -> None:
+        """Forget the utterance under way without a word; samples go on being counted."""
+        self._speaking = False
+        self._paused = False
+        self._speech: Speech | None = None
+        self._begun = self._now
+        self._completeness = Completeness.UNKNOWN
+
+    def expect(self, completeness: Completeness) -> None:
+        """Say what the text of the utterance so far is worth; it holds until the person says more."""
+        self._completeness = completeness
+
+    def feed(self, probability: float, frame: Audio) -> list[Boundary]:
+        """Take the next frame and the voice detector's word on it (0 to 1); return what it brought about."""
+        if len(frame) == 0:
+            return []
+        dbfs, voiced = frame.dbfs, probability >= 0.5
+        room = self._room.hear(dbfs, voiced)
+        if not self._speaking and not (voiced and dbfs > room + CLEAR_DB / 2):
+            self._speech = None
+        elif self._speech is None:
+            self._speech, self._begun = Speech(len(frame)), self._now
+        self._now += len(frame)
+        if self._speech is None:
+            return []
+        self._speech.hear(dbfs, room)
+        return self._follow(self._speech) if self._speaking else self._open(self._speech)
+
+    def _open(self, speech: Speech) -> list[Boundary]:
+        if len(speech.levels) < ONSET:
+            return []
+        speech.run = speech.last = speech.sounding = speech.strong_at = ONSET
+        self._speaking = True
+        self._completeness = Completeness.UNKNOWN
+        speech_from = max(self._free_from, self._begun - _samples(self._settings.pre_roll_ms))
+        return [Started(self._now, speech_from)]
+
+    def _follow(self, speech: Speech) -> list[Boundary]:
+        if self._now - self._begun >= _samples(self._settings.maximum_ms):
+            return [self._end(speech)]
+        if speech.run and speech.fresh:
+            if self._paused and speech.silence_ms == 0:
+                self._paused, self._completeness = False, Completeness.UNKNOWN
+            return []
+        if speech.silence_ms >= silence_to_end(speech, self._completeness, self._settings):
+            return [self._end(speech)]
+        if not self._paused and speech.silence_ms >= self._settings.pause_ms:
+            self._paused = True
+            return [Paused(self._now, self._begun + speech.last * speech.frame)]
+        return []
+
+    def _end(self, speech: Speech) -> Boundary:
+        last_speech = self._begun + speech.last * speech.frame
+        self._free_from = min(self._now, last_speech + _samples(self._settings.post_roll_ms))
+        self.reset()
+        if speech.sounding * speech.frame_ms < self._settings.minimum_speech_ms:
+            return Misfire(self._now)
+        return Ended(self._now, last_speech, self._free_from)
+
+
+def _samples(milliseconds: float) -> int:
+    return round(milliseconds * RATE / 1000)
