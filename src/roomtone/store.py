@@ -21,6 +21,9 @@ from roomtone.core.errors import StoreError
 from roomtone.flow import Worker, close, worker
 from roomtone.migrations import migrate
 
+FILE_NAME = "roomtone.db"
+"""The store in its state folder."""
+
 PAGE_BYTES = 2048
 """Half of SQLite's default: a turn touches a dozen pages, and every page touched is written twice."""
 

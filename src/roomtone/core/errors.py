@@ -13,7 +13,8 @@
     ├── StoreError           STORE_ERROR             the database: full disk, corrupt file
     ├── ToolError            TOOL_ERROR              a tool or skill could not do what was asked
     ├── StateBusy            STATE_BUSY              another process holds the state folder
-    └── ControlRefused       CONTROL_REFUSED         the daemon's socket may not be used by this user
+    ├── ControlRefused       CONTROL_REFUSED         the daemon's socket may not be used by this user
+    └── DaemonGone           DAEMON_GONE             the daemon ended, or hangs, before it had answered
 
 The code is stable and meant for programs; the message is one line: what is wrong, and what mends it.
 """
@@ -115,3 +116,9 @@ class ControlRefused(RoomtoneError):
     """The running daemon's control socket may not be used by this user."""
 
     code = "CONTROL_REFUSED"
+
+
+class DaemonGone(RoomtoneError):
+    """The daemon that was asked is not there any more, or does not answer."""
+
+    code = "DAEMON_GONE"

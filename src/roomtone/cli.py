@@ -1,0 +1,117 @@
+"""The command line: parses, calls, prints. A command's module is imported only when the command is named.
+
+Exit codes: 0 done, 1 could not do it, 2 wrong usage or configuration, 130 interrupted. Errors are one line on stderr;
+``--debug`` adds the traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from roomtone import __version__
+from roomtone.commands import COMMANDS, common_options
+from roomtone.core.errors import ConfigError, RoomtoneError, UsageError
+
+if TYPE_CHECKING:
+    from roomtone.config import Settings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    try:
+        code = _run(words)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        _forget_stdout()
+        return 0
+    except Exception as error:
+        return _report(error, debug)
+    return code
+
+
+def _run(words: list[str]) -> int:
+    name = next((word for word in words if not word.startswith("-")), None)
+    module: Any = importlib.import_module(f"roomtone.commands.{name}") if name in COMMANDS else None
+    args = _parser(name, module).parse_args(words)
+    for option in ("config", "state_dir", "json", "debug"):
+        vars(args).setdefault(option, None)
+    code: int = module.run(args, _settings(args, name))
+    return code
+
+
+def _parser(name: str | None, module: Any) -> argparse.ArgumentParser:
+    """Make the parser; only the command that was named gets its arguments."""
+    parser = argparse.ArgumentParser(prog="roomtone", description="The voice of a room.")
+    parser.add_argument("--version", action="version", version=f"roomtone {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command, summary in COMMANDS.items():
+        about = module.__doc__ if command == name else summary
+        one = commands.add_parser(
+            command, help=summary, description=about, parents=[common_options()], allow_abbrev=False
+        )
+        if command == name:
+            module.add_arguments(one)
+    return parser
+
+
+def _settings(args: argparse.Namespace, name: str | None) -> Settings:
+    """Read the configuration; the daemon alone goes on with the last good one, ``args.mistakes`` saying why."""
+    from roomtone.config import load, load_or_last_good
+
+    args.mistakes = []
+    if name == "run":
+        settings, args.mistakes = load_or_last_good(args.config, args.state_dir)
+        for mistake in args.mistakes:
+            sys.stderr.write(f"roomtone: {mistake}\n")
+    else:
+        settings = load(args.config)
+    return settings if args.state_dir is None else settings.model_copy(update={"state_dir": args.state_dir})
+
+
+def _report(error: Exception, debug: bool) -> int:
+    """Say what went wrong, a line for each thing, and return the exit code."""
+    if debug:
+        traceback.print_exception(error)
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, RoomtoneError):
+            text = cause.message
+        else:
+            text = f"{_plain(cause)} ({type(cause).__name__}); add --debug to see where"
+        for line in text.splitlines() or [""]:
+            sys.stderr.write(f"roomtone: {line}\n")
+    return 2 if all(isinstance(cause, (ConfigError, UsageError)) for cause in causes) else 1
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Take groups apart."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _causes(inner)
+    else:
+        yield error
+
+
+def _plain(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(str(error).split()) or "something went wrong"
+
+
+def _forget_stdout() -> None:
+    """Let nothing more be written to a pipe whose reader has gone, such as ``head``."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

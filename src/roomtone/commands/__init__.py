@@ -1,0 +1,59 @@
+"""The commands of ``roomtone``: one module each, imported only when it is named.
+
+A command's module holds ``add_arguments(parser)`` and ``run(args, settings) -> int``, the exit code. Its docstring is
+what ``roomtone COMMAND --help`` says first. ``run`` may raise RoomtoneError: the command line prints it.
+``--config``, ``--state-dir``, ``--json`` and ``--debug`` are there for every command; one with commands of its own
+gives ``parents=[common_options()]`` to their parsers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+COMMANDS = {
+    "run": "the daemon",
+    "demo": "a simulated room in which visitors speak and Roomtone answers",
+    "converse": "take each WAV file as a person speaking, and answer",
+    "hear": "find and transcribe the utterances in WAV files",
+    "say": "speak a text",
+    "ask": "ask as if it had been heard",
+    "bench": "measure the numbers Roomtone is held to",
+    "config": "the effective configuration, secrets masked",
+    "history": "what was said, and why it went so",
+    "engines": "what is installed, what auto chose and why",
+}
+"""Every command and its line in ``roomtone --help``, in that order."""
+
+
+def common_options() -> argparse.ArgumentParser:
+    """Make the parent parser with the options that every command takes."""
+    options = argparse.ArgumentParser(add_help=False)
+    group = options.add_argument_group("options of every command")
+    group.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="the configuration")
+    group.add_argument(
+        "--state-dir", type=Path, metavar="DIR", default=argparse.SUPPRESS, help="where the state is kept"
+    )
+    group.add_argument(
+        "--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object a line, nothing else"
+    )
+    group.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="show where an error came from"
+    )
+    return options
+
+
+def say(text: str) -> None:
+    """Print a line of results on stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def say_json(value: Any) -> None:
+    """Print one JSON object as a line on stdout, at once: whoever reads may be waiting."""
+    from pydantic_core import to_jsonable_python  # 0.05 s that a person's output does not need
+
+    say(json.dumps(value, ensure_ascii=False, default=to_jsonable_python))
+    sys.stdout.flush()
