@@ -185,7 +185,7 @@ class Room:
         self._leak = Leak(shape)
         self._noise = Noise(shape)
 
-    def hear(self, step: int, far: Samples, people: Samples | None) -> Samples:
+    def hear(self, step: int, far: Samples, people: Floats | None) -> Samples:
         """Return what the microphone hears in 10 ms: noise, the loudspeaker's leak, and people placed by ``place``.
 
         Steps are asked for in order.

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 import numpy as np
 
 from roomtone.core.playback import Playback
+from roomtone.core.room import Floats
 from roomtone.core.sound import HOP, RATE, Audio, Samples, to_int16
 from roomtone.engines.audio import Capture
 from roomtone.engines.audio._speaker import Speaker
@@ -38,13 +39,13 @@ class Visitors:
         """Let a sound begin with a step's first sample."""
         self._sounds.append((step, samples))
 
-    def at(self, step: int) -> Samples | None:
-        """Return the int32 sum of 160 samples at a step; None where nobody makes a sound. Steps must not go back."""
-        total: Samples | None = None
+    def at(self, step: int) -> Floats | None:
+        """Return the sum of 160 samples at a step; None where nobody makes a sound. Steps must not go back."""
+        total: Floats | None = None
         for start, samples in self._sounds:
             piece = samples[(step - start) * HOP : (step - start + 1) * HOP] if step >= start else samples[:0]
             if len(piece):
-                total = np.zeros(HOP, np.int32) if total is None else total
+                total = np.zeros(HOP) if total is None else total
                 total[: len(piece)] += piece
         self._sounds = [
             (start, samples) for start, samples in self._sounds if (step + 1 - start) * HOP < len(samples)
@@ -74,11 +75,12 @@ class Tape:
 
 
 class PacedMicrophone:
-    """The near end of a paced device; keeps blocks from the first time somebody listens."""
+    """The near end of a paced device; keeps every block from the first time somebody listens until it is read."""
 
     def __init__(self, before_change: Callable[[], None]) -> None:
-        self.listened = False
+        self.on_listening: Callable[[], None] = lambda: None
         self._change = before_change
+        self._listened = False
         self._block_steps = IDLE_MS // 10
         self._at = 0.0
         self._near: list[Samples] = []
@@ -95,7 +97,9 @@ class PacedMicrophone:
 
     def __aiter__(self) -> AsyncIterator[Capture]:
         self._change()
-        self.listened = True
+        if not self._listened:
+            self._listened = True
+            self.on_listening()
         return self
 
     async def __anext__(self) -> Capture:
@@ -108,6 +112,8 @@ class PacedMicrophone:
 
     def take(self, near: Samples, far: Samples, at: float) -> None:
         """Take one step's sound; ``at`` is when it ended."""
+        if not self._listened or self._ended:
+            return
         self._near.append(near)
         self._far.append(far)
         self._at = at
@@ -140,19 +146,17 @@ class PacedDevice:
     given the 160 samples that the loudspeaker plays and those of people (None: nobody makes a sound).
     """
 
-    def __init__(self, room: Callable[[int, Samples, Samples | None], Samples]) -> None:
+    def __init__(self, room: Callable[[int, Samples, Floats | None], Samples]) -> None:
         self._loop = asyncio.get_running_loop()
         self._room = room
         self._changed = asyncio.Event()
         self._step = 0
         self._began = self._loop.time()
-        self._heard_from: int | None = None
         self._last_step: int | None = None
         self._tape = Tape()
         self.visitors = Visitors()
         self.microphone = PacedMicrophone(self.catch_up)
         self.loudspeaker = Speaker(Playback(), self.catch_up)
-        self.on_listening: Callable[[], None] = lambda: None
 
     @property
     def health(self) -> str:
@@ -171,6 +175,7 @@ class PacedDevice:
     @property
     def recording(self) -> Audio:
         """What somebody in the room would hear: people and the loudspeaker, from the start until now."""
+        self.catch_up()
         return self._tape.audio()
 
     def end_microphone(self, step: int) -> None:
@@ -181,9 +186,6 @@ class PacedDevice:
         """Step for ever."""
         while True:
             self.catch_up()
-            if self.microphone.listened and self._heard_from is None:
-                self._heard_from = self._step
-                self.on_listening()
             self._changed.clear()
             await self._pause()
 
@@ -202,12 +204,9 @@ class PacedDevice:
         near = self._room(step, far, people)
         self._tape.add(_mixed(far, people))
         self._step = step + 1
-        if self._heard_from is None or step < self._heard_from:
-            return
-        if self._last_step is not None and step >= self._last_step:
+        self.microphone.take(near, far, self.time_of(self._step))
+        if self._step == self._last_step:
             self.microphone.end()
-        else:
-            self.microphone.take(near, far, self.time_of(step + 1))
 
     async def _pause(self) -> None:
         """Wait for the next step that matters: each one while there is sound, else the end of a block."""
@@ -220,10 +219,10 @@ class PacedDevice:
             alarm.cancel()
 
 
-def _mixed(far: Samples, people: Samples | None) -> Samples | None:
+def _mixed(far: Samples, people: Floats | None) -> Samples | None:
     if people is None:
         return far if far.any() else None
-    return to_int16(people + far.astype(np.float64))
+    return to_int16(people + far)
 
 
 @asynccontextmanager

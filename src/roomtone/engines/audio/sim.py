@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import Field
 
 from roomtone.core.errors import AudioError
-from roomtone.core.room import Room, Shape
+from roomtone.core.room import Floats, Room, Shape
 from roomtone.core.sound import Audio, Samples, decode_wav, to_int16
 from roomtone.engines import EngineSettings
 from roomtone.engines.audio._paced import STEP_S, PacedDevice, Tape, running
@@ -95,7 +95,7 @@ class SimDevice(PacedDevice):
         """Active level at the microphone of a sound from the loudspeaker, at the volume it has now, not ducked."""
         return self.room.echo_dbfs(to_int16(at_16k(audio) * self.loudspeaker.playback.full_gain))
 
-    def _hear(self, step: int, far: Samples, people: Samples | None) -> Samples:
+    def _hear(self, step: int, far: Samples, people: Floats | None) -> Samples:
         near = self.room.hear(step, far, people)
         if self._captured is not None:
             self._captured.add(near)
@@ -115,6 +115,6 @@ async def open(settings: Settings) -> AsyncIterator[SimDevice]:  # noqa: A001  #
         for visit, audio in sounds:
             device.visit(audio, visit.distance_m, visit.dbfs, in_s=visit.at_s)
 
-    device.on_listening = let_in
+    device.microphone.on_listening = let_in
     async with running(device):
         yield device

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import Field
 
 from roomtone.core.errors import AudioError
-from roomtone.core.room import coloured_noise
+from roomtone.core.room import Floats, coloured_noise
 from roomtone.core.sound import HOP, RATE, Audio, Samples, decode_wav, encode_wav, to_int16
 from roomtone.engines import EngineSettings
 from roomtone.engines.audio._paced import PacedDevice, running
@@ -62,10 +62,10 @@ class WavDevice(PacedDevice):
             step += -(-(len(samples) + round(gap_s * RATE)) // HOP)
         self.end_microphone(step)
 
-    def _hear(self, step: int, far: Samples, people: Samples | None) -> Samples:  # noqa: ARG002  # no echo here
+    def _hear(self, step: int, far: Samples, people: Floats | None) -> Samples:  # noqa: ARG002  # no echo here
         start = step * HOP % len(self._noise)
         noise = self._noise[start : start + HOP]
-        return noise if people is None else to_int16(people + noise.astype(float))
+        return noise if people is None else to_int16(people + noise)
 
 
 @asynccontextmanager
@@ -77,7 +77,7 @@ async def open(settings: Settings) -> AsyncIterator[WavDevice]:  # noqa: A001  #
     inputs = [_read(path) for path in settings.inputs]
     device = WavDevice()
     if inputs:
-        device.on_listening = lambda: device.begin_inputs(inputs, settings.gap_s)
+        device.microphone.on_listening = lambda: device.begin_inputs(inputs, settings.gap_s)
     try:
         async with running(device):
             yield device
