@@ -1,0 +1,148 @@
+"""Every sentence the room itself can say, from template files: code fills in values and knows no language."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+
+import yaml
+from hassil.numbers import get_rbnf_engine
+from pydantic import ValidationError
+from unicode_rbnf import FormatPurpose
+
+from roomtone.core.dialog import Noun
+from roomtone.core.errors import ConfigError
+
+Choose = Callable[[Sequence[str]], str]
+Texts = Mapping[str, str | list[str]]
+
+UNITS = (("hour", 3600), ("minute", 60), ("second", 1))
+
+
+class Units(Noun):
+    """How numbers are joined, and the units of time as [one, many]."""
+
+    and_: str
+    comma: str
+    hour: list[str]
+    minute: list[str]
+    second: list[str]
+
+
+class Polite(Noun):
+    """Templates of what may stand around a command: what a recogniser listens for, and what text may hold as well."""
+
+    spoken: list[str]
+    typed: list[str]
+
+
+class Language(Noun):
+    """A language's own file, ``mind/<language>.yaml``: what belongs to no single skill."""
+
+    language: str
+    before: Polite
+    after: Polite
+    hesitations: list[str]
+    unfinished_words: list[str]
+    numbers: Units
+    weekdays: list[str]
+    months: list[str]
+    times: dict[str, str]
+    say: dict[str, str | list[str]]
+
+
+def first(variants: Sequence[str]) -> str:
+    """Choose the first wording: the same words for the same event, every time."""
+    return variants[0]
+
+
+@cache
+def load_language(language: str) -> Language:
+    """Read a language's file. Raises ConfigError for a language that has none."""
+    path = Path(__file__).parent / f"{language}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(found.stem for found in path.parent.glob("*.yaml")))
+        raise ConfigError(f"language: there is no '{language}'; choose one of {known}")
+    try:
+        return Language.model_validate(yaml.safe_load(path.read_text("utf-8")))
+    except (yaml.YAMLError, ValidationError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Phrases:
+    """Words for events, numbers and times of one language.
+
+    ``texts`` maps a key to a wording or to several of one meaning, among which ``choose`` picks.
+    """
+
+    language: Language
+    texts: Texts
+    choose: Choose = first
+
+    @staticmethod
+    def load(language: str = "en", choose: Choose = first) -> Phrases:
+        """Return the phrases that the room says by itself. Raises ConfigError for a language that has none."""
+        read = load_language(language)
+        return Phrases(read, read.say, choose)
+
+    def of(self, texts: Texts) -> Phrases:
+        """Return phrases of the same language with other texts: those of one skill."""
+        return Phrases(self.language, texts, self.choose)
+
+    def say(self, key: str, **values: object) -> str:
+        """Return the sentence for a key with its values filled in, its first letter a capital.
+
+        Raises KeyError for a key or a value that the texts do not have.
+        """
+        found = self.texts[key]
+        text = (found if isinstance(found, str) else self.choose(found)).format(**values)
+        return text[:1].upper() + text[1:]
+
+    def number(self, number: int) -> str:
+        """Return a whole number in words."""
+        return get_rbnf_engine(self.language.language).format_number(number).text
+
+    def ordinal(self, number: int) -> str:
+        """Return a place in a row in words (twenty-first)."""
+        engine = get_rbnf_engine(self.language.language)
+        return engine.format_number(number, purpose=FormatPurpose.ORDINAL).text
+
+    def duration(self, seconds: int) -> str:
+        """Return a length of time in words, to the second (one hour and thirty minutes)."""
+        units = self.language.numbers
+        parts: list[str] = []
+        for unit, size in UNITS:
+            count, seconds = divmod(seconds, size)
+            if count or (unit == "second" and not parts):
+                one, many = getattr(units, unit)
+                parts.append(f"{self.number(count)} {one if count == 1 else many}")
+        return self.joined(parts)
+
+    def joined(self, parts: Sequence[str]) -> str:
+        """Return things in a row as one enumerates them aloud."""
+        *some, last = parts
+        return self.language.numbers.and_.join([self.language.numbers.comma.join(some), last] if some else [last])
+
+    def time(self, at: datetime) -> str:
+        """Return a time of day as a person says it (twenty past four)."""
+        times = self.language.times
+        minute = "under_ten" if at.minute < 10 else "other"
+        template = times.get(f"{at:%H:%M}") or times.get(f"{at::%M}") or times[minute]
+        return template.format(
+            hour=self.number(at.hour % 12 or 12),
+            next_hour=self.number((at.hour + 1) % 12 or 12),
+            hour_of_24=self.number(at.hour),
+            minute=self.number(at.minute),
+        )
+
+    def weekday(self, at: datetime) -> str:
+        """Return the name of a day's weekday."""
+        return self.language.weekdays[at.weekday()]
+
+    def month(self, at: datetime) -> str:
+        """Return the name of a day's month."""
+        return self.language.months[at.month - 1]

@@ -1,0 +1,163 @@
+"""What a text means, whether more is to come, and all that can be said: the sentences of every skill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from random import Random
+
+from hassil import Intents, recognize
+from hassil.numbers import get_rbnf_engine
+from hassil.util import normalize_for_matching, remove_skip_words
+
+from roomtone.core.endpoint import Completeness
+from roomtone.core.errors import ConfigError
+from roomtone.mind import grammar, skillfiles
+from roomtone.mind.grammar import SILENCE, Node
+from roomtone.mind.phrases import load_language
+from roomtone.mind.skillfiles import Loaded
+from roomtone.mind.skills import Match
+
+
+class Skills:
+    """All skills of a household in one language.
+
+    ``refused`` tells, a line each, which of the household's own are broken and why.
+    """
+
+    def __init__(self, language: str, loaded: Iterable[Loaded], refused: Iterable[str] = ()) -> None:
+        self.language = load_language(language)
+        self.refused = tuple(refused)
+        self._loaded = tuple(loaded)
+        self.skills = tuple(one.skill for one in self._loaded)
+        self._before, before = skillfiles.polite(self.language.before, language)
+        self._after, after = skillfiles.polite(self.language.after, language)
+        self._commands = _rules(self._loaded, backchannel=False)
+        self._polite = {"before": before or SILENCE, "after": after or SILENCE}
+        self._alone = _rules(self._loaded, backchannel=True)
+        self._whole = grammar.utterance(**self._polite, commands=self._commands.values(), alone=self._alone.values())
+
+    @staticmethod
+    def load(language: str = "en", own: Path | None = None) -> Skills:
+        """Load the shipped skills, then a household's ``own`` folder of the same shape; its broken ones are refused.
+
+        Raises ConfigError for a language that has no file of its own.
+        """
+        load_language(language)
+        loaded = [skillfiles.load(folder, language) for folder in skillfiles.folders(skillfiles.SHIPPED, language)]
+        refused = []
+        for folder in skillfiles.folders(own, language) if own is not None else []:
+            try:
+                loaded.append(skillfiles.load(folder, language))
+            except ConfigError as error:
+                refused.append(error.message)
+        return Skills(language, loaded, refused)
+
+    def recognise(self, text: str) -> Match | None:
+        """Return what a text asks for: typed or transcribed, digits or words, polite or not."""
+        return self._strictly(text) or self._loosely(text)
+
+    def completeness(self, text: str) -> Completeness:
+        """Say whether a text is a whole command, the beginning of one, or neither."""
+        spoken = self._spoken(text)
+        if not spoken:
+            return Completeness.UNKNOWN
+        if _ends_in(spoken, self.language.hesitations):
+            return Completeness.INCOMPLETE
+        match = self._strictly(text)
+        if match and match.backchannel:
+            return Completeness.UNKNOWN
+        if match:
+            return Completeness.INCOMPLETE if match.unfinished else Completeness.COMPLETE
+        if _ends_in(spoken, self.language.unfinished_words) or grammar.begins(self._whole, spoken):
+            return Completeness.INCOMPLETE
+        return Completeness.COMPLETE if self._loosely(text) else Completeness.UNKNOWN
+
+    def is_backchannel(self, text: str) -> bool:
+        """Say whether a text only shows that its speaker listens ("mhm", "yeah")."""
+        match = self._strictly(text)
+        return match is not None and match.backchannel
+
+    def grammar(self, known: Callable[[str], bool] | None = None) -> str:
+        """Return all that can be said as JSGF, lower case, one rule a line.
+
+        Where ``known`` is given, the branches with words that it denies are left out. A recogniser that finds
+        an unknown word in the text may put ``<VOID>`` in its place, which comes to the same.
+        """
+
+        def left(rules: dict[str, Node]) -> dict[str, Node]:
+            if known is None:
+                return rules
+            pruned = {name: grammar.only(node, known) for name, node in rules.items()}
+            return {name: node for name, node in pruned.items() if node is not None}
+
+        return grammar.jsgf(left(self._polite), left(self._commands), left(self._alone))
+
+    def sample(self, random: Random) -> tuple[str, str]:
+        """Draw an intent and one of its sentences as the grammar has them, without politeness around it."""
+        one = random.choice([one for one in self._loaded if one.spoken])
+        name = random.choice(list(one.spoken))
+        return f"{one.skill.name}.{name}", grammar.sample(one.spoken[name], random)
+
+    def samples(self) -> Iterator[tuple[str, str]]:
+        """Return the samples in the skills' files, each with its intent."""
+        for one in self._loaded:
+            for name, intent in one.file.intents.items():
+                yield from ((f"{one.skill.name}.{name}", text) for text in intent.samples)
+
+    def _strictly(self, text: str) -> Match | None:
+        for candidate in self._candidates(text):
+            for one in self._loaded:
+                if found := _match(candidate, one, one.strict):
+                    return found
+        return None
+
+    def _loosely(self, text: str) -> Match | None:
+        for candidate in self._candidates(text):
+            for one in self._loaded:
+                if one.loose.intents and (found := _match(candidate, one, one.loose)):
+                    return found
+        return None
+
+    def _candidates(self, text: str) -> list[str]:
+        """Return a text as it is and with more and more politeness left off; what was literally said comes first."""
+        plain = normalize_for_matching(text).text
+        calm = remove_skip_words(plain, self.language.hesitations, ignore_whitespace=False)
+        later = remove_skip_words(calm, self._before, ignore_whitespace=False, end=False)
+        sooner = remove_skip_words(calm, self._after, ignore_whitespace=False, start=False)
+        both = remove_skip_words(later, self._after, ignore_whitespace=False, start=False)
+        return [each for each in dict.fromkeys([plain, calm, later, sooner, both]) if each.strip()]
+
+    def _spoken(self, text: str) -> tuple[str, ...]:
+        """Return the words of a text as they are spoken, numbers spelt."""
+        engine = get_rbnf_engine(self.language.language)
+        spelt = [engine.format_number(int(word)).text if word.isdecimal() else word for word in text.split()]
+        return grammar.words(" ".join(spelt)) or ()
+
+
+def _match(text: str, one: Loaded, intents: Intents) -> Match | None:
+    found = recognize(text, intents, language=one.file.language)
+    if found is None:
+        return None
+    intent = one.file.intents[found.intent.name]
+    return Match(
+        one.skill.name,
+        found.intent.name,
+        tuple((entity.name, entity.value) for entity in found.entities_list),
+        unfinished=bool((found.intent_metadata or {}).get("unfinished")),
+        dismisses=intent.dismisses,
+        backchannel=intent.backchannel,
+    )
+
+
+def _rules(loaded: Iterable[Loaded], backchannel: bool) -> dict[str, Node]:
+    return {
+        f"{one.skill.name}_{name}": node
+        for one in loaded
+        for name, node in one.spoken.items()
+        if one.file.intents[name].backchannel == backchannel
+    }
+
+
+def _ends_in(spoken: tuple[str, ...], endings: Iterable[str]) -> bool:
+    return any(spoken[-len(ending.split()) :] == tuple(ending.split()) for ending in endings)
