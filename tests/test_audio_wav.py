@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,7 @@ def test_a_late_listener_and_a_late_loop_lose_nothing(run: Run[None]) -> None:
             await asyncio.sleep(1.3)
         assert near(blocks).seconds == pytest.approx(2.0, abs=0.081)
         assert np.abs(near(blocks).samples[:RATE].astype(int) - tone(1.0).samples).max() <= 10
-        assert {round(second.at - first.at, 6) for first, second in zip(blocks, blocks[1:], strict=False)} == {0.08}
+        assert {round(second.at - first.at, 6) for first, second in pairwise(blocks)} == {0.08}
 
     run(main())
 
