@@ -11,6 +11,7 @@ import selectors
 import time
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -30,12 +31,17 @@ class SkippingLoop(asyncio.SelectorEventLoop):
         self._engines = 0
         self._skipped = 0.0
         self._started = time.monotonic()
+        self._born = datetime.now(UTC)
         self._counts_work = counts_work
         super().__init__(_SkippingSelector(self))
 
     def time(self) -> float:
         """Return virtual seconds since the loop was made."""
         return self._skipped + (time.monotonic() - self._started if self._counts_work else 0.0)
+
+    def utc_now(self) -> datetime:
+        """Return the time of day that goes with ``time``."""
+        return self._born + timedelta(seconds=self.time())
 
     def skip(self, seconds: float) -> None:
         """Let virtual time pass without waiting."""
@@ -77,6 +83,12 @@ class _SkippingSelector(selectors.DefaultSelector):
         ready = super().select(LONGEST_WAIT_S if timeout is None else min(timeout, LONGEST_WAIT_S))
         self._loop.pass_real(time.monotonic() - before)
         return ready
+
+
+def utc_now() -> datetime:
+    """Return the present in UTC; on a virtual clock, the start of the run and what has passed on it since."""
+    loop = asyncio.get_running_loop()
+    return loop.utc_now() if isinstance(loop, SkippingLoop) else datetime.now(UTC)
 
 
 @contextmanager

@@ -13,8 +13,8 @@ import queue
 import random
 import threading
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -30,46 +30,65 @@ T = TypeVar("T")
 # ---------------------------------------------------------------------------------------------- ahead
 
 
-@asynccontextmanager
-async def ahead(source: AsyncIterator[T], items: int) -> AsyncIterator[AsyncIterator[T]]:
-    """Let ``source`` run up to ``items`` ahead of whoever reads the iterator this yields.
+class Stream(Generic[T]):
+    """What ``ahead`` gives its reader: an async iterator that can also be asked for a bounded time."""
 
-    A failure of the source travels through the stream, in its place: what came before it is still delivered.
-    Leaving the context stops the source. (A context manager, not a generator, because a generator must not yield
-    inside a task group: PEP 789.)
-    """
-    pipe: asyncio.Queue[tuple[bool, Any]] = asyncio.Queue(max(1, items))
+    def __init__(self, items: int) -> None:
+        self._pipe: asyncio.Queue[tuple[bool, Any]] = asyncio.Queue(max(1, items))
 
-    async def fill() -> None:
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        there, item = await self._pipe.get()
+        if there:
+            return item  # type: ignore[no-any-return]  # the pipe carries failures and the end beside items
+        raise StopAsyncIteration if item is None else item
+
+    async def within(self, seconds: float) -> T:
+        """Return the next item; raise TimeoutError, losing nothing, if there is none for so long."""
+        async with asyncio.timeout(seconds):
+            return await anext(self)
+
+    async def fill(self, source: AsyncIterator[T]) -> None:
+        """Read the source into the pipe, its failure or its end last, and close it."""
         try:
             async for item in source:
-                await pipe.put((True, item))
+                await self._pipe.put((True, item))
         except Exception as error:
-            await pipe.put((False, error))
+            await self._pipe.put((False, error))
         else:
-            await pipe.put((False, None))
+            await self._pipe.put((False, None))
         finally:
             await close(source)
 
-    async def drain() -> AsyncIterator[T]:
-        while True:
-            there, item = await pipe.get()
-            if there:
-                yield item
-            elif item is None:
-                return
-            else:
-                raise item
 
-    async with AsyncExitStack() as stack:
-        group = await stack.enter_async_context(_unwrapped_group())
-        filler = group.create_task(fill(), name="ahead")
-        reader = drain()
+@asynccontextmanager
+async def ahead(source: AsyncIterator[T], items: int) -> AsyncIterator[Stream[T]]:
+    """Let ``source`` run up to ``items`` ahead of whoever reads the stream this yields.
+
+    A failure of the source travels through the stream, in its place: what came before it is still delivered.
+    Leaving the context stops and closes the source. (A context manager, not a generator, because a generator must
+    not yield inside a task group: PEP 789.)
+    """
+    stream: Stream[T] = Stream(items)
+    async with beside(stream.fill(source), "ahead"):
+        yield stream
+
+
+@asynccontextmanager
+async def beside(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
+    """Run ``work`` for as long as the context lasts; it has ended when the context has.
+
+    A failure of the work ends the context with that failure.
+    """
+    async with _unwrapped_group() as group:
+        task = group.create_task(work, name=name)
         try:
-            yield reader
+            yield
         finally:
-            filler.cancel()
-            await asyncio.wait([filler])
+            task.cancel()
+            await asyncio.wait([task])
 
 
 @asynccontextmanager

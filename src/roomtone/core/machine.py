@@ -337,13 +337,13 @@ def _give_floor(state: State, effects: list[Effect]) -> Next:
 
 
 def _yield_floor(state: State) -> Next:
-    """Stop the turn for another. One of which nothing was said or done leaves no trace; its prompt comes again."""
+    """Stop the turn for another. One that was not answered yet leaves no trace; its prompt comes again."""
     if state.turn is None:
         return state, []
-    if state.acted:
-        return state, [Stop(state.turn, Ended.INTERRUPTED)]
-    again = () if state.prompt is None else (state.prompt,)
-    return replace(state, parked=(*again, *state.parked)), [Drop(state.turn)]
+    if state.prompt is not None and not state.acted:
+        return replace(state, parked=(state.prompt, *state.parked)), [Drop(state.turn)]
+    heard_on = state.mode is Mode.LISTENING or (state.mode is Mode.INTERRUPT and not state.acted)
+    return state, [Drop(state.turn) if heard_on else Stop(state.turn, Ended.INTERRUPTED)]
 
 
 def _drop_rival(state: State) -> list[Effect]:
@@ -358,7 +358,8 @@ def _wake(state: State, _: Wake) -> Next:
         return state, []
     yielded, effects = _yield_floor(state)
     called = replace(_free(yielded, Mode.LISTENING), called=True)
-    return _await(called, Patience.CALLED, [*_drop_rival(state), *effects, Chime()])
+    let_go = [Resume()] if state.mode is Mode.INTERRUPT else []
+    return _await(called, Patience.CALLED, [*_drop_rival(state), *effects, *let_go, Chime()])
 
 
 def _dismiss(state: State, _: Dismiss) -> Next:

@@ -1,0 +1,75 @@
+"""Print the README's state diagram (Mermaid) from the machine's table, or write it into the README (--write)."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from roomtone.core import machine
+from roomtone.core.dialog import Source
+from roomtone.core.machine import Mode, Prompt, State, step
+
+README = Path(__file__).parent.parent / "README.md"
+BEGIN, END = "<!-- states: begin -->", "<!-- states: end -->"
+
+SIGNALS = (
+    *(machine.Wake(), machine.Dismiss(), Prompt("", Source.CLI), machine.SpeechStarted("")),
+    *(machine.SpeechPaused(), machine.SpeechEnded(), machine.Misfired(), machine.SoundWentOn(), machine.Timeout(1)),
+    *(kind(turn) for kind in (machine.FirstSound, machine.FloorTaken, machine.FloorKept) for turn in (1, 2)),
+    machine.TurnEnded(1),
+)
+
+
+def changes() -> dict[tuple[Mode, Mode], set[str]]:
+    """Walk every state that can be reached and collect which signal leads from which mode to which."""
+    found: dict[tuple[Mode, Mode], set[str]] = {}
+    seen, waiting = set(), [State(), State(open=False), State(follows_up=False)]
+    while waiting:
+        state = waiting.pop()
+        if state in seen or state.turns > 2 or state.waits > 1 or len(state.parked) > 1:
+            continue
+        seen.add(state)
+        for signal in SIGNALS:
+            after, _ = step(state, signal)
+            waiting.append(replace(after, called=False))
+            if after.mode is not state.mode:
+                found.setdefault((state.mode, after.mode), set()).add(type(signal).__name__)
+    return found
+
+
+def everywhere(found: dict[tuple[Mode, Mode], set[str]]) -> set[tuple[str, Mode]]:
+    """Return the signals that lead to one and the same mode from every other one."""
+    names = set().union(*found.values())
+    return {
+        (name, to)
+        for name in names
+        for to in Mode
+        if all(name in found.get((mode, to), ()) for mode in Mode if mode is not to)
+    }
+
+
+def diagram() -> str:
+    """Return the diagram as a Mermaid block."""
+    found = changes()
+    always = everywhere(found)
+    lines = ["```mermaid", "stateDiagram-v2", "    [*] --> idle"]
+    for (before, after), names in sorted(found.items()):
+        own = sorted(name for name in names if (name, after) not in always)
+        if own:
+            lines.append(f"    {before} --> {after}: {', '.join(own)}")
+    lines += ["```", "", "From any state: " + "; ".join(f"{name} leads to {to}" for name, to in sorted(always)) + "."]
+    return "\n".join(lines)
+
+
+def written(readme: str) -> str:
+    """Return the README's text with the diagram in its place."""
+    before, _, rest = readme.partition(BEGIN)
+    return f"{before}{BEGIN}\n{diagram()}\n{END}{rest.partition(END)[2]}"
+
+
+if __name__ == "__main__":
+    if "--write" in sys.argv:
+        README.write_text(written(README.read_text("utf-8")), "utf-8")
+    else:
+        print(diagram())

@@ -1,0 +1,151 @@
+"""The composition root: opens the parts of a room in the order of their needs and closes them in the reverse."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from roomtone import engines, personas
+from roomtone.conversation import Conversation, Manners, Parts
+from roomtone.core.dialog import Persona
+from roomtone.core.endpoint import Endpointer
+from roomtone.core.errors import EngineError
+from roomtone.core.machine import Signal
+from roomtone.ears import Ears
+from roomtone.engines.audio import SoundDevice
+from roomtone.engines.stt import Hints, Stt
+from roomtone.engines.tts import Tts
+from roomtone.flow import Feed, Inbox, beside
+from roomtone.household import RoomHousehold
+from roomtone.mind.phrases import Phrases
+from roomtone.mind.sentences import Skills
+from roomtone.mind.thinking import Mind
+from roomtone.mouth import Mouth
+from roomtone.settings import Settings
+from roomtone.shipped import shipped
+from roomtone.store import Store, open_store
+from roomtone.utterance import Utterance
+
+log = logging.getLogger(__name__)
+
+CALLED_S = 8.0
+"""How long Roomtone listens after it was called, before it takes nobody for an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A running room and its parts. ``engines`` names the engine that serves each seam."""
+
+    settings: Settings
+    engines: dict[str, str]
+    device: SoundDevice
+    feed: Feed
+    store: Store
+    household: RoomHousehold
+    conversation: Conversation
+
+    def health(self) -> dict[str, str]:
+        """Return ``ok``, or what is wrong, a part: what a watchdog, a console or a person may ask."""
+        conversation = self.conversation
+        return {
+            "audio": self.device.health,
+            "conversation": "ok" if conversation.running else "stopped",
+            "store": self.store.mended or conversation.store_trouble or "ok",
+            **{seam: name for seam, name in self.engines.items() if seam != "audio"},
+        }
+
+
+@asynccontextmanager
+async def open_room(
+    settings: Settings, state_dir: Path, *, device: SoundDevice | None = None, listens: bool = True
+) -> AsyncIterator[Room]:
+    """Open a room and run it for as long as the context lasts.
+
+    ``device`` takes the place of the configured audio engine; with ``listens`` False the microphone is left alone.
+    Raises EngineUnavailable or ConfigError where a part cannot be opened: one line, with what mends it.
+    """
+    async with AsyncExitStack() as stack:
+        opened = _Opener(settings, stack)
+        store = await stack.enter_async_context(open_store(state_dir / "roomtone.db"))
+        skills = Skills.load(settings.language, state_dir / "skills")
+        for refused in skills.refused:
+            log.warning("%s", refused)
+        persona = load_persona(settings)
+        tts, stt = await opened.engine("tts"), await opened.engine("stt")
+        echo, vad = await opened.engine("echo"), await opened.engine("vad")
+        sound: SoundDevice = device or await opened.engine("audio")
+        phrases = Phrases.load(settings.language)
+        feed, inbox = Feed(), Inbox[Signal]()
+        ears = Ears(sound.microphone, echo, vad, Endpointer(settings.endpoint), inbox.post)
+        household = RoomHousehold(store, sound.loudspeaker, persona, settings.zone, phrases, inbox.post)
+        mouth = Mouth(tts, sound.loudspeaker, settings.language)
+        mind = Mind(skills, phrases)
+        parts = Parts(
+            ears=ears,
+            stt=stt,
+            mind=mind,
+            skills=skills,
+            phrases=phrases,
+            mouth=mouth,
+            household=household,
+            store=store,
+            feed=feed,
+            inbox=inbox,
+            persona=persona,
+            room=settings.device.room,
+            language=settings.language,
+        )
+        conversation = Conversation(parts, manners(settings))
+        await warm(stt, tts, parts.persona, conversation.hints)
+        await stack.enter_async_context(beside(conversation.run(), "conversation"))
+        await stack.enter_async_context(beside(household.ring_timers(), "timers"))
+        if listens:
+            await stack.enter_async_context(beside(ears.run(), "ears"))
+        yield Room(settings, opened.chosen, sound, feed, store, household, conversation)
+
+
+class _Opener:
+    """Opens engines by seam onto a stack, and remembers which were chosen."""
+
+    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        self.chosen: dict[str, str] = {}
+        self._settings = settings
+        self._stack = stack
+
+    async def engine(self, seam: str) -> Any:
+        name, settings = self._settings.engine(seam)
+        self.chosen[seam] = name
+        return await self._stack.enter_async_context(engines.open_engine(seam, name, settings))
+
+
+def load_persona(settings: Settings) -> Persona:
+    """Load the default persona, from the household's folder or from those that came with Roomtone."""
+    own = settings.personas.dir
+    if own is not None and (own / settings.personas.default).is_dir():
+        return personas.load(own / settings.personas.default)
+    return personas.load(shipped("personas") / settings.personas.default)
+
+
+def manners(settings: Settings) -> Manners:
+    """Return how the room behaves. Without an engine for wake words it listens openly."""
+    listen = settings.listen
+    wakes = settings.engine("wake")[0] != "none"
+    is_open = listen.mode == "open" or (listen.mode == "wake_word" and not wakes)
+    return Manners(open=is_open, follow_up_s=listen.follow_up_s, called_s=CALLED_S)
+
+
+async def warm(stt: Stt, tts: Tts, persona: Persona, hints: Hints) -> None:
+    """Let engines load what the first turn would wait for: a grammar, a voice. A failure is the turn's to tell."""
+    silence = Utterance(0.0)
+    silence.end(0.0, 0.0)
+    try:
+        async for _ in stt.transcribe(silence.stream(), hints):
+            pass
+        async for _ in tts.speak("a", persona.voice):
+            pass
+    except EngineError as error:
+        log.warning("%s", error.message)

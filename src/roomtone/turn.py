@@ -1,0 +1,234 @@
+"""One turn: a one-way chain of streams from what was said to the loudspeaker. The end of the task is its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from roomtone.core.dialog import Ended, Session, Source, Turn, TurnError, Voice, new_id
+from roomtone.core.endpoint import Completeness
+from roomtone.core.errors import EngineError, EngineTimeout, RoomtoneError, ToolError
+from roomtone.core.machine import Dismiss, FirstSound, FloorKept, FloorTaken, Prompt, Signal
+from roomtone.engines.stt import Hints, Stt, Transcript
+from roomtone.flow import close
+from roomtone.mind import Answer, Household
+from roomtone.mind.phrases import Phrases
+from roomtone.mind.sentences import Skills
+from roomtone.mind.thinking import Mind
+from roomtone.mouth import Mouth, Speech
+from roomtone.stopwatch import Stopwatch
+from roomtone.utterance import Utterance
+
+log = logging.getLogger(__name__)
+
+STT_BOUND_S = 12.0
+"""A recogniser that has no final text this long after the utterance ended has failed; someone is waiting."""
+
+
+@dataclass(slots=True)
+class LiveTurn:
+    """A turn while it runs. Everything that its record needs is here, outside the task that may be cancelled."""
+
+    number: int
+    utterance: Utterance | None = None
+    prompt: Prompt | None = None
+    rival: bool = False
+    joined_text: str | None = None
+    trace: str = field(default_factory=new_id)
+    committed: asyncio.Event = field(default_factory=asyncio.Event)
+    session: Session | None = None
+    in_session: int = 0
+    transcript: Transcript | None = None
+    said: str = ""
+    answer: Answer | None = None
+    speech: Speech = field(default_factory=Speech)
+    watch: Stopwatch = field(default_factory=Stopwatch)
+    ended: Ended = Ended.COMPLETED
+    error: TurnError | None = None
+
+    @property
+    def heard(self) -> str:
+        """What is being answered: the text understood so far, or the prompt's."""
+        if self.prompt is not None:
+            return "" if self.prompt.verbatim else self.prompt.text
+        return self.transcript.text if self.transcript else ""
+
+    @property
+    def source(self) -> Source:
+        """What started it."""
+        return self.prompt.source if self.prompt else Source.VOICE
+
+    def fail(self, error: RoomtoneError) -> None:
+        """Note why it failed."""
+        self.ended = Ended.FAILED
+        self.error = TurnError(code=error.code, message=error.message)
+
+    def record(self, heard_samples: int) -> Turn:
+        """Return the turn as it is stored and published, ``heard_samples`` having left the loudspeaker so far."""
+        session = self.session
+        assert session is not None, "only a committed turn is recorded"
+        return Turn(
+            turn=self.in_session,
+            trace=self.trace,
+            session=session.id,
+            room=session.room,
+            persona=session.persona,
+            source=self.source,
+            heard=self.heard,
+            confidence=self.transcript.confidence if self.transcript and self.transcript.text else None,
+            intent=self.answer.intent if self.answer else None,
+            answered_by=self.answer.answered_by if self.answer else "none",
+            said=self.said.strip(),
+            spoken=self.speech.spoken(heard_samples),
+            ended=self.ended,
+            error=self.error,
+            latency_ms=self.watch.latency(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What a turn is made of: the parts it passes through, and where its facts go."""
+
+    stt: Stt
+    mind: Mind
+    skills: Skills
+    phrases: Phrases
+    mouth: Mouth
+    household: Household
+    hints: Hints
+    voice: Voice
+    post: Callable[[Signal], None]
+    expect: Callable[[LiveTurn, Completeness], None]
+    admits: Callable[[LiveTurn], bool]
+    tell: Callable[[LiveTurn, str], None]
+    keep: Callable[[LiveTurn], None]
+
+
+async def take(live: LiveTurn, chain: Chain) -> None:
+    """Run a turn to its end. Every failure becomes a line spoken aloud; only cancellation comes through."""
+    error = await _attempt(_answer_it(live, chain))
+    if error is None:
+        return
+    log.warning("turn %s: %s", live.trace, error.message)
+    live.fail(error)
+    live.said = f"{live.said} ".lstrip()
+    worse = await _attempt(_speak(live, _whole(_apology(live, chain, error)), chain))
+    if worse is not None:
+        log.warning("turn %s: %s", live.trace, worse.message)
+        chain.post(FirstSound(live.number))
+        await _attempt(chain.mouth.failure_chime())
+
+
+async def _attempt(work: Coroutine[Any, Any, None]) -> RoomtoneError | None:
+    """Do it; return why it failed. A fault of ours is an error like another: the log has its traceback."""
+    try:
+        await work
+    except RoomtoneError as error:
+        return error
+    except Exception as error:
+        log.exception("internal error")
+        return EngineError(f"internal error: {error}")
+    return None
+
+
+async def _answer_it(live: LiveTurn, chain: Chain) -> None:
+    loop = asyncio.get_running_loop()
+    if live.utterance is not None:
+        await _hear(live, live.utterance, chain)
+    await live.committed.wait()
+    live.watch.understood = loop.time()
+    chain.tell(live, "turn.heard")
+    live.answer = await _think(live, chain)
+    if live.answer is None:
+        return
+    if live.answer.dismisses and live.rival:
+        chain.post(Dismiss(live.source))
+        return
+    await _speak(live, live.answer.deltas, chain)
+
+
+async def _hear(live: LiveTurn, utterance: Utterance, chain: Chain) -> None:
+    """Recognise the utterance while it is being spoken. Raises EngineError, but not before it may be answered."""
+    try:
+        async with asyncio.timeout(None) as bound:
+            with live.watch.engine(), utterance.limiting(bound, STT_BOUND_S):
+                await _transcribe(live, utterance, chain)
+    except (EngineError, TimeoutError) as error:
+        if live.rival:
+            chain.post(FloorKept(live.number))
+        await live.committed.wait()
+        if isinstance(error, TimeoutError):
+            raise EngineTimeout(f"the recogniser had no answer after {STT_BOUND_S:g} s") from error
+        raise
+
+
+async def _transcribe(live: LiveTurn, utterance: Utterance, chain: Chain) -> None:
+    transcripts = chain.stt.transcribe(utterance.stream(), chain.hints)
+    try:
+        async for transcript in transcripts:
+            live.transcript = transcript
+            _judge(live, transcript, chain)
+    finally:
+        await close(transcripts)
+
+
+def _judge(live: LiveTurn, transcript: Transcript, chain: Chain) -> None:
+    """Say what a text means for the wait for more words, and for who has the floor."""
+    completeness = chain.skills.completeness(transcript.text)
+    if not transcript.final:
+        chain.expect(live, completeness)
+    if not live.rival:
+        return
+    text = transcript.text
+    words = text and text != live.joined_text and not chain.skills.is_backchannel(text)
+    if words and (transcript.final or completeness is Completeness.COMPLETE):
+        chain.post(FloorTaken(live.number))
+    elif transcript.final:
+        chain.post(FloorKept(live.number))
+
+
+async def _think(live: LiveTurn, chain: Chain) -> Answer | None:
+    """Return the answer, or None where silence is right."""
+    if live.prompt is not None and live.prompt.verbatim:
+        return Answer(answered_by="none", deltas=_whole(live.prompt.text))
+    if not live.heard and not chain.admits(live):
+        return None
+    return await chain.mind.answer(live.heard, chain.household)
+
+
+async def _whole(text: str) -> AsyncIterator[str]:
+    yield text
+
+
+async def _speak(live: LiveTurn, deltas: AsyncIterator[str], chain: Chain) -> None:
+    loop = asyncio.get_running_loop()
+
+    async def noted() -> AsyncIterator[str]:
+        async for delta in deltas:
+            if live.watch.first_word is None:
+                live.watch.first_word = loop.time()
+            live.said += delta
+            yield delta
+
+    def first_sound() -> None:
+        live.watch.first_sound = loop.time()
+        chain.post(FirstSound(live.number))
+        chain.tell(live, "turn.first_sound")
+
+    if live.prompt is not None and live.prompt.alarm:
+        chain.post(FirstSound(live.number))
+        await chain.mouth.alarm_chime()
+    await chain.mouth.speak(noted(), chain.voice, live.speech, live.watch, first_sound, lambda: chain.keep(live))
+
+
+def _apology(live: LiveTurn, chain: Chain, error: RoomtoneError) -> str:
+    """Return what to say about a failure: what a skill says of itself, else which part of the turn it hit."""
+    if isinstance(error, ToolError):
+        return error.message
+    if live.watch.understood is None:
+        return chain.phrases.say("hearing_failed")
+    return chain.phrases.say("thinking_failed" if live.answer is None else "speaking_failed")

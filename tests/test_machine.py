@@ -1,0 +1,348 @@
+"""Dialogues with the machine, and a walk through all of its table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from roomtone.core.dialog import Ended, Source
+from roomtone.core.machine import (
+    Acted,
+    Anticipate,
+    Await,
+    Begin,
+    Chime,
+    Commit,
+    Dismiss,
+    Drop,
+    Duck,
+    Effect,
+    FirstSound,
+    FloorKept,
+    FloorTaken,
+    Hold,
+    Misfired,
+    Mode,
+    MuteSet,
+    Patience,
+    Prompt,
+    Record,
+    Resume,
+    Signal,
+    SoundWentOn,
+    SpeechEnded,
+    SpeechPaused,
+    SpeechStarted,
+    State,
+    Stop,
+    Timeout,
+    TurnEnded,
+    Wake,
+    step,
+)
+
+QUESTION = Prompt("what time is it", Source.CLI)
+ALARM = Prompt("Your timer is done.", Source.SCHEDULE, verbatim=True, alarm=True)
+
+
+class Dialogue:
+    """``says`` gives a signal and expects exactly these orders and this mode."""
+
+    def __init__(self, **settings: bool) -> None:
+        self.state = State(**settings)
+
+    def says(self, signal: Signal, mode: Mode, *orders: Effect) -> Dialogue:
+        self.state, effects = step(self.state, signal)
+        assert (self.state.mode, effects) == (mode, list(orders)), signal
+        return self
+
+
+def speaking() -> Dialogue:
+    """Be in the middle of turn 1's answer."""
+    return (
+        Dialogue()
+        .says(SpeechStarted("u1"), Mode.LISTENING, Begin(1, "u1"))
+        .says(SpeechEnded(), Mode.THINKING, Commit(1))
+        .says(FirstSound(1), Mode.SPEAKING)
+    )
+
+
+def test_a_question_is_heard_answered_and_followed_by_listening() -> None:
+    (
+        Dialogue()
+        .says(SpeechStarted("u1"), Mode.LISTENING, Begin(1, "u1"))
+        .says(SpeechPaused(), Mode.LISTENING, Anticipate(1))
+        .says(SpeechEnded(), Mode.THINKING, Commit(1))
+        .says(FirstSound(1), Mode.SPEAKING)
+        .says(TurnEnded(1), Mode.LISTENING, Record(1), Await(1, Patience.FOLLOW_UP))
+        .says(Timeout(1), Mode.IDLE)
+    )
+
+
+def test_words_take_the_floor() -> None:
+    (
+        speaking()
+        .says(SpeechStarted("u2"), Mode.INTERRUPT, Duck(), Begin(2, "u2"))
+        .says(SoundWentOn(), Mode.INTERRUPT, Hold())
+        .says(SpeechPaused(), Mode.INTERRUPT, Anticipate(2))
+        .says(FloorTaken(2), Mode.LISTENING, Stop(1, Ended.INTERRUPTED), Resume())
+        .says(SpeechEnded(), Mode.THINKING, Commit(2))
+        .says(TurnEnded(1), Mode.THINKING, Record(1))
+        .says(FirstSound(2), Mode.SPEAKING)
+    )
+
+
+def test_words_that_are_over_are_answered_at_once() -> None:
+    (
+        speaking()
+        .says(SpeechStarted("u2"), Mode.INTERRUPT, Duck(), Begin(2, "u2"))
+        .says(SpeechEnded(), Mode.INTERRUPT)
+        .says(FloorTaken(2), Mode.THINKING, Stop(1, Ended.INTERRUPTED), Resume(), Commit(2))
+    )
+
+
+def test_a_cough_resumes_the_reply() -> None:
+    (
+        speaking()
+        .says(SpeechStarted("cough"), Mode.INTERRUPT, Duck(), Begin(2, "cough"))
+        .says(SpeechEnded(), Mode.INTERRUPT)
+        .says(FloorKept(2), Mode.SPEAKING, Drop(2), Resume())
+        .says(TurnEnded(2), Mode.SPEAKING, Record(2))
+        .says(TurnEnded(1), Mode.LISTENING, Record(1), Await(1, Patience.FOLLOW_UP))
+    )
+
+
+def test_a_tap_resumes_the_reply_unheard() -> None:
+    speaking().says(SpeechStarted("tap"), Mode.INTERRUPT, Duck(), Begin(2, "tap")).says(
+        Misfired(), Mode.SPEAKING, Drop(2), Resume()
+    )
+
+
+def test_the_reply_ends_while_someone_speaks_and_they_are_heard_out() -> None:
+    (
+        speaking()
+        .says(SpeechStarted("u2"), Mode.INTERRUPT, Duck(), Begin(2, "u2"))
+        .says(TurnEnded(1), Mode.LISTENING, Record(1), Resume())
+        .says(SpeechEnded(), Mode.THINKING, Commit(2))
+    )
+
+
+def test_who_goes_on_before_an_answer_is_heard_as_one() -> None:
+    (
+        Dialogue()
+        .says(SpeechStarted("set a timer"), Mode.LISTENING, Begin(1, "set a timer"))
+        .says(SpeechEnded(), Mode.THINKING, Commit(1))
+        .says(SpeechStarted("for nine"), Mode.INTERRUPT, Hold(), Begin(2, "for nine", joined=1))
+        .says(SpeechEnded(), Mode.INTERRUPT)
+        .says(FloorTaken(2), Mode.THINKING, Drop(1), Resume(), Commit(2))
+    )
+
+
+def test_what_was_done_is_not_done_again() -> None:
+    (
+        Dialogue()
+        .says(SpeechStarted("u1"), Mode.LISTENING, Begin(1, "u1"))
+        .says(SpeechEnded(), Mode.THINKING, Commit(1))
+        .says(Acted(1), Mode.THINKING)
+        .says(SpeechStarted("u2"), Mode.INTERRUPT, Hold(), Begin(2, "u2"))
+        .says(FloorTaken(2), Mode.LISTENING, Stop(1, Ended.INTERRUPTED), Resume())
+    )
+
+
+def test_the_first_sound_is_held_while_in_doubt() -> None:
+    (
+        Dialogue()
+        .says(QUESTION, Mode.THINKING, Begin(1, prompt=QUESTION), Commit(1))
+        .says(SpeechStarted("cough"), Mode.INTERRUPT, Hold(), Begin(2, "cough", joined=1))
+        .says(FirstSound(1), Mode.INTERRUPT)
+        .says(FloorKept(2), Mode.SPEAKING, Drop(2), Resume())
+    )
+
+
+def test_a_prompt_waits_its_turn_and_is_never_dropped() -> None:
+    (
+        speaking()
+        .says(ALARM, Mode.SPEAKING)
+        .says(TurnEnded(1), Mode.THINKING, Record(1), Begin(2, prompt=ALARM), Commit(2))
+    )
+
+
+def test_a_prompt_that_lost_the_floor_before_its_first_word_comes_again() -> None:
+    (
+        Dialogue()
+        .says(ALARM, Mode.THINKING, Begin(1, prompt=ALARM), Commit(1))
+        .says(SpeechStarted("u2"), Mode.INTERRUPT, Hold(), Begin(2, "u2", joined=1))
+        .says(SpeechEnded(), Mode.INTERRUPT)
+        .says(FloorTaken(2), Mode.THINKING, Drop(1), Resume(), Commit(2))
+        .says(FirstSound(2), Mode.SPEAKING)
+        .says(TurnEnded(2), Mode.THINKING, Record(2), Begin(3, prompt=ALARM), Commit(3))
+    )
+
+
+def test_dismissal_silences_and_lets_a_waiting_alarm_ring_later() -> None:
+    (
+        speaking()
+        .says(ALARM, Mode.SPEAKING)
+        .says(Dismiss(), Mode.IDLE, Stop(1, Ended.DISMISSED), Await(1, Patience.PARKED))
+        .says(TurnEnded(1), Mode.IDLE, Record(1))
+        .says(Timeout(1), Mode.THINKING, Begin(2, prompt=ALARM), Commit(2))
+    )
+
+
+def test_a_call_interrupts_and_listens_until_nobody_spoke() -> None:
+    (
+        Dialogue(open=False)
+        .says(SpeechStarted("television"), Mode.IDLE)
+        .says(Wake(), Mode.LISTENING, Chime(), Await(1, Patience.CALLED))
+        .says(ALARM, Mode.LISTENING)
+        .says(Misfired(), Mode.LISTENING)
+        .says(Timeout(1), Mode.THINKING, Begin(1, prompt=ALARM), Commit(1))
+        .says(FirstSound(1), Mode.SPEAKING)
+        .says(Wake(), Mode.LISTENING, Stop(1, Ended.INTERRUPTED), Chime(), Await(2, Patience.CALLED))
+    )
+
+
+def test_a_click_after_a_call_does_not_end_the_listening() -> None:
+    (
+        Dialogue(open=False)
+        .says(Wake(), Mode.LISTENING, Chime(), Await(1, Patience.CALLED))
+        .says(SpeechStarted("click"), Mode.LISTENING, Begin(1, "click"))
+        .says(Misfired(), Mode.LISTENING, Drop(1), Await(2, Patience.CALLED))
+        .says(Timeout(1), Mode.LISTENING)
+        .says(Timeout(2), Mode.IDLE)
+    )
+
+
+def test_muted_hears_nobody_but_alarms_still_ring() -> None:
+    (
+        Dialogue()
+        .says(SpeechStarted("u1"), Mode.LISTENING, Begin(1, "u1"))
+        .says(MuteSet(True), Mode.IDLE, Drop(1))
+        .says(SpeechStarted("u2"), Mode.IDLE)
+        .says(Wake(), Mode.IDLE)
+        .says(ALARM, Mode.THINKING, Begin(2, prompt=ALARM), Commit(2))
+        .says(FirstSound(2), Mode.SPEAKING)
+        .says(SpeechStarted("u3"), Mode.SPEAKING)
+        .says(TurnEnded(2), Mode.IDLE, Record(2))
+    )
+
+
+def test_more_speech_before_the_verdict_is_heard_with_what_came_before() -> None:
+    (
+        speaking()
+        .says(SpeechStarted("u2"), Mode.INTERRUPT, Duck(), Begin(2, "u2"))
+        .says(SpeechEnded(), Mode.INTERRUPT)
+        .says(SpeechStarted("u3"), Mode.INTERRUPT, Begin(3, "u3", joined=2), Drop(2))
+        .says(FloorTaken(2), Mode.INTERRUPT)
+        .says(FloorTaken(3), Mode.LISTENING, Stop(1, Ended.INTERRUPTED), Resume())
+    )
+
+
+# ------------------------------------------------------------------------------- the whole table
+
+TURNS = (1, 2, 3, 99)
+SIGNALS: tuple[Signal, ...] = (
+    *(Wake(), Dismiss(), QUESTION, ALARM, SpeechStarted("u"), SpeechPaused(), SpeechEnded(), Misfired()),
+    *(SoundWentOn(), MuteSet(True), MuteSet(False)),
+    *(Timeout(wait) for wait in (1, 2, 99)),
+    *(kind(turn) for kind in (FirstSound, Acted, FloorTaken, FloorKept, TurnEnded) for turn in TURNS),
+)
+NUMBERED = (FirstSound, Acted, FloorTaken, FloorKept, TurnEnded)
+
+
+def shape(state: State) -> State:
+    """Rename a state's turns to 1 and 2 and its next wait to 1, so that the walk comes to an end."""
+    names = {old: new for new, old in enumerate(sorted(t for t in (state.turn, state.rival) if t is not None), 1)}
+    turn, rival = names.get(state.turn or 0), names.get(state.rival or 0)
+    return replace(
+        state, turn=turn, rival=rival, turns=len(names), waits=min(state.waits, 1), parked=state.parked[:2]
+    )
+
+
+def walk() -> dict[State, list[tuple[Signal, State, list[Effect]]]]:
+    """Follow every signal from every state that can be reached."""
+    reached: dict[State, list[tuple[Signal, State, list[Effect]]]] = {}
+    waiting = [State(open=is_open, follows_up=follows) for is_open in (True, False) for follows in (True, False)]
+    while waiting:
+        state = waiting.pop()
+        if state in reached:
+            continue
+        reached[state] = [(signal, *step(state, signal)) for signal in SIGNALS]
+        waiting += [shape(after) for _, after, _ in reached[state]]
+    return reached
+
+
+@pytest.fixture(scope="module")
+def reached() -> dict[State, list[tuple[Signal, State, list[Effect]]]]:
+    return walk()
+
+
+def edges(
+    reached: dict[State, list[tuple[Signal, State, list[Effect]]]],
+) -> list[tuple[State, Signal, State, list[Effect]]]:
+    return [(state, *edge) for state, leaving in reached.items() for edge in leaving]
+
+
+def test_every_mode_is_reached_and_none_is_a_trap(reached: dict) -> None:  # type: ignore[type-arg]
+    assert {state.mode for state in reached} == set(Mode)
+    for state, leaving in reached.items():
+        assert any(after.mode is Mode.IDLE for _, after, _ in leaving), state
+
+
+def test_two_turns_never_hold_the_floor(reached: dict) -> None:  # type: ignore[type-arg]
+    """A turn begins to answer only when the one before it was ended, stopped or dropped."""
+    for state, signal, after, effects in edges(reached):
+        committed = [effect.turn for effect in effects if isinstance(effect, Commit)]
+        gone = {effect.turn for effect in effects if isinstance(effect, Stop | Drop | Record)}
+        answering = state.turn if state.mode in (Mode.THINKING, Mode.SPEAKING, Mode.INTERRUPT) else None
+        assert len(committed) <= 1
+        if committed and answering not in (None, *committed):
+            assert answering in gone, (state, signal)
+        if after.mode is Mode.INTERRUPT:
+            assert after.rival is not None
+            assert after.turn is not None
+        else:
+            assert after.rival is None
+
+
+def test_nothing_comes_of_a_stale_signal(reached: dict) -> None:  # type: ignore[type-arg]
+    for state, signal, after, effects in edges(reached):
+        if isinstance(signal, NUMBERED) and signal.turn not in (state.turn, state.rival):
+            assert after == state
+            assert effects == ([Record(signal.turn)] if isinstance(signal, TurnEnded) else [])
+
+
+def test_every_turn_that_ends_is_recorded(reached: dict) -> None:  # type: ignore[type-arg]
+    for _, signal, _, effects in edges(reached):
+        if isinstance(signal, TurnEnded):
+            assert Record(signal.turn) in effects
+
+
+def test_dismissal_always_silences(reached: dict) -> None:  # type: ignore[type-arg]
+    for state, signal, after, effects in edges(reached):
+        if isinstance(signal, Dismiss):
+            assert after.mode is Mode.IDLE
+            stopped = {effect.turn for effect in effects if isinstance(effect, Stop | Drop)}
+            assert stopped == {turn for turn in (state.turn, state.rival) if turn is not None}
+            assert not any(isinstance(effect, Begin | Commit) for effect in effects)
+
+
+def test_a_prompt_is_begun_or_parked_and_never_lost(reached: dict) -> None:  # type: ignore[type-arg]
+    for state, signal, after, effects in edges(reached):
+        before = [*([state.prompt] if state.prompt and not state.acted else []), *state.parked]
+        if isinstance(signal, Prompt):
+            before.append(signal)
+        begun = [effect.prompt for effect in effects if isinstance(effect, Begin) and effect.prompt]
+        over = isinstance(signal, Dismiss | TurnEnded | FirstSound | Acted) and state.prompt
+        kept = [*after.parked, *begun, *([after.prompt] if after.prompt and not begun else [])]
+        missing = len([prompt for prompt in before if prompt not in kept])
+        assert missing <= (1 if over else 0), (state, signal, after)
+
+
+def test_what_was_held_is_let_go(reached: dict) -> None:  # type: ignore[type-arg]
+    """Leaving the doubt un-ducks the loudspeaker, or stops what it plays."""
+    for state, signal, after, effects in edges(reached):
+        if state.mode is Mode.INTERRUPT and after.mode is not Mode.INTERRUPT:
+            freed = Resume() in effects or any(isinstance(effect, Stop) for effect in effects)
+            assert freed, (state, signal)
