@@ -97,7 +97,8 @@ def _read_file(path: Path, raw: Raw) -> None:
             kind = "a list" if isinstance(values, list) else "a single value"
             raw.mistake((), f"holds {kind}, not sections", "write it as in 'device: {room: kitchen}'")
         else:
-            raw.values = _with_text_keys(values or {})
+            written = _with_text_keys(values or {})
+            raw.values = {key: value for key, value in written.items() if value is not None}  # all commented out
     except yaml.MarkedYAMLError as error:
         raw.mistake((), *_yaml_mistake(error))
     except yaml.YAMLError:
