@@ -27,7 +27,7 @@ from roomtone.mind.thinking import Mind
 from roomtone.mouth import Mouth
 from roomtone.settings import Settings
 from roomtone.shipped import shipped
-from roomtone.store import Store, open_store
+from roomtone.store import FILE_NAME, Store, open_store
 from roomtone.utterance import Utterance
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,9 @@ class Room:
     store: Store
     household: RoomHousehold
     conversation: Conversation
+    phrases: Phrases
+    recogniser: Stt
+    synthesiser: Tts
 
     def health(self) -> dict[str, str]:
         """Return ``ok``, or what is wrong, a part: what a watchdog, a console or a person may ask."""
@@ -65,12 +68,13 @@ async def open_room(
 ) -> AsyncIterator[Room]:
     """Open a room and run it for as long as the context lasts.
 
-    ``device`` takes the place of the configured audio engine; with ``listens`` False the microphone is left alone.
+    ``device`` takes the place of the configured audio engine; with ``listens`` False the microphone is left
+    alone and timers do not ring.
     Raises EngineUnavailable or ConfigError where a part cannot be opened: one line, with what mends it.
     """
     async with AsyncExitStack() as stack:
         opened = _Opener(settings, stack)
-        store = await stack.enter_async_context(open_store(state_dir / "roomtone.db"))
+        store = await stack.enter_async_context(open_store(state_dir / FILE_NAME))
         skills = Skills.load(settings.language, state_dir / "skills")
         for refused in skills.refused:
             log.warning("%s", refused)
@@ -102,10 +106,21 @@ async def open_room(
         conversation = Conversation(parts, manners(settings))
         await warm(stt, tts, parts.persona, conversation.hints)
         await stack.enter_async_context(beside(conversation.run(), "conversation"))
-        await stack.enter_async_context(beside(household.ring_timers(), "timers"))
-        if listens:
+        if listens:  # who only asks one question must not use up the alarms
+            await stack.enter_async_context(beside(household.ring_timers(), "timers"))
             await stack.enter_async_context(beside(ears.run(), "ears"))
-        yield Room(settings, opened.chosen, sound, feed, store, household, conversation)
+        yield Room(
+            settings=settings,
+            engines=opened.chosen,
+            device=sound,
+            feed=feed,
+            store=store,
+            household=household,
+            conversation=conversation,
+            phrases=phrases,
+            recogniser=stt,
+            synthesiser=tts,
+        )
 
 
 class _Opener:

@@ -28,6 +28,9 @@ IDLE_BLOCK_MS = 60
 ALERT_BLOCK_MS = 10
 """Sizes of microphone blocks: large ones cost a Pi least, small ones are heard soonest."""
 
+NOTICING_S = 0.06
+"""What it takes to notice that someone speaks, by either way."""
+
 RECENT_HOPS = 100
 """Sound kept for what an utterance begins with: a second, in hops of 10 ms."""
 
@@ -81,6 +84,9 @@ class Ears:
         """Listen until the microphone ends."""
         async for capture in self._microphone:
             self.hear(capture)
+        if self._utterance is not None:
+            self._close(self._sample)
+            self._post(SpeechEnded())
 
     def expect(self, completeness: Completeness) -> None:
         """Say whether the text so far asks for more words."""
@@ -136,7 +142,7 @@ class Ears:
     def _watch_gate(self, frame: EchoFrame) -> None:
         if self._utterance is None and frame.playing and frame.person >= 0.5:
             self._gate = _Gate(self._sample)
-            self._open(self._sample - GATE_PRE_ROLL_HOPS * HOP)
+            self._open(self._sample - GATE_PRE_ROLL_HOPS * HOP, self._sample)
         elif self._gate is not None and self._utterance is not None:
             self._follow_gate(self._gate, frame)
 
@@ -169,8 +175,8 @@ class Ears:
     def _cross(self, boundary: Started | Paused | Ended | Misfire, offset: int) -> None:
         """Tell what the endpointer found; ``offset`` turns its samples into the microphone's."""
         match boundary:
-            case Started(speech_from=start) if self._utterance is None:
-                self._open(max(start + offset, self._last_playing))
+            case Started(at=at, speech_from=start) if self._utterance is None:
+                self._open(max(start + offset, self._last_playing), at + offset)
             case Paused() if self._utterance is not None:
                 self._post(SpeechPaused())
             case Ended(last_speech=last) if self._utterance is not None:
@@ -180,9 +186,10 @@ class Ears:
                 self._close(self._sample)
                 self._post(Misfired())
 
-    def _open(self, start: int) -> None:
+    def _open(self, start: int, noticed: int) -> None:
+        """Open an utterance that reaches back to sample ``start``; speech was noticed at sample ``noticed``."""
         hops = min(len(self._recent), max(1, round((self._sample - start) / HOP)))
-        self._utterance = Utterance(self._time(start))
+        self._utterance = Utterance(self._time(noticed) - NOTICING_S)
         for audio in list(self._recent)[-hops:]:
             self._utterance.add(audio)
         self._post(SpeechStarted(self._utterance))

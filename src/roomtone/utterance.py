@@ -13,13 +13,13 @@ from roomtone.engines.stt import Pause
 class Utterance:
     """What one person says, as a stream that any number of readers can follow from its beginning.
 
-    Times are the event loop's, in seconds. ``last_speech_at`` is when the last sample of speech was taken and
-    ``ended_at`` when it was decided that it was the last; both None until then. ``voiced_s`` is how much of it
-    the voice detector took for speech.
+    Times are the event loop's, in seconds. ``speech_at`` is when speech began, ``last_speech_at`` when its last
+    sample was taken, and ``ended_at`` when it was decided that it was the last; these two are None until then.
+    ``voiced_s`` is how much of it the voice detector took for speech.
     """
 
-    def __init__(self, started_at: float) -> None:
-        self.started_at = started_at
+    def __init__(self, speech_at: float) -> None:
+        self.speech_at = speech_at
         self.last_speech_at: float | None = None
         self.ended_at: float | None = None
         self.voiced_s = 0.0
@@ -63,7 +63,7 @@ class Utterance:
     def continued_from(self, earlier: Utterance) -> None:
         """Put an earlier, ended utterance before this one, so that both are recognised as one."""
         self._parts[:0] = [part for part in earlier._parts if isinstance(part, Audio)]
-        self.started_at = earlier.started_at
+        self.speech_at = earlier.speech_at
         self.voiced_s += earlier.voiced_s
 
     async def stream(self) -> AsyncIterator[Audio | Pause]:

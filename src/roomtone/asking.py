@@ -1,0 +1,60 @@
+"""Ask the running daemon, or, where none runs, a room opened for one question on the same store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from roomtone import engines
+from roomtone.app import open_room
+from roomtone.clock import run_skipping
+from roomtone.control import ask_daemon, find_daemon, state_lock
+from roomtone.core.dialog import Turn
+from roomtone.core.errors import EngineUnavailable, RoomtoneError
+from roomtone.core.machine import Prompt
+from roomtone.daemon import prompt_for
+from roomtone.engines import EngineSettings
+from roomtone.settings import Settings
+
+Choice = tuple[str, EngineSettings]
+
+
+def ask(settings: Settings, text: str, *, verbatim: bool, named: bool) -> Turn:
+    """Have a text answered, or with ``verbatim`` said. ``named``: the state folder was given on the command line.
+
+    Raises UsageError for a text that cannot be spoken, StateBusy, and what opening a room raises.
+    """
+    prompt = prompt_for(text, verbatim=verbatim)
+    daemon = asyncio.run(find_daemon(settings.state_dir, named=named))
+    if daemon is not None:
+        request = {"command": "say" if verbatim else "ask", "text": text}
+        return asyncio.run(_result(daemon, request))
+    audio, runs = _loudspeaker(settings)
+    return runs(_ask_here(settings, prompt, audio))
+
+
+async def _result(daemon: Any, request: dict[str, Any]) -> Turn:
+    async for message in ask_daemon(daemon, request):
+        if "result" in message:
+            return Turn.model_validate(message["result"])
+    raise RoomtoneError("the daemon gave no answer")
+
+
+def _loudspeaker(settings: Settings) -> tuple[Choice, Callable[[Coroutine[Any, Any, Turn]], Turn]]:
+    """Return the sound device to speak through; where there is none, silence on a clock that does not wait for it."""
+    try:
+        name, chosen = settings.engine("audio")
+        engines.open_engine("audio", name, chosen)
+    except EngineUnavailable:
+        return ("wav", engines.load("audio", "wav").Settings()), run_skipping
+    return (name, chosen), run_skipping if name in ("wav", "sim") else asyncio.run
+
+
+async def _ask_here(settings: Settings, prompt: Prompt, audio: Choice) -> Turn:
+    async with (
+        state_lock(settings.state_dir),
+        engines.open_engine("audio", *audio) as device,
+        open_room(settings, settings.state_dir, device=device, listens=False) as room,
+    ):
+        return await room.conversation.answer(prompt)
