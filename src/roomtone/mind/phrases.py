@@ -111,6 +111,10 @@ class Phrases:
         engine = get_rbnf_engine(self.language.language)
         return engine.format_number(number, purpose=FormatPurpose.ORDINAL).text
 
+    def year(self, year: int) -> str:
+        """Return a year in words (twenty twenty-six)."""
+        return get_rbnf_engine(self.language.language).format_number(year, purpose=FormatPurpose.YEAR).text
+
     def duration(self, seconds: int) -> str:
         """Return a length of time in words, to the second (one hour and thirty minutes)."""
         units = self.language.numbers

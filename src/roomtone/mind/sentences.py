@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from random import Random
@@ -30,10 +31,12 @@ class Skills:
         self.refused = tuple(refused)
         self._loaded = tuple(loaded)
         self.skills = tuple(one.skill for one in self._loaded)
-        self._before, before = skillfiles.polite(self.language.before, language)
-        self._after, after = skillfiles.polite(self.language.after, language)
+        before, spoken_before = skillfiles.polite(self.language.before, language)
+        after, spoken_after = skillfiles.polite(self.language.after, language)
+        self._before = re.compile(rf"^(?:{before})(?!\S)", re.IGNORECASE)
+        self._after = re.compile(rf"(?<!\S)(?:{after})$", re.IGNORECASE)
         self._commands = _rules(self._loaded, backchannel=False)
-        self._polite = {"before": before or SILENCE, "after": after or SILENCE}
+        self._polite = {"before": spoken_before or SILENCE, "after": spoken_after or SILENCE}
         self._alone = _rules(self._loaded, backchannel=True)
         self._whole = grammar.utterance(**self._polite, commands=self._commands.values(), alone=self._alone.values())
 
@@ -48,7 +51,9 @@ class Skills:
         refused = []
         for folder in skillfiles.folders(own, language) if own is not None else []:
             try:
-                loaded.append(skillfiles.load(folder, language))
+                skill = skillfiles.load(folder, language)
+                skillfiles.check(skill)
+                loaded.append(skill)
             except ConfigError as error:
                 refused.append(error.message)
         return Skills(language, loaded, refused)
@@ -119,20 +124,27 @@ class Skills:
                     return found
         return None
 
-    def _candidates(self, text: str) -> list[str]:
+    def _candidates(self, text: str) -> Iterator[str]:
         """Return a text as it is and with more and more politeness left off; what was literally said comes first."""
         plain = normalize_for_matching(text).text
         calm = remove_skip_words(plain, self.language.hesitations, ignore_whitespace=False)
-        later = remove_skip_words(calm, self._before, ignore_whitespace=False, end=False)
-        sooner = remove_skip_words(calm, self._after, ignore_whitespace=False, start=False)
-        both = remove_skip_words(later, self._after, ignore_whitespace=False, start=False)
-        return [each for each in dict.fromkeys([plain, calm, later, sooner, both]) if each.strip()]
+        for whole in dict.fromkeys([plain, calm]):
+            for sooner in _peeled(whole, self._after):
+                yield from _peeled(sooner, self._before)
 
     def _spoken(self, text: str) -> tuple[str, ...]:
         """Return the words of a text as they are spoken, numbers spelt."""
         engine = get_rbnf_engine(self.language.language)
         spelt = [engine.format_number(int(word)).text if word.isdecimal() else word for word in text.split()]
         return grammar.words(" ".join(spelt)) or ()
+
+
+def _peeled(text: str, peel: re.Pattern[str]) -> Iterator[str]:
+    """Yield a text, then what is left of it as matches of ``peel`` are taken off, as long as anything is."""
+    while text:
+        yield text
+        found = peel.search(text)
+        text = (text[: found.start()] + text[found.end() :]).strip() if found else ""
 
 
 def _match(text: str, one: Loaded, intents: Intents) -> Match | None:

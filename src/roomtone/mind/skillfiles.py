@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from hassil import Intents
+from hassil import Intents, recognize
 from hassil.errors import HassilError
 from hassil.parse_expression import parse_sentence
+from hassil.parser import ParseError
 from hassil.sample import sample_sentence
 from pydantic import Field, ValidationError
 
@@ -51,6 +52,7 @@ class SkillFile(Noun):
 class Loaded:
     """A skill, and its templates: ``strict`` and ``loose`` for texts, ``spoken`` (by intent) as graphs of words."""
 
+    path: Path
     skill: Skill
     file: SkillFile
     strict: Intents
@@ -77,27 +79,54 @@ def load(folder: Path, language: str) -> Loaded:
         mistake = error.errors()[0]
         key = ".".join(str(part) for part in mistake["loc"])
         raise ConfigError(f"{path}: {key}: {mistake['msg']}", file=str(path), key=key) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, HassilError, KeyError, ValueError, AssertionError) as error:
+    except (
+        OSError,
+        UnicodeDecodeError,
+        yaml.YAMLError,
+        HassilError,
+        ParseError,
+        KeyError,
+        ValueError,
+        AssertionError,
+    ) as error:
         raise ConfigError(f"{path}: {_reason(error)}", file=str(path)) from error
     skill = Skill(folder.name, _code(folder), file.about, _examples(file), file.replies)
-    return Loaded(skill, file, strict, loose, spoken)
+    return Loaded(path, skill, file, strict, loose, spoken)
 
 
-def polite(templates: Polite, language: str) -> tuple[list[str], Node | None]:
-    """Return all spellings of what may stand around a command, and the graph of what is spoken of it."""
+def check(loaded: Loaded) -> None:
+    """Hold a skill to its own samples, and to having something to say.
+
+    Raises ConfigError for a sample that is not understood as its intent, or a missing reply.
+    """
+    for name, intent in loaded.file.intents.items():
+        if loaded.skill.answer is None and name not in loaded.file.replies:
+            raise ConfigError(f"{loaded.path}: replies: there is none for '{name}', and no code that gives one")
+        for sample in intent.samples:
+            found = recognize(sample, loaded.strict) or recognize(sample, loaded.loose)
+            if found is None or found.intent.name != name:
+                raise ConfigError(f"{loaded.path}: {name}: its sample is not understood so: {sample}")
+
+
+def polite(templates: Polite, language: str) -> tuple[str, Node | None]:
+    """Return what may stand around a command as a regular expression, and as a graph what is spoken of it."""
     spoken = [parse_sentence(template) for template in templates.spoken]
     typed = [parse_sentence(template) for template in templates.typed]
     spelt = [text.strip() for sentence in (*spoken, *typed) for text in sample_sentence(sentence)]
-    return spelt, either(Converter(language, {}, {}).node(sentence.expression) for sentence in spoken)
+    longest_first = "|".join(map(re.escape, sorted(spelt, key=len, reverse=True)))
+    return longest_first, either(Converter(language, {}, {}).node(sentence.expression) for sentence in spoken)
 
 
 def _intents(file: SkillFile, *kinds: str) -> Intents:
-    """Put the templates of some kinds into the form that hassil searches, in the file's order."""
+    """Put the templates of some kinds into the form that hassil searches, in the file's order.
+
+    Each is a block of its own, as within a block hassil tries those with wildcards first.
+    """
     blocks = {
         name: [
-            {"sentences": list(templates), "metadata": {"unfinished": kind == "unfinished"}}
+            {"sentences": [template], "metadata": {"unfinished": kind == "unfinished"}}
             for kind in kinds
-            if (templates := getattr(intent, kind))
+            for template in getattr(intent, kind)
         ]
         for name, intent in file.intents.items()
     }

@@ -14,6 +14,6 @@ async def answer(asked: Asked) -> list[str]:
         "weekday": say.weekday(now),
         "day": say.ordinal(now.day),
         "month": say.month(now),
-        "year": now.year,
+        "year": say.year(now.year),
     }
     return [asked.say(asked.match.name, **values)]
