@@ -6,13 +6,14 @@ import json
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import Run
@@ -121,6 +122,7 @@ def test_a_session_keeps_its_end(in_store: InStore) -> None:
     assert in_store(what) == [over]
 
 
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.integers(1, 4), st.text(max_size=20), st.booleans()), max_size=12))
 def test_history_holds_the_newest_of_every_turn_however_often_saved(saves: list[tuple[int, str, bool]]) -> None:
     async def main(folder: Path) -> None:
@@ -132,8 +134,6 @@ def test_history_holds_the_newest_of_every_turn_however_often_saved(saves: list[
             kept = await store.history()
         assert {each.turn: each for each in kept} == newest
         assert [each.turn for each in kept] == list(newest)
-
-    import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
         run_skipping(main(Path(folder)))

@@ -8,8 +8,9 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ CLIENTS = 32
 """Served at once; more wait in the socket's queue."""
 
 REQUEST_WAIT_S = 10.0
+FLUSH_WAIT_S = 5.0
 ACCEPT_AGAIN_S = 0.5
 
 
@@ -58,19 +60,41 @@ async def listening(path: Path) -> AsyncIterator[socket.socket]:
 
 async def serve_on(server: socket.socket, answer: Answer) -> None:
     """Serve a listening socket until cancelled."""
-    loop = asyncio.get_running_loop()
     room = asyncio.Semaphore(CLIENTS)
     async with asyncio.TaskGroup() as group:
         while True:
             await room.acquire()
+            client = await _accept(server)
+            task = group.create_task(_serve_client(client, answer), name="control client")
+            task.add_done_callback(partial(_leave, client, room))
+
+
+async def _accept(server: socket.socket) -> socket.socket:
+    """Wait for a client. (The loop's own sock_accept loses one where it is cancelled in the wrong moment.)"""
+    loop, news = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(server, news.set)
+    try:
+        while True:
+            await news.wait()
+            news.clear()
             try:
-                client, _ = await loop.sock_accept(server)
+                client, _ = server.accept()
+            except BlockingIOError:
+                continue  # it hung up before it was taken
             except OSError as error:  # out of file descriptors, mostly: it passes
                 log.warning("the control socket cannot take a client: %s", error.strerror)
-                room.release()
                 await asyncio.sleep(ACCEPT_AGAIN_S)
                 continue
-            group.create_task(_serve_client(client, answer, room), name="control client")
+            client.setblocking(False)
+            return client
+    finally:
+        loop.remove_reader(server)
+
+
+def _leave(client: socket.socket, room: asyncio.Semaphore, _: asyncio.Task[None]) -> None:
+    """End a client also where its task was cancelled before it began."""
+    client.close()
+    room.release()
 
 
 def _occupied(path: Path) -> bool:
@@ -101,25 +125,27 @@ def _remove(path: Path, inode: int | None = None) -> None:
         path.unlink()
 
 
-async def _serve_client(client: socket.socket, answer: Answer, room: asyncio.Semaphore) -> None:
+async def _serve_client(client: socket.socket, answer: Answer) -> None:
     try:
-        reader, writer = await asyncio.open_unix_connection(sock=client, limit=LONGEST_REQUEST)
-        with _closing(writer):
+        async with _streams(client) as (reader, writer):
             await _converse(reader, writer, answer)
     except OSError as error:
         log.debug("a client of the control socket went away: %s", error)
     except Exception:
         log.exception("a client of the control socket could not be served")
-    finally:
-        room.release()
 
 
-@contextmanager
-def _closing(writer: asyncio.StreamWriter) -> Iterator[None]:
+@asynccontextmanager
+async def _streams(client: socket.socket) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Read and write a client; what was written is delivered before it is closed, unless this is cancelled."""
+    reader, writer = await asyncio.open_unix_connection(sock=client, limit=LONGEST_REQUEST)
     try:
-        yield
-    finally:
+        yield reader, writer
         writer.close()
+        async with asyncio.timeout(FLUSH_WAIT_S):
+            await writer.wait_closed()
+    finally:
+        writer.transport.abort()
 
 
 async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Answer) -> None:
