@@ -93,6 +93,8 @@ class Speaker:
 
         Raises AudioError where the device is lost and has not come back in time.
         """
+        if self._lost is not None:
+            raise AudioError(self._lost)
         self._change()
         self.playback.push(self._conversion.feed(audio))
         await self._until(AHEAD)

@@ -1,0 +1,319 @@
+"""The sound card, through PortAudio. A card that is lost is reopened by name for as long as it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field
+
+from roomtone.core.errors import AudioError, EngineTimeout
+from roomtone.core.playback import Playback
+from roomtone.core.sound import RATE
+from roomtone.engines import EngineSettings, lacking
+from roomtone.engines.audio._card import CardMicrophone, Ear, FarEnd, Mouth, call
+from roomtone.engines.audio._speaker import Speaker
+from roomtone.engines.audio._vitals import Vitals
+from roomtone.flow import Worker, _unwrapped_group, keep_trying, worker
+
+log = logging.getLogger(__name__)
+
+BLOCK_S = 0.020
+LOOK_S = 0.5
+"""How often a card is asked for signs of life."""
+
+LOST_BOUND_S = 5.0
+"""How long a turn waits for a lost card before it fails."""
+
+CALL_BOUND_S = 15.0
+LONGEST_SILENCE_S = 600.0
+DEAD_SILENT = "microphone dead silent"
+
+APT = "the PortAudio library is not installed; run: sudo apt install libportaudio2"
+NO_DEVICE = "no {what} was found; plug one in and check that this lists it: {command}"
+
+
+class Settings(EngineSettings):
+    """Which devices: ``default``, or part of a name that ``roomtone doctor`` lists.
+
+    ``latency_s`` is how much sound the card is given in advance: less is quicker, more survives a busy machine. A
+    microphone that gives exact zeros for ``silence_s`` is dead (a living one always has noise) and is reopened, the
+    next time after twice as long; 0 turns that off, for microphones with a switch.
+    """
+
+    input: str = "default"
+    output: str = "default"
+    latency_s: float = Field(0.06, gt=0, le=1)
+    silence_s: float = Field(10.0, ge=0)
+
+
+def missing(settings: Settings) -> str | None:
+    """Return whether PortAudio, a microphone or a loudspeaker is missing, and what mends it."""
+    absent = lacking("sounddevice") or lacking("soxr")
+    if absent is not None:
+        return absent
+    try:
+        sound = _portaudio()
+        for kind in (INPUT, OUTPUT):
+            kind.find(sound, getattr(settings, kind.setting))
+    except AudioError as error:
+        return error.message
+    return None
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep what ALSA writes to stderr, which it also returns as errors, for the debug log."""
+    with tempfile.TemporaryFile() as kept:
+        stderr = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            kept.seek(0)
+            for line in kept.read().decode(errors="replace").splitlines():
+                log.debug("portaudio: %s", line)
+
+
+def _portaudio() -> Any:
+    """Import and so start PortAudio. Raises AudioError where the library is absent."""
+    with _hushed():
+        try:
+            import sounddevice
+        except OSError as error:
+            raise AudioError(APT) from error
+    return sounddevice
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One of the two halves of a sound card, as PortAudio and a person call it."""
+
+    setting: str
+    what: str
+    command: str
+
+    def find(self, sound: Any, wanted: str) -> dict[str, Any]:
+        """Return the device a setting means. Raises AudioError, with the names there are, where there is none."""
+        try:
+            there = [device for device in sound.query_devices() if device[f"max_{self.setting}_channels"] > 0]
+            if wanted == "default" and there:
+                return dict(sound.query_devices(kind=self.setting))
+        except (ValueError, sound.PortAudioError) as error:
+            raise AudioError(NO_DEVICE.format(what=self.what, command=self.command)) from error
+        if not there:
+            raise AudioError(NO_DEVICE.format(what=self.what, command=self.command))
+        for device in sorted(there, key=lambda device: device["name"] != wanted):
+            if wanted.lower() in device["name"].lower():
+                return dict(device)
+        names = ", ".join(f"'{device['name']}'" for device in there)
+        raise AudioError(f"no {self.what} is called '{wanted}'; set audio.{self.setting} to part of one of {names}")
+
+    def rate(self, sound: Any, device: dict[str, Any]) -> int:
+        """Return 16000 where the device can, else its own rate: hardware without a sound server has few."""
+        check = sound.check_input_settings if self.setting == "input" else sound.check_output_settings
+        try:
+            check(device=device["index"], channels=1, dtype="int16", samplerate=RATE)
+        except sound.PortAudioError:
+            return int(device["default_samplerate"])
+        return RATE
+
+    def refused(self, name: str, error: Exception) -> AudioError:
+        """Return the error for a device that could not be opened."""
+        if "unavailable" in str(error).lower() or "busy" in str(error).lower():
+            cause = "is in use by another program; this lists which: fuser -v /dev/snd/*"
+        else:
+            cause = f"cannot be opened ({str(error).rstrip('.')}); try another audio.{self.setting}"
+        return AudioError(f"the {self.what} '{name}' {cause}", device=name)
+
+
+INPUT = Kind("input", "microphone", "arecord -l")
+OUTPUT = Kind("output", "loudspeaker", "aplay -l")
+
+
+class Line:
+    """An open pair of streams. Everything here but ``trouble`` runs on the thread that may call PortAudio."""
+
+    def __init__(self, settings: Settings, device: SoundCard, silence_s: float) -> None:
+        self._sound = sound = _portaudio()
+        self._streams: list[Any] = []
+        self._ended: list[str] = []
+        self._loop = device.loop
+        far = FarEnd()
+        source, sink = INPUT.find(sound, settings.input), OUTPUT.find(sound, settings.output)
+        self.name, self.output_name = str(source["name"]), str(sink["name"])
+        rates = INPUT.rate(sound, source), OUTPUT.rate(sound, sink)
+        self._ear = Ear(rates[0], far, device.microphone.take)
+        self._mouth = Mouth(device.loudspeaker.playback, far, rates[1], device.moved)
+        try:
+            self._start(sound.RawOutputStream, OUTPUT, sink, rates[1], settings.latency_s, self._to_card)
+            self._start(sound.RawInputStream, INPUT, source, rates[0], settings.latency_s, self._from_card)
+        except AudioError:
+            self.close()
+            raise
+        now = time.monotonic()
+        self._vitals = (Vitals(rates[0], now, silence_s or None), Vitals(rates[1], now))
+
+    def _start(
+        self, stream: Any, kind: Kind, device: dict[str, Any], rate: int, latency: float, callback: Any
+    ) -> None:
+        try:
+            with _hushed():
+                opened = stream(
+                    samplerate=rate,
+                    blocksize=round(rate * BLOCK_S),
+                    device=device["index"],
+                    channels=1,
+                    dtype="int16",
+                    latency=latency,
+                    callback=callback,
+                    finished_callback=lambda: self._ended.append(kind.what),
+                )
+                self._streams.append(opened)
+                opened.start()
+        except (ValueError, self._sound.PortAudioError) as error:
+            raise kind.refused(str(device["name"]), error) from error
+
+    def _to_card(self, out: Any, frames: int, _time: Any, _status: Any) -> None:
+        out[:] = self._mouth.speak(frames)
+
+    def _from_card(self, pcm: Any, frames: int, times: Any, _status: Any) -> None:
+        age = times.currentTime - times.inputBufferAdcTime - frames / self._ear.rate
+        late = age if times.inputBufferAdcTime > 0 and 0 <= age < 0.5 else 0.0  # some drivers give no or wrong stamps
+        self._ear.hear(bytes(pcm), self._loop.time() - late)
+
+    @property
+    def latency_s(self) -> float:
+        """How long a sample takes from the queue to the air."""
+        return float(self._streams[0].latency)
+
+    def trouble(self) -> str | None:
+        """Return what is wrong with the card, in a few words, or None."""
+        if self._ended:
+            return f"{self._ended[0]} lost"
+        now = time.monotonic()
+        heard = self._vitals[0].judge(now, self._ear.frames, self._ear.zeros)
+        if heard is not None:
+            return f"microphone {heard}"
+        spoken = self._vitals[1].judge(now, self._mouth.frames)
+        return None if spoken is None else f"loudspeaker {spoken}"
+
+    def close(self) -> None:
+        """Give the card back; does not wait for what is still to be played."""
+        for stream in self._streams:
+            stream.abort()
+            stream.close()
+        self._streams.clear()
+
+
+class SoundCard:
+    """The engine's device: microphone and loudspeaker that outlive the card behind them."""
+
+    def __init__(self, settings: Settings, portaudio: Worker) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.microphone = CardMicrophone()
+        self.loudspeaker = Speaker(Playback())
+        self.health = "ok"
+        self._settings = settings
+        self._portaudio = portaudio
+        self._line: Line | None = None
+        self._silence_s = settings.silence_s
+
+    def moved(self) -> None:
+        """Tell whoever waits for the loudspeaker; called on the card's thread."""
+        call(self.loop, self.loudspeaker.moved)
+
+    async def open(self) -> None:
+        """Open the card. Raises AudioError or EngineTimeout."""
+        await self._portaudio.call(self._connect, timeout=CALL_BOUND_S)
+        assert self._line is not None
+        self.loudspeaker.latency_s = self._line.latency_s
+        self.loudspeaker.lost(None)
+        self.health = "ok"
+
+    async def close(self) -> None:
+        """Give the card back, even one whose opening was still under way when its caller was cancelled."""
+        await self._portaudio.call(self._hang_up, timeout=CALL_BOUND_S)
+
+    def _connect(self) -> None:
+        self._line = Line(self._settings, self, self._silence_s)
+
+    def _hang_up(self) -> None:
+        line, self._line = self._line, None
+        if line is not None:
+            line.close()
+
+    async def keep_open(self) -> None:
+        """Watch over the card for ever, and reopen it when it is lost."""
+        while True:
+            while (trouble := self._trouble()) is None:  # noqa: ASYNC110  # a frozen card sets no event
+                await asyncio.sleep(LOOK_S)
+            assert self._line is not None
+            log.warning("%s (%s, %s); reopening", trouble, self._line.name, self._line.output_name)
+            await self._reopen(trouble)
+            log.warning("the sound card is open again (%s, %s)", self._line.name, self._line.output_name)
+
+    def _trouble(self) -> str | None:
+        assert self._line is not None
+        trouble = self._line.trouble()
+        if trouble == DEAD_SILENT:
+            if not self.loudspeaker.playback.silent:
+                return None  # it can wait until nobody listens to the loudspeaker
+            self._silence_s = min(2 * self._silence_s, LONGEST_SILENCE_S)
+        return trouble
+
+    async def _reopen(self, trouble: str) -> None:
+        self.health = f"{trouble}, reopening"
+        giving_up = self.loop.call_later(LOST_BOUND_S, self._give_up)
+        try:
+            await keep_trying(self._try_again, on=(AudioError, EngineTimeout), notice=self._still_lost)
+        finally:
+            giving_up.cancel()
+
+    async def _try_again(self) -> None:
+        await self.close()
+        await self._portaudio.call(_restart, timeout=CALL_BOUND_S)
+        await self.open()
+
+    def _still_lost(self, error: Exception, pause: float) -> None:
+        self.health = str(error)
+        log.debug("%s; trying again in %.1f s", error, pause)
+
+    def _give_up(self) -> None:
+        self.loudspeaker.stop()
+        self.loudspeaker.lost("the sound card is lost and has not come back; check its plug and power")
+
+
+def _restart() -> None:
+    """Let PortAudio look for devices anew: it lists them once, when it starts. No stream may be open."""
+    sound = _portaudio()
+    with _hushed():
+        sound._terminate()  # noqa: SLF001  # the package has no public name for it
+        sound._initialize()  # noqa: SLF001
+
+
+@asynccontextmanager
+async def open(settings: Settings) -> AsyncIterator[SoundCard]:  # noqa: A001  # every engine's verb
+    """Open the card. Raises AudioError where a device is absent, in use or refuses."""
+    with worker("portaudio") as portaudio:
+        card = SoundCard(settings, portaudio)
+        await card.open()
+        try:
+            async with _unwrapped_group() as group:
+                watch = group.create_task(card.keep_open(), name="sound card")
+                try:
+                    yield card
+                finally:
+                    watch.cancel()
+                    await asyncio.wait([watch])
+        finally:
+            await card.close()
