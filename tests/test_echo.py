@@ -18,10 +18,15 @@ def whole_frames(sound: rooms.Floats) -> rooms.Floats:
     return sound[: len(sound) // HOP * HOP]
 
 
+def reply(voice: str) -> rooms.Floats:
+    """Half a second of nothing, then half a minute of Roomtone's own voice."""
+    return whole_frames(np.concatenate([np.zeros(8000), *(rooms.speech(text, voice) for text in rooms.REPLIES)]))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_roomtones_own_voice_is_nobody(seed: int) -> None:
     room = rooms.EchoRoom.of(seed)
-    far = whole_frames(np.concatenate([rooms.speech(text, "en-us") for text in rooms.REPLIES]))
+    far = reply("en-us")
     echo = room.echo(far)
     verdicts = judge(EchoGate(), echo + room.noise(len(echo), rooms.active_rms(echo)), far)
     assert max(verdict.person for verdict in verdicts) < 0.5

@@ -14,13 +14,13 @@ from roomtone.engines.echo import EchoFrame
 
 
 class Settings(EngineSettings):
-    """``threshold``: mean excess in dB from which a frame counts as a person's (0.6 is a quieter temper).
+    """``evidence``: how much makes a person (more is more cautious).
 
-    ``delay_ms`` and ``gain_db`` (one number for each of the gate's fifteen bands) come from a calibration; left
-    out, they are learnt from what is played.
+    ``delay_ms`` and ``gain_db`` (one number for each of the gate's bands) come from a calibration; left out, they
+    are learnt from what is played.
     """
 
-    threshold: float = Field(GateSettings.threshold, gt=0, le=12)
+    evidence: float = Field(2.0, gt=0, le=20)
     delay_ms: int = Field(0, ge=0, le=600)
     gain_db: tuple[float, ...] | None = Field(None, min_length=BANDS, max_length=BANDS)
 
@@ -33,11 +33,7 @@ def missing(settings: Settings) -> str | None:  # noqa: ARG001
 @asynccontextmanager
 async def open(settings: Settings) -> AsyncIterator[Gate]:  # noqa: A001
     """Open a gate that has heard nothing yet."""
-    yield Gate(
-        EchoGate(
-            GateSettings(settings.threshold, delay_s=settings.delay_ms / 1000, gain_db=settings.gain_db),
-        )
-    )
+    yield Gate(EchoGate(GateSettings(settings.evidence, delay_s=settings.delay_ms / 1000, gain_db=settings.gain_db)))
 
 
 class Gate:
