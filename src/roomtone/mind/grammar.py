@@ -111,7 +111,7 @@ class Converter:
     def node(self, expression: Expression) -> Node | None:
         """Convert a template; None where it cannot be spoken (it holds a wildcard).
 
-        Raises KeyError for an unknown list or rule, ValueError for a template that cannot be cut into words.
+        Raises ValueError for an unknown list or rule, and for a template that cannot be cut into words.
         """
         if isinstance(expression, TextChunk):
             spoken = words(expression.text)
@@ -126,18 +126,21 @@ class Converter:
 
     def _reference(self, expression: Expression) -> Node | None:
         if isinstance(expression, RuleReference):
-            name, rule = f"<{expression.rule_name}>", self._rules[expression.rule_name].expression
-            convert: Callable[[], Node | None] = lambda: self.node(rule)  # noqa: E731
+            name = f"<{expression.rule_name}>"
         elif isinstance(expression, ListReference):
-            name, values = f"{{{expression.list_name}}}", self._lists[expression.list_name]
-            convert = lambda: self._list(values)  # noqa: E731
+            name = f"{{{expression.list_name}}}"
         else:
             raise ValueError(f"no part of a template: {expression}")
         if name not in self._known:
-            self._known[name] = convert()
+            self._known[name] = self._named(name)
         return self._known[name]
 
-    def _list(self, values: SlotList) -> Node | None:
+    def _named(self, name: str) -> Node | None:
+        rule, values = self._rules.get(name.strip("<>")), self._lists.get(name.strip("{}"))
+        if name.startswith("<") and rule:
+            return self.node(rule.expression)
+        if not name.startswith("{") or not values:
+            raise ValueError(f"there is no list or rule {name}")
         if isinstance(values, TextSlotList):
             return either(self.node(value.text_in) for value in values.values)
         if isinstance(values, RangeSlotList):

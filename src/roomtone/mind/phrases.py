@@ -25,8 +25,8 @@ UNITS = (("hour", 3600), ("minute", 60), ("second", 1))
 class Units(Noun):
     """How numbers are joined, and the units of time as [one, many]."""
 
-    and_: str
-    comma: str
+    between: str
+    before_last: str
     hour: list[str]
     minute: list[str]
     second: list[str]
@@ -129,7 +129,8 @@ class Phrases:
     def joined(self, parts: Sequence[str]) -> str:
         """Return things in a row as one enumerates them aloud."""
         *some, last = parts
-        return self.language.numbers.and_.join([self.language.numbers.comma.join(some), last] if some else [last])
+        numbers = self.language.numbers
+        return numbers.before_last.join([numbers.between.join(some), last] if some else [last])
 
     def time(self, at: datetime) -> str:
         """Return a time of day as a person says it (twenty past four)."""

@@ -18,7 +18,7 @@ async def answer(asked: Asked) -> list[str]:
     if asked.match.name == "left":
         return _left(asked, found)
     if asked.match.name == "cancel" and len(found) > 1:
-        return [asked.say("which", count=asked.phrases.number(len(found))), *_left(asked, found)[1:]]
+        return [*_left(asked, found), asked.say("which")]
     await asked.household.cancel_timers(found)
     return [_cancelled(asked, found)]
 
