@@ -230,7 +230,7 @@ class Conversation:
         live = self._turns.get(effect.turn)
         if live is None:
             return
-        session = self._current_session()
+        session = self.current_session()
         self._turns_in_session += 1
         live.in_session = self._turns_in_session
         live.watch.committed = asyncio.get_running_loop().time()
@@ -310,7 +310,8 @@ class Conversation:
         voiced = live.utterance.voiced_s if live.utterance else 0.0
         return voiced >= VOICED_WORTH_AN_ANSWER_S and self._not_understood == 0
 
-    def _current_session(self) -> Session:
+    def current_session(self) -> Session:
+        """Return the session that what is said now belongs to, beginning one where need be."""
         now = asyncio.get_running_loop().time()
         if self.session is None or now - self._last_ended > SESSION_GAP_S:
             self.session = Session(room=self._parts.room, persona=self._parts.persona.id)

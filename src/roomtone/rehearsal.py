@@ -6,17 +6,20 @@ It is the daemon's own pipeline on a sound device of ours; on a virtual clock it
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
+import json
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from roomtone import engines
 from roomtone.app import Room, open_room
-from roomtone.core.dialog import Turn
+from roomtone.core.dialog import Source, Turn
+from roomtone.core.errors import AudioError
 from roomtone.core.machine import Mode
-from roomtone.core.sound import RATE, Audio
+from roomtone.core.sound import RATE, encode_wav
 from roomtone.engines import EngineSettings
 from roomtone.flow import Event, Watcher
 from roomtone.settings import Settings
@@ -27,47 +30,110 @@ SETTLED_S = 0.5
 
 @dataclass(slots=True)
 class Rehearsal:
-    """A running room and its device. ``turns`` are those that have ended, in order."""
+    """A running room on a ``device`` that takes visitors. ``turns`` are those that have ended, in order.
+
+    With ``out`` every reply is written there, and on leaving ``rehearsing`` the conversation and its turns too.
+    """
 
     room: Room
     device: Any
+    events: Watcher
+    out: Path | None
     turns: list[Turn] = field(default_factory=list)
-    replies: dict[str, tuple[float, float]] = field(default_factory=dict)
+    show: Callable[[Event], None] = lambda _: None
+    _returned: int = 0
+    _first_sounds: dict[str, float] = field(default_factory=dict)
+    _began: float = field(default_factory=lambda: asyncio.get_running_loop().time())
 
-    async def at_rest(self, events: Watcher) -> list[Turn]:
-        """Wait until nobody speaks and nothing is being answered; return the turns that ended meanwhile."""
-        before = len(self.turns)
+    async def at_rest(self) -> list[Turn]:
+        """Wait until nobody speaks and nothing is being answered; return the turns that ended since the last time."""
         while True:
             try:
                 async with asyncio.timeout(SETTLED_S):
-                    self.note(await anext(events))
+                    await self.next_event()
             except TimeoutError:
                 if self._quiet():
-                    return self.turns[before:]
+                    fresh, self._returned = self.turns[self._returned :], len(self.turns)
+                    return fresh
 
-    def note(self, event: Event) -> None:
-        """Remember what an event says about turns."""
+    async def next_event(self) -> Event:
+        """Wait for the next event of the feed, remember what it says about turns, show it, and return it."""
+        event = await anext(self.events)
+        self.show(event)
+        if event.kind == "turn.first_sound":
+            self._first_sounds[event.trace or ""] = self._now()
         if event.kind == "turn.ended":
-            self.turns.append(event.data.turn)
+            self.turns.append(self._with_reply(event.data.turn))
+        return event
+
+    def nothing_heard(self) -> Turn:
+        """Return the turn of somebody in whose sound there was no speech."""
+        session = self.room.conversation.current_session()
+        blank = {"turn": 0, "trace": "", "session": session.id, "room": session.room, "persona": session.persona}
+        return Turn(**blank, source=Source.VOICE)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time() - self._began
 
     def _quiet(self) -> bool:
         state = self.room.conversation.state
         resting = state.mode is Mode.IDLE or (state.mode is Mode.LISTENING and state.turn is None)
         return resting and not state.parked and not self.device.visitors.waiting
 
+    def _with_reply(self, turn: Turn) -> Turn:
+        if self.out is None or turn.trace not in self._first_sounds:
+            return turn
+        path = self.out / f"turn-{turn.turn:02}.wav"
+        start, end = (round(seconds * RATE) for seconds in (self._first_sounds[turn.trace], self._now()))
+        write(path, encode_wav(self.device.played.cut(start, end)))
+        return turn.model_copy(update={"reply_wav": str(path)})
 
-@contextlib.asynccontextmanager
+    def write_out(self, out: Path) -> None:
+        """Write the conversation as one WAV and its turns as JSON lines."""
+        write(out / "conversation.wav", encode_wav(self.device.recording))
+        lines = [json.dumps(turn.model_dump(mode="json"), ensure_ascii=False) + "\n" for turn in self.turns]
+        write(out / "turns.jsonl", "".join(lines).encode())
+
+
+@asynccontextmanager
 async def rehearsing(
-    settings: Settings, state_dir: Path, audio: tuple[str, EngineSettings]
+    settings: Settings, state_dir: Path, audio: tuple[str, EngineSettings], out: Path | None = None
 ) -> AsyncIterator[Rehearsal]:
     """Open a room on a ``wav`` or ``sim`` device, given by name and settings."""
     async with (
         engines.open_engine("audio", *audio) as device,
         open_room(settings, state_dir, device=device) as room,
     ):
-        yield Rehearsal(room, device)
+        with room.feed.watch() as events:
+            rehearsal = Rehearsal(room, device, events, out)
+            yield rehearsal
+            if out is not None:
+                rehearsal.write_out(out)
 
 
-def stretch(recording: Audio, start_s: float, end_s: float) -> Audio:
-    """Return what was recorded between two times since the recording began."""
-    return recording.cut(max(0, round(start_s * RATE)), max(0, round(end_s * RATE)))
+@contextmanager
+def state_for(named: Path | None) -> Iterator[Path]:
+    """Give the state folder that was named, else one that lasts as long as the context: never the household's."""
+    if named is not None:
+        yield named
+        return
+    with tempfile.TemporaryDirectory(prefix="roomtone-") as folder:
+        yield Path(folder)
+
+
+def prepare(out: Path | None) -> None:
+    """Make the folder for what is written. Raises AudioError where it cannot be made."""
+    if out is None:
+        return
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AudioError(f"{out} cannot be made: {error.strerror}; choose another --out") from error
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file whole. Raises AudioError with one line where that fails."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise AudioError(f"{path} cannot be written: {error.strerror}; choose another --out") from error

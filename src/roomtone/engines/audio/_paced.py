@@ -154,6 +154,7 @@ class PacedDevice:
         self._began = self._loop.time()
         self._last_step: int | None = None
         self._tape = Tape()
+        self._far_tape = Tape()
         self.visitors = Visitors()
         self.microphone = PacedMicrophone(self.catch_up)
         self.loudspeaker = Speaker(Playback(), self.catch_up)
@@ -177,6 +178,12 @@ class PacedDevice:
         """What somebody in the room would hear: people and the loudspeaker, from the start until now."""
         self.catch_up()
         return self._tape.audio()
+
+    @property
+    def played(self) -> Audio:
+        """What the loudspeaker alone gave, from the start until now, sample by sample beside ``recording``."""
+        self.catch_up()
+        return self._far_tape.audio()
 
     def end_microphone(self, step: int) -> None:
         """Let the microphone end before a step."""
@@ -203,6 +210,7 @@ class PacedDevice:
         people = self.visitors.at(step)
         near = self._room(step, far, people)
         self._tape.add(_mixed(far, people))
+        self._far_tape.add(far if far.any() else None)
         self._step = step + 1
         self.microphone.take(near, far, self.time_of(self._step))
         if self._step == self._last_step:

@@ -1,0 +1,106 @@
+"""A simulated room with real engines: visitors speak, Roomtone hears them, answers, and is interrupted.
+
+Works with no microphone, no network and no download. At the end one WAV holds the whole conversation and a
+JSON-lines file its turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from roomtone import engines
+from roomtone.clock import run_skipping
+from roomtone.commands import say_json
+from roomtone.config import Settings
+from roomtone.core.dialog import Turn
+from roomtone.demo import Visit, play
+from roomtone.flow import Event
+from roomtone.rehearsal import prepare, rehearsing, state_for
+from roomtone.timeline import stages
+
+COLOURS = {"idle": "dim", "listening": "green", "thinking": "yellow", "speaking": "cyan", "interrupt": "red"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take how fast, and where to write."""
+    parser.add_argument(
+        "--pace",
+        choices=("real", "fast"),
+        default="real" if sys.stdout.isatty() else "fast",
+        help="real: as in a room (the default on a terminal); fast: as fast as the engines work",
+    )
+    parser.add_argument("--simulate", action="store_true", help="accepted for symmetry: the demo is always simulated")
+    parser.add_argument("--out", type=Path, default=Path("roomtone-demo"), metavar="DIR", help="where to write")
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    """Play the demo; 1 where a visitor was not answered as the script expects."""
+    prepare(args.out)
+    listen = settings.listen.model_copy(update={"mode": "open"})
+    settings = settings.model_copy(update={"listen": listen})
+    with state_for(args.state_dir) as state_dir:
+        main = _demo(args, settings, state_dir)
+        return asyncio.run(main) if args.pace == "real" else run_skipping(main)
+
+
+async def _demo(args: argparse.Namespace, settings: Settings, state_dir: Path) -> int:
+    room = ("sim", engines.load("audio", "sim").Settings())
+    console = Console(quiet=bool(args.json), highlight=False, soft_wrap=True)
+    async with rehearsing(settings, state_dir, room, args.out) as rehearsal:
+        timeline = Timeline(console, rehearsal.room.engines)
+        with console.status("a visitor comes in") as status:
+            timeline.status = status
+            rehearsal.show = timeline.show
+            wrong = await play(rehearsal, timeline.visit)
+    if args.json:
+        for turn in rehearsal.turns:
+            say_json(turn)
+    console.print(f"\nThe whole conversation: {args.out / 'conversation.wav'}")
+    console.print(f"Its turns:              {args.out / 'turns.jsonl'}")
+    for line in wrong:
+        sys.stderr.write(f"roomtone: not as expected: {line}\n")
+    return 1 if wrong else 0
+
+
+class Timeline:
+    """Shows what happens as it happens: who speaks, the state, what was heard and said, and the milliseconds."""
+
+    def __init__(self, console: Console, chosen: dict[str, str]) -> None:
+        self.status: Any = None
+        self._console = console
+        self._began = asyncio.get_running_loop().time()
+        engines_in_use = ", ".join(f"{seam} {name}" for seam, name in chosen.items())
+        console.print(f"[dim]{engines_in_use}[/dim]")
+
+    def visit(self, visit: Visit) -> None:
+        """Show that a visitor begins to speak."""
+        visitor = visit.visitor
+        self._line(f"[bold]{visitor.name}[/bold], {visitor.distance_m} m away", escape(visit.says))
+
+    def show(self, event: Event) -> None:
+        """Show what happened."""
+        if event.kind == "state.changed":
+            mode = str(event.data.mode)
+            self.status.update(f"[{COLOURS[mode]}]{mode}[/]")
+            self._line(f"[{COLOURS[mode]}]{mode}[/]", "")
+        elif event.kind == "turn.heard":
+            self._line("heard", escape(event.data.heard or "(nothing understood)"))
+        elif event.kind == "turn.ended":
+            self._turn(event.data.turn)
+
+    def _turn(self, turn: Turn) -> None:
+        said = escape(turn.spoken or "(nothing)")
+        rest = f" [dim]{escape('[' + turn.ended + ']')}[/dim]" if turn.spoken != turn.said else ""
+        self._line("[bold cyan]Roomtone[/bold cyan]", f"[cyan]{said}[/cyan]{rest}")
+        self._line("", f"[dim]{stages(turn.latency_ms)}[/dim]")
+
+    def _line(self, who: str, what: str) -> None:
+        seconds = asyncio.get_running_loop().time() - self._began
+        self._console.print(f"[dim]{seconds:6.2f} s[/dim]  {who}{'  ' if who and what else ''}{what}")
