@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+from roomtone import history
 from roomtone.app import Room, open_room
-from roomtone.commands import history
 from roomtone.control import socket_path, state_lock
 from roomtone.core.dialog import Source, Turn
 from roomtone.core.errors import UsageError

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,8 @@ from roomtone.config import Settings
 from roomtone.control import ask_daemon, find_daemon, state_lock
 from roomtone.core.dialog import Turn
 from roomtone.core.errors import UsageError
-from roomtone.store import FILE_NAME, Store, open_store
-
-LARGEST = 1000
+from roomtone.history import LARGEST, answer
+from roomtone.store import FILE_NAME, open_store
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,24 +65,6 @@ async def _ask(request: dict[str, Any], state_dir: Path, *, named: bool) -> list
         if store.mended:
             sys.stderr.write(f"roomtone: {store.mended}\n")
         return [message["turn"] async for message in answer(request, store) if "turn" in message]
-
-
-async def answer(request: Mapping[str, Any], store: Store) -> AsyncIterator[dict[str, Any]]:
-    """Answer the request ``history`` on a store: an event ``{"turn": ...}`` each, the oldest first.
-
-    Raises UsageError for a wrong ``limit``.
-    """
-    if request.get("erase") is True:
-        await store.erase()
-        yield {"result": "erased"}
-        return
-    limit, session = request.get("limit", 20), request.get("session")
-    if not isinstance(limit, int) or not 1 <= limit <= LARGEST:
-        raise UsageError(f"limit: choose a number from 1 to {LARGEST}")
-    turns = await store.history(limit, None if session is None else str(session))
-    for turn in turns:
-        yield {"turn": turn.model_dump(mode="json")}
-    yield {"result": len(turns)}
 
 
 def _show(turns: list[Turn]) -> None:
