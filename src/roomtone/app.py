@@ -104,7 +104,7 @@ async def open_room(
             language=settings.language,
         )
         conversation = Conversation(parts, manners(settings))
-        await warm(stt, tts, parts.persona, conversation.hints)
+        await warm(stt, conversation.hints)
         await stack.enter_async_context(beside(conversation.run(), "conversation"))
         if listens:  # who only asks one question must not use up the alarms
             await stack.enter_async_context(beside(household.ring_timers(), "timers"))
@@ -153,14 +153,12 @@ def manners(settings: Settings) -> Manners:
     return Manners(open=is_open, follow_up_s=listen.follow_up_s, called_s=CALLED_S)
 
 
-async def warm(stt: Stt, tts: Tts, persona: Persona, hints: Hints) -> None:
-    """Let engines load what the first turn would wait for: a grammar, a voice. A failure is the turn's to tell."""
+async def warm(stt: Stt, hints: Hints) -> None:
+    """Let the recogniser load what the first turn would wait for. A failure is the turn's to tell."""
     silence = Utterance(0.0)
     silence.end(0.0, 0.0)
     try:
         async for _ in stt.transcribe(silence.stream(), hints):
-            pass
-        async for _ in tts.speak("a", persona.voice):
             pass
     except EngineError as error:
         log.warning("%s", error.message)

@@ -107,7 +107,7 @@ class Conversation:
         self._turns_in_session = 0
         self._last_ended = 0.0
         self._not_understood = 0
-        self._last_message: str | None = None
+        self.last_message: str | None = None
         self.step_times: list[float] = []
         self.running = False
         self.store_trouble: str | None = None
@@ -289,10 +289,10 @@ class Conversation:
         messages: list[tuple[Message, list[str]]] = []
         for role, text in ((Role.PERSON, turn.heard), (Role.ROOMTONE, turn.spoken)):
             if text:
-                parents = [self._last_message] if self._last_message else []
+                parents = [self.last_message] if self.last_message else []
                 message = Message(session=turn.session, role=role, text=text, persona=turn.persona)
                 messages.append((message, parents))
-                self._last_message = message.id
+                self.last_message = message.id
         return messages
 
     def _await(self, effect: Await) -> None:
@@ -316,7 +316,7 @@ class Conversation:
         if self.session is None or now - self._last_ended > SESSION_GAP_S:
             self.session = Session(room=self._parts.room, persona=self._parts.persona.id)
             self._turns_in_session = 0
-            self._last_message = None
+            self.last_message = None
             self._last_ended = now
             session = self.session
             self._spawn(self._keep(lambda: self._parts.store.begin_session(session)), "keep session")

@@ -44,15 +44,21 @@ class Script:
         self._utterances = 0
 
     async def transcribe(self, utterance: AsyncIterator[Audio | Pause], hints: Hints) -> AsyncIterator[Transcript]:
-        """Read the utterance to its end, then give its text."""
-        self._utterances += 1
-        number, text = self._utterances, self._text(self._utterances)
-        heard, words = 0, text.split()
+        """Read the utterance to its end, then give its text. An empty one is "" and counts for nothing."""
+        number, text, heard = 0, "", 0
+        words: list[str] = []
         async for part in utterance:
+            if not number:
+                self._utterances = number = self._utterances + 1
+                text = self._text(number)
+                words = text.split()
             if isinstance(part, Pause) and self._settings.partials:
                 heard = len(words) if heard else (len(words) + 1) // 2
                 await asyncio.sleep(self._settings.delay_s)
                 yield Transcript(" ".join(words[:heard]), language=hints.language, final=False)
+        if not number:
+            yield Transcript("", language=hints.language)
+            return
         if number == self._settings.hang_at:
             await asyncio.Event().wait()
         await asyncio.sleep(self._settings.delay_s)

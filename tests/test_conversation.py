@@ -1,0 +1,266 @@
+"""Whole conversations with scripted engines, on a clock on which only waiting takes time."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from conftest import Run
+from rooms import HELP, room, scripted, somebody_speaks, speaks, until
+from roomtone.core.dialog import Ended, Source, Turn
+from roomtone.core.machine import Dismiss, Mode, MuteSet, Prompt, Wake
+from roomtone.demo import cough
+from roomtone.rehearsal import Rehearsal
+
+
+def test_a_question_is_answered_and_followed_by_listening_that_ends_by_itself(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with room(scripted("what time is it"), tmp_path) as rehearsal:
+            [turn] = await speaks(rehearsal)
+            assert (turn.heard, turn.intent, turn.answered_by) == ("what time is it", "clock.time", "skill")
+            assert turn.said == turn.spoken != ""
+            assert turn.ended is Ended.COMPLETED
+            assert rehearsal.room.conversation.state.mode is Mode.LISTENING
+            await asyncio.sleep(7)
+            assert rehearsal.room.conversation.state.mode is Mode.IDLE
+
+    run(scenario())
+
+
+def test_latencies_add_up(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        slow = {"stt": {"delay_s": 0.2, "partials": False}, "tts": {"delay_s": 0.1}}
+        async with room(scripted("what time is it", **slow), tmp_path) as rehearsal:
+            [turn] = await speaks(rehearsal)
+            latency = turn.latency_ms
+            assert latency.endpoint is not None
+            assert latency.first_sound is not None
+            assert latency.stt == 200
+            assert latency.tts == 100
+            assert latency.first_sound == round(latency.endpoint + 300, 3)
+            assert latency.overhead == 0
+
+    run(scenario())
+
+
+async def interrupted(rehearsal: Rehearsal, sound: object, after_s: float = 2.0) -> list[Turn]:
+    """Ask for the long list of skills, and make a sound into the answer."""
+    rehearsal.device.visit(await somebody_speaks())
+    await until(rehearsal, "turn.first_sound")
+    await asyncio.sleep(after_s)
+    rehearsal.device.visit(sound)
+    return await rehearsal.at_rest()
+
+
+def test_words_interrupt_and_spoken_holds_what_was_heard(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with room(scripted(HELP, "what time is it"), tmp_path) as rehearsal:
+            first, second = await interrupted(rehearsal, await somebody_speaks())
+            assert first.ended is Ended.INTERRUPTED
+            assert first.said.startswith(first.spoken)
+            assert 0 < len(first.spoken) < len(first.said)
+            assert (second.intent, second.ended) == ("clock.time", Ended.COMPLETED)
+            stored = await rehearsal.room.store.history()
+            assert [turn.spoken for turn in stored] == [first.spoken, second.spoken]
+
+    run(scenario())
+
+
+def test_a_cough_ducks_the_reply_which_then_goes_on(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with room(scripted(HELP, ""), tmp_path) as rehearsal:
+            [turn] = await interrupted(rehearsal, cough())
+            assert turn.ended is Ended.COMPLETED
+            assert turn.spoken == turn.said
+            assert rehearsal.room.feed.tallies["state.changed"].count >= 5
+
+    run(scenario())
+
+
+def test_a_nod_does_not_take_the_floor(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with room(scripted(HELP, "uh huh"), tmp_path) as rehearsal:
+            [turn] = await interrupted(rehearsal, await somebody_speaks("uh huh"))
+            assert turn.ended is Ended.COMPLETED
+            assert turn.spoken == turn.said
+
+    run(scenario())
+
+
+def test_stop_is_answered_by_silence(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with room(scripted(HELP, "stop"), tmp_path) as rehearsal:
+            first, second = await interrupted(rehearsal, await somebody_speaks("stop"))
+            assert first.ended is Ended.INTERRUPTED
+            assert (second.heard, second.said) == ("stop", "")
+            assert rehearsal.room.conversation.state.mode is Mode.IDLE
+            before = rehearsal.device.loudspeaker.heard
+            await asyncio.sleep(3)
+            assert rehearsal.device.loudspeaker.heard == before
+
+    run(scenario())
+
+
+def test_speech_that_is_not_understood_is_admitted_once_and_not_again(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with room(scripted("", "", "what time is it", ""), tmp_path) as rehearsal:
+            turns = [turn for _ in range(4) for turn in await speaks(rehearsal)]
+            assert [turn.heard for turn in turns] == ["", "", "what time is it", ""]
+            assert [bool(turn.said) for turn in turns] == [True, False, True, True]
+            assert [turn.answered_by for turn in turns] == ["none", "none", "skill", "none"]
+
+    run(scenario())
+
+
+def test_a_recogniser_that_fails_or_hangs_is_owned_up_to_and_the_next_turn_works(
+    run: Run[None], tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        for fault in ({"fail_at": 1}, {"hang_at": 1}):
+            settings = scripted("one", "what time is it", stt=fault)
+            async with room(settings, tmp_path) as rehearsal:
+                [failed] = await speaks(rehearsal)
+                assert failed.ended is Ended.FAILED
+                assert failed.error is not None
+                assert failed.spoken == rehearsal.room.phrases.say("hearing_failed")
+                [worked] = await speaks(rehearsal)
+                assert worked.intent == "clock.time"
+
+    run(scenario())
+
+
+def test_a_synthesiser_that_fails_at_the_third_sentence_costs_no_sentence_before(
+    run: Run[None], tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        for fault in ({"fail_at": 3}, {"hang_at": 3}):
+            async with room(scripted("what time is it", tts=fault), tmp_path) as rehearsal:
+                text = "This is one. This is two. This is three. This is four."
+                turn = await rehearsal.room.conversation.answer(Prompt(text, Source.CLI, verbatim=True))
+                assert turn.ended is Ended.FAILED
+                assert turn.spoken.startswith("This is one. This is two.")
+                assert "This is four" not in turn.spoken
+                assert turn.spoken.endswith(rehearsal.room.phrases.say("speaking_failed"))
+                await rehearsal.at_rest()
+                [worked] = await speaks(rehearsal)
+                assert worked.spoken == worked.said
+
+    run(scenario())
+
+
+def test_a_room_without_a_voice_still_makes_a_sound(run: Run[None], tmp_path: Path) -> None:
+    """The first sentence fails, and so does the apology: the failure chime is what is left."""
+
+    async def scenario() -> None:
+        async with room(scripted("what time is it"), tmp_path) as rehearsal:
+            rehearsal.room.synthesiser.speak = _mute  # type: ignore[method-assign]
+            [turn] = await speaks(rehearsal)
+            assert turn.ended is Ended.FAILED
+            assert turn.spoken == ""
+            assert rehearsal.device.loudspeaker.heard > 0
+
+    run(scenario())
+
+
+async def _mute(*_: object) -> object:
+    raise OSError("no voice at all")
+    yield
+
+
+def test_a_prompt_waits_while_someone_is_answered(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with room(scripted(HELP), tmp_path) as rehearsal:
+            rehearsal.device.visit(await somebody_speaks())
+            await until(rehearsal, "turn.first_sound")
+            turn = await rehearsal.room.conversation.answer(Prompt("what time is it", Source.WEB))
+            assert (turn.intent, turn.source) == ("clock.time", Source.WEB)
+            first, second = await rehearsal.at_rest()
+            assert first.ended is Ended.COMPLETED
+            assert second.trace == turn.trace
+
+    run(scenario())
+
+
+def test_a_timer_rings_when_it_is_due_and_only_once(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with room(scripted("set a pasta timer for nine minutes"), tmp_path) as rehearsal:
+            [turn] = await speaks(rehearsal)
+            assert turn.intent == "timer.set"
+            assert [timer.name for timer in await rehearsal.room.store.timers()] == ["pasta"]
+            await asyncio.sleep(535)
+            assert len(rehearsal.turns) == 1
+            await asyncio.sleep(15)
+            [rang] = await rehearsal.at_rest()
+            assert (rang.source, rang.spoken) == (Source.SCHEDULE, "Your pasta timer is done.")
+            assert await rehearsal.room.store.timers() == []
+
+    run(scenario())
+
+
+def test_a_timer_that_came_due_while_off_is_said_at_the_start(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with room(scripted("set a timer for nine minutes"), tmp_path) as rehearsal:
+            await speaks(rehearsal)
+        await asyncio.sleep(600)
+        async with room(scripted(), tmp_path) as rehearsal:
+            [missed] = await rehearsal.at_rest()
+            assert missed.spoken.startswith("I missed your timer")
+
+    run(scenario())
+
+
+def test_the_button_makes_a_closed_room_listen_and_the_chime_is_not_heard_as_speech(
+    run: Run[None], tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        settings = scripted("what time is it", listen={"mode": "button"})
+        async with room(settings, tmp_path, leak_db=-6.0) as rehearsal:
+            assert await speaks(rehearsal) == []
+            rehearsal.room.conversation.post(Wake(Source.BUTTON))
+            await asyncio.sleep(1.5)
+            state = rehearsal.room.conversation.state
+            assert (state.mode, state.turn) == (Mode.LISTENING, None)
+            [turn] = await speaks(rehearsal)
+            assert turn.intent == "clock.time"
+
+    run(scenario())
+
+
+def test_nobody_is_heard_while_muted(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with room(scripted("what time is it"), tmp_path) as rehearsal:
+            rehearsal.room.conversation.post(MuteSet(True))
+            assert await speaks(rehearsal) == []
+            rehearsal.room.conversation.post(MuteSet(False))
+            [turn] = await speaks(rehearsal)
+            assert turn.intent == "clock.time"
+
+    run(scenario())
+
+
+def test_dismissal_from_outside_silences_at_once(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with room(scripted(HELP), tmp_path) as rehearsal:
+            rehearsal.device.visit(await somebody_speaks())
+            await until(rehearsal, "turn.first_sound")
+            await asyncio.sleep(1)
+            rehearsal.room.conversation.post(Dismiss(Source.BUTTON))
+            [turn] = await rehearsal.at_rest()
+            assert turn.ended is Ended.DISMISSED
+            assert 0 < len(turn.spoken) < len(turn.said)
+
+    run(scenario())
+
+
+def test_the_graph_of_messages_follows_what_was_said(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with room(scripted("what time is it", "thank you"), tmp_path) as rehearsal:
+            await speaks(rehearsal)
+            await speaks(rehearsal)
+            last = rehearsal.room.conversation.last_message
+            assert last is not None
+            path = await rehearsal.room.store.ancestry(last)
+            assert [message.text for message in path][::2] == ["what time is it", "thank you"]
+            assert len(path) == 4
+
+    run(scenario())
