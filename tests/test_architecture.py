@@ -1,0 +1,138 @@
+"""The rooms of the house and the arrows between them, drawn from the imports: a new arrow is a decision."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "roomtone"
+
+FLOORS = """
+    cli
+    commands
+    bench
+    demo hearing asking
+    daemon rehearsal timeline
+    app hub
+    conversation
+    ears turn
+    household mouth utterance
+    edges
+    control
+    history
+    mind store personas logs stopwatch
+    config
+    settings
+    config_sources migrations shipped
+    engines
+    child flow
+    clock
+    core
+"""
+"""Arrows point down only: a room knows the floors below its own, never its own floor or one above."""
+
+ONLY = {
+    "core": "",
+    "clock": "core",
+    "flow": "core clock",
+    "child": "core clock",
+    "engines": "core clock flow child",
+    "mind": "core flow clock engines shipped",
+    "store": "core flow migrations",
+    "personas": "core flow shipped",
+    "edges": "core flow clock control store personas settings",
+    "control": "core clock",
+    "cli": "commands config core",
+}
+"""Rooms with a shorter list than their floor gives them. Edges above all: they never know the conversation."""
+
+FLOOR = {room: number for number, line in enumerate(FLOORS.split("\n")) for room in line.split()}
+
+
+def imports(file: Path) -> Iterator[str]:
+    """List the modules of Roomtone's that a file imports, wherever in the file."""
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: a relative import hides an arrow"
+            whole = node.module or ""
+            names = [f"{whole}.{alias.name}" for alias in node.names] if _is_package(whole) else [whole]
+        else:
+            continue
+        yield from (name for name in names if name.startswith("roomtone."))
+
+
+def _is_package(module: str) -> bool:
+    return (SOURCE.parent / module.replace(".", "/")).is_dir()
+
+
+def room(file: Path) -> str:
+    return file.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def arrows() -> set[tuple[str, str]]:
+    found = set()
+    for file in SOURCE.rglob("*.py"):
+        for name in imports(file):
+            target = name.split(".")[1]
+            if target != room(file) and target != "__version__":
+                found.add((room(file), target))
+    return found
+
+
+def rooms() -> set[str]:
+    return {room(file) for file in SOURCE.rglob("*.py")} - {"__init__"}
+
+
+def test_every_room_stands_on_a_floor() -> None:
+    assert rooms() <= FLOOR.keys(), "say in FLOORS where the new room stands"
+
+
+def test_arrows_point_down_only() -> None:
+    up = {f"{one} -> {other}" for one, other in arrows() if FLOOR[one] >= FLOOR[other]}
+    assert not up
+
+
+@pytest.mark.parametrize("one", sorted(ONLY))
+def test_a_room_with_a_short_list_keeps_to_it(one: str) -> None:
+    known = {other for start, other in arrows() if start == one}
+    assert known <= set(ONLY[one].split())
+
+
+def test_engines_never_import_each_other() -> None:
+    for file in (SOURCE / "engines").rglob("*.py"):
+        own = file.relative_to(SOURCE / "engines").parts
+        for name in imports(file):
+            path = name.split(".")[2:]
+            if name.split(".")[1] != "engines" or not path or not (SOURCE / "engines" / path[0]).is_dir():
+                continue
+            assert path[0] == own[0], f"{file}: {name} is another seam"
+            engine = path[1] if len(path) > 1 else ""
+            is_engine = (SOURCE / "engines" / path[0] / f"{engine}.py").exists() and not engine.startswith("_")
+            assert not is_engine, f"{file}: {name} is another engine"
+
+
+def test_the_core_does_no_io_and_waits_for_nothing() -> None:
+    banned = {"asyncio", "os", "pathlib", "shutil", "socket", "sqlite3", "subprocess", "time"}
+    for file in (SOURCE / "core").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                assert not banned & {alias.name.split(".")[0] for alias in node.names}, file
+            elif isinstance(node, ast.ImportFrom):
+                assert (node.module or "").split(".")[0] not in banned, file
+
+
+def test_an_arrow_is_seen_wherever_it_is_drawn(tmp_path: Path) -> None:
+    file = tmp_path / "room.py"
+    drawn = (
+        "import roomtone.store",
+        "def later():",
+        "    from roomtone import app, mouth",
+        "    from roomtone.core import sound",
+    )
+    file.write_text("\n".join(drawn))
+    assert list(imports(file)) == ["roomtone.store", "roomtone.app", "roomtone.mouth", "roomtone.core.sound"]
