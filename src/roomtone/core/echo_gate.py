@@ -10,6 +10,7 @@ an unsteady loudspeaker, which defeat a linear canceller, matter little.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
@@ -235,8 +236,9 @@ class EchoGate:
         """Add up evidence that leaks away: a strong frame counts up to five times as much as a faint one."""
         # Before the echo path is known a person must stand out of the guess clearly to be believed.
         worth = min(score, 1.5) if self.known or score > 3.0 else 0.0
-        self._evidence = max(0.0, 0.85 * self._evidence + worth - 0.1)
-        return min(1.0, self._evidence / (2 * self._settings.evidence))
+        most = 2 * self._settings.evidence  # what is over is forgotten, so that the end of a sound shows soon
+        self._evidence = min(most, max(0.0, 0.85 * self._evidence + worth - 0.1))
+        return self._evidence / most
 
     def _remember(self, mic: Floats, far: Floats) -> None:
         """Write each row twice, so that the newest HISTORY rows always lie together."""
@@ -282,3 +284,39 @@ class EchoGate:
         if fit[best] > 0.5 and best == self._candidate and abs(best - self._delay) > 1:
             self._delay = best
         self._candidate = best
+
+
+class Outcome(Enum):
+    """What a sound that ducked the reply turned out to be."""
+
+    CONFIRMED = "confirmed"
+    """It goes on: hold the reply and listen."""
+
+    UNCONFIRMED = "unconfirmed"
+    """Echo, a tap, something put down: take the reply up again."""
+
+
+class Doubt:
+    """Settles, frame by frame after the reply was ducked, whether the sound goes on.
+
+    The duck takes 18 dB off the echo and nothing off a person, so from ``ignore`` frames on (the duck's own 20 ms,
+    and what still rings of the louder sound) a gate that stays up means somebody. ``need`` such frames confirm
+    at once; after ``within`` frames without them it was nobody.
+    """
+
+    def __init__(self, ignore: int = 6, need: int = 12, within: int = 40) -> None:
+        self._ignore = ignore
+        self._need = need
+        self._left = within
+        self._up = 0
+
+    def feed(self, person: float) -> Outcome | None:
+        """Take a frame's ``person``; return the outcome once it is settled, None before."""
+        if self._ignore > 0:
+            self._ignore -= 1
+            return None
+        self._left -= 1
+        self._up += person >= 0.5
+        if self._up >= self._need:
+            return Outcome.CONFIRMED
+        return Outcome.UNCONFIRMED if self._left <= 0 else None
