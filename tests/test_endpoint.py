@@ -45,8 +45,8 @@ def syllables(seconds: float) -> Take:
 
 
 def fading(seconds: float) -> Take:
-    """Speech whose last 160 ms sink by 24 dB, as the last word of a sentence does."""
-    return [*speech(seconds - 0.16), *((1.0, VOICE - 3 * step) for step in range(1, 9))]
+    """Speech whose last 160 ms sink by 23 dB, as the last word of a sentence does."""
+    return [*speech(seconds - 0.16), *((1.0, VOICE - 2.9 * step) for step in range(1, 9))]
 
 
 def hear(take: Take, endpointer: Endpointer) -> list[Boundary]:

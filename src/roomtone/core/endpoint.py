@@ -72,7 +72,7 @@ class EndpointSettings(BaseModel):
     pre_roll_ms: int = Field(300, ge=0, le=1000)
     """What an utterance has before its first sound, so that a soft first consonant is in it."""
     post_roll_ms: int = Field(300, ge=0, le=1000)
-    """What it has after its last sound, or what had been heard by then."""
+    """What it has after its last sound; less where it ended sooner."""
     minimum_speech_ms: int = Field(100, ge=0, le=1000)
     """Less sound than this is a misfire."""
     maximum_ms: int = Field(30_000, ge=1000, le=300_000)
@@ -80,29 +80,35 @@ class EndpointSettings(BaseModel):
     pause_ms: int = Field(160, ge=60, le=1000)
     """Silence after which a pause is reported."""
     complete_ms: int = Field(260, ge=60, le=3000)
-    """Silence that ends a whole command."""
-    quick_ms: int = Field(280, ge=60, le=3000)
-    """Silence that ends an utterance of unknown sense which was short and faded out."""
-    slow_ms: int = Field(850, ge=60, le=5000)
-    """Silence that ends one which was long or broke off."""
+    """Silence that ends a whole command, at the latest."""
+    quick_ms: int = Field(200, ge=60, le=3000)
+    """Silence that ends an utterance of unknown sense where there is no reason for doubt."""
+    slow_ms: int = Field(720, ge=60, le=5000)
+    """Silence that ends it where there is one reason to think that more will come."""
+    slower_ms: int = Field(1020, ge=60, le=5000)
+    """Silence that ends it where there are several."""
     patient_ms: int = Field(1400, ge=60, le=10_000)
     """Silence that ends an incomplete one; also the longest that long pauses before it make it."""
 
 
 ONSET = 3
-"""Frames of speech in a row that open an utterance or end a pause: 60 ms, what is shorter is a click."""
+"""Frames in a row that open an utterance or end a pause: 60 ms, what is shorter is a click."""
 
-STRONG_DB, SOFT_DB = 18.0, 30.0
+STRONG_DB, SOFT_DB = 16.0, 30.0
 """How far below an utterance's peak its syllables and its softest sounds lie."""
 
 TAIL_MS = 140
-"""How long soft sounds count after a strong one. A room that is noisier than soft sounds never ends them."""
+"""How long soft sounds count after a strong one, or hold the end back before one. Without this bound a room that
+is as loud as soft sounds would never let an utterance end."""
 
 CLEAR_DB = 9.0
 """How far above the room's noise a sound must be to be somebody's."""
 
 LEAST_RANGE_DB = 12.0
-"""Sounds this near the peak count however loud the room is."""
+"""Sounds this near the peak are speech however loud the room is."""
+
+FAINT_MS, FAINT_DB = 200, 15.0
+"""What is shorter than this and less than so far above the room's noise is not words."""
 
 QUIETEST_DBFS = -75.0
 """Taken for the noise of a quieter room: digital silence is not a room."""
@@ -112,30 +118,32 @@ class Room:
     """The level of the room's own noise, in dBFS. It is followed down at once and up only slowly."""
 
     def __init__(self) -> None:
-        self.dbfs: float | None = None
+        self._dbfs: float | None = None
 
-    def hear(self, dbfs: float, speech: bool) -> float:
-        """Take the level of the next frame; return the noise level."""
+    def hear(self, dbfs: float, voiced: bool) -> float:
+        """Take the level of the next frame and whether the voice detector took it for speech; return the noise."""
         dbfs = max(QUIETEST_DBFS, dbfs)
-        if self.dbfs is None:
-            self.dbfs = dbfs
-        elif dbfs < self.dbfs:
-            self.dbfs += 0.3 * (dbfs - self.dbfs)
-        elif speech:
-            self.dbfs += min(0.06, dbfs - self.dbfs)
+        if self._dbfs is None:
+            self._dbfs = dbfs
+        elif dbfs < self._dbfs:
+            self._dbfs += 0.3 * (dbfs - self._dbfs)
+        elif voiced:
+            self._dbfs += min(0.06, dbfs - self._dbfs)
         else:
-            self.dbfs += 0.02 * (dbfs - self.dbfs)
-        return self.dbfs
+            self._dbfs += 0.02 * (dbfs - self._dbfs)
+        return self._dbfs
 
 
 @dataclass(slots=True)
 class Speech:
-    """What is known of the utterance under way. Positions are in frames since it began."""
+    """What is known of the utterance under way. Positions count frames from its beginning."""
 
     frame: int
     """Samples in a frame."""
+    room: float
+    """The room's noise as it began, dBFS."""
     levels: list[float] = field(default_factory=list)
-    """Of every frame, in order, dBFS."""
+    """Of every frame, dBFS."""
     ranked: list[float] = field(default_factory=list)
     """Of the frames that were sound, sorted."""
     run: int = 0
@@ -144,25 +152,69 @@ class Speech:
     """Where the last strong frame ended."""
     last: int = 0
     """Where the last speech ended."""
-    sounding: int = 0
+    spoken: int = 0
     """Frames of speech in all."""
     longest_pause: int = 0
     """Frames of the longest silence that more speech followed."""
 
+    def hear(self, dbfs: float, room: float) -> None:
+        """Take the level of the next frame and the room's noise now."""
+        self.levels.append(dbfs)
+        if not self.ranked or dbfs > max(self.peak - SOFT_DB, min(room + CLEAR_DB, self.peak - LEAST_RANGE_DB)):
+            self.run += 1
+            insort(self.ranked, dbfs)
+        else:
+            self.run = 0
+        if self.run and dbfs > self.peak - STRONG_DB:
+            self.strong_at = len(self.levels)
+        if self.run >= ONSET and self._fresh:
+            self._extend()
+
+    def _extend(self) -> None:
+        now = len(self.levels)
+        begun = max(self.last, now - self.run)
+        self.longest_pause = max(self.longest_pause, begun - self.last)
+        self.spoken += now - begun
+        self.last = now
+
     @property
-    def frame_ms(self) -> float:
-        """How long a frame is."""
-        return self.frame * 1000 / RATE
+    def _fresh(self) -> bool:
+        return self.ms(len(self.levels) - self.strong_at) <= TAIL_MS
+
+    def ms(self, frames: int) -> float:
+        """Return how long so many frames are."""
+        return frames * self.frame * 1000 / RATE
 
     @property
     def peak(self) -> float:
-        """Level of its loud part: the 95th percentile."""
+        """Level of its loud part: the 95th percentile of what was sound."""
         return self.ranked[int(0.95 * (len(self.ranked) - 1))]
+
+    @property
+    def going_on(self) -> bool:
+        """Whether there is sound now that is speech or may become it."""
+        return self.run > 0 and (self._fresh or self.ms(self.run) <= TAIL_MS)
 
     @property
     def silence_ms(self) -> float:
         """Time since the last speech."""
-        return (len(self.levels) - self.last) * self.frame_ms
+        return self.ms(len(self.levels) - self.last)
+
+    @property
+    def lasted_ms(self) -> float:
+        """Time from its first strong frame to its last speech."""
+        strong = self.peak - STRONG_DB
+        first = next((at for at, dbfs in enumerate(self.levels) if dbfs > strong), 0)
+        return self.ms(self.last - first)
+
+    @property
+    def tail_ms(self) -> float:
+        """How long its end has been softer than its peak by 12 dB or more."""
+        loud = self.peak - 12
+        frames = 0
+        while frames < self.last and self.levels[self.last - 1 - frames] <= loud:
+            frames += 1
+        return self.ms(frames)
 
     @property
     def fade_db(self) -> float:
@@ -170,44 +222,35 @@ class Speech:
         end = self.levels[max(0, self.last - ONSET) : self.last]
         return self.peak - sum(end) / len(end)
 
-    def threshold(self, room: float) -> float:
-        """Return the level above which a frame is sound, given the room's noise (dBFS)."""
-        return max(self.peak - SOFT_DB, min(room + CLEAR_DB, self.peak - LEAST_RANGE_DB))
-
-    def hear(self, dbfs: float, room: float) -> None:
-        """Take the level of the next frame."""
-        self.levels.append(dbfs)
-        if not self.ranked or dbfs > self.threshold(room):
-            self.run += 1
-            insort(self.ranked, dbfs)
-        else:
-            self.run = 0
-        now, peak = len(self.levels), self.peak
-        if self.run and dbfs > peak - STRONG_DB:
-            self.strong_at = now
-        if self.run >= ONSET and self.fresh:
-            begun = max(self.last, now - self.run)
-            self.longest_pause = max(self.longest_pause, begun - self.last)
-            self.sounding += now - begun
-            self.last = now
-
     @property
-    def fresh(self) -> bool:
-        """Whether a soft sound would still belong to the last strong one."""
-        return (len(self.levels) - self.strong_at) * self.frame_ms <= TAIL_MS
+    def words(self) -> bool:
+        """Whether it can be words, being long enough or well above the room's noise."""
+        return self.ms(self.spoken) >= FAINT_MS or self.peak >= self.room + FAINT_DB
 
 
 def silence_to_end(speech: Speech, completeness: Completeness, settings: EndpointSettings) -> float:
-    """Return the silence, in milliseconds, that ends an utterance as it stands."""
-    if completeness is Completeness.COMPLETE:
-        return settings.complete_ms
+    """Return the silence, in milliseconds, that ends an utterance as it stands.
+
+    Short utterances whose sound has faded out are over: the last word before a silence is drawn out and sinks,
+    a word with more to come breaks off. Each reason for doubt is worth 0 to 1.
+    """
     if completeness is Completeness.INCOMPLETE:
         return settings.patient_ms
-    lasted = speech.last * speech.frame_ms
-    long = min(1.0, max(0.0, (lasted - 600) / 900))
-    broken_off = min(1.0, max(0.0, (20 - speech.fade_db) / 10))
-    wait = settings.quick_ms + max(long, broken_off) * (settings.slow_ms - settings.quick_ms)
-    return max(wait, min(1.6 * speech.longest_pause * speech.frame_ms, settings.patient_ms))
+    doubts = (
+        _share(speech.lasted_ms, 1000, 1200),  # who says much takes breath
+        _share(-speech.fade_db, -14, -8),  # it broke off
+        float(speech.run > 0),  # something still sounds
+        float(speech.ms(speech.spoken) < 260 or speech.lasted_ms < 260),  # a "t", a knock, the first of two words
+    )
+    second, first = sorted(doubts)[-2:]
+    quick = max(float(settings.quick_ms), settings.quick_ms + 100 - speech.tail_ms)
+    wait = quick + first * (settings.slow_ms - quick) + second * (settings.slower_ms - settings.slow_ms)
+    wait = max(wait, min(1.6 * speech.ms(speech.longest_pause), settings.patient_ms))
+    return min(wait, settings.complete_ms) if completeness is Completeness.COMPLETE else wait
+
+
+def _share(value: float, none: float, all_: float) -> float:
+    return min(1.0, max(0.0, (value - none) / (all_ - none)))
 
 
 class Endpointer:
@@ -246,7 +289,7 @@ class Endpointer:
         if not self._speaking and not (voiced and dbfs > room + CLEAR_DB / 2):
             self._speech = None
         elif self._speech is None:
-            self._speech, self._begun = Speech(len(frame)), self._now
+            self._speech, self._begun = Speech(len(frame), room), self._now
         self._now += len(frame)
         if self._speech is None:
             return []
@@ -256,7 +299,7 @@ class Endpointer:
     def _open(self, speech: Speech) -> list[Boundary]:
         if len(speech.levels) < ONSET:
             return []
-        speech.run = speech.last = speech.sounding = speech.strong_at = ONSET
+        speech.run = speech.last = speech.spoken = speech.strong_at = ONSET
         self._speaking = True
         self._completeness = Completeness.UNKNOWN
         speech_from = max(self._free_from, self._begun - _samples(self._settings.pre_roll_ms))
@@ -265,9 +308,9 @@ class Endpointer:
     def _follow(self, speech: Speech) -> list[Boundary]:
         if self._now - self._begun >= _samples(self._settings.maximum_ms):
             return [self._end(speech)]
-        if speech.run and speech.fresh:
-            if self._paused and speech.silence_ms == 0:
-                self._paused, self._completeness = False, Completeness.UNKNOWN
+        if self._paused and speech.silence_ms == 0:
+            self._paused, self._completeness = False, Completeness.UNKNOWN
+        if speech.going_on:
             return []
         if speech.silence_ms >= silence_to_end(speech, self._completeness, self._settings):
             return [self._end(speech)]
@@ -280,7 +323,7 @@ class Endpointer:
         last_speech = self._begun + speech.last * speech.frame
         self._free_from = min(self._now, last_speech + _samples(self._settings.post_roll_ms))
         self.reset()
-        if speech.sounding * speech.frame_ms < self._settings.minimum_speech_ms:
+        if speech.ms(speech.spoken) < self._settings.minimum_speech_ms or not speech.words:
             return Misfire(self._now)
         return Ended(self._now, last_speech, self._free_from)
 
