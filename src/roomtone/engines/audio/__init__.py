@@ -55,16 +55,20 @@ class Loudspeaker(Protocol):
 
     @property
     def volume(self) -> float:
-        """Loudness, 0 to 1."""
+        """Loudness, 0 to 1; the amplitude is its square."""
 
     async def play(self, audio: Audio) -> None:
         """Queue a sound of any rate behind what is queued; return once there is room for more.
 
-        Raises AudioError where the device is lost and cannot be reopened.
+        Raises AudioError where the device is lost and has not come back within 5 s or so; what was queued is then
+        dropped.
         """
 
     async def drained(self) -> None:
-        """Return once all that is queued has left the loudspeaker (at once when stopped)."""
+        """Return once all that is queued has left the loudspeaker (at once when stopped).
+
+        Raises AudioError where the device is lost and has not come back within 5 s or so.
+        """
 
     def duck(self) -> None:
         """Lower what plays by 18 dB."""
@@ -96,3 +100,14 @@ class SoundDevice(Protocol):
     @property
     def health(self) -> str:
         """``ok``, or what is wrong in a few words (``microphone lost, reopening``)."""
+
+
+class VisitedDevice(SoundDevice, Protocol):
+    """A device without hardware (``wav``, ``sim``), which programs can send people to."""
+
+    def visit(self, audio: Audio) -> float:
+        """Let somebody speak now, beside who speaks already; return the loop's time of their first sample."""
+
+    @property
+    def recording(self) -> Audio:
+        """What somebody in the room has heard since it was opened: people and the loudspeaker."""

@@ -25,7 +25,7 @@ KEPT_S = 5.0
 """Sound kept for a loop that does not come to read it; then the oldest goes."""
 
 SLACK = RATE // 50
-TAKES_A_LOOK = 100
+LOOK_EVERY = 2 * RATE
 
 
 class FarEnd:
@@ -37,31 +37,45 @@ class FarEnd:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._samples: Samples = np.zeros(0, np.int16)
+        self._blocks: deque[Samples] = deque()
+        self._waiting = 0
+        self._started = False
         self._least = RATE
-        self._takes = 0
+        self._look_in = LOOK_EVERY
 
     def give(self, samples: Samples) -> None:
         """Add what was handed to the sound card."""
         with self._lock:
-            self._samples = np.concatenate([self._samples, samples])[-RATE:]
+            self._blocks.append(samples)
+            self._waiting += len(samples)
+            if self._waiting > RATE:
+                self._drop(self._waiting - RATE)
 
     def take(self, n: int) -> Samples:
         """Return the ``n`` samples that belong to the microphone's next ``n``."""
-        out = np.zeros(n, np.int16)
         with self._lock:
-            if self._takes == 0:
-                self._samples = self._samples[-n:]  # the loudspeaker may have started long before
-            taken = self._samples[:n]
-            self._samples = self._samples[n:]
-            self._takes += 1
-            self._least = min(self._least, len(self._samples))
-            if self._takes % TAKES_A_LOOK == 0:
-                if self._least > SLACK:
-                    self._samples = self._samples[self._least :]
-                self._least = RATE
-        out[: len(taken)] = taken
-        return out
+            if not self._started:
+                self._started = True
+                self._drop(max(0, self._waiting - n))  # the loudspeaker may have started long before
+            taken = self._drop(min(n, self._waiting))
+            self._least = min(self._least, self._waiting)
+            self._look_in -= n
+            if self._look_in <= 0:
+                self._drop(self._least if self._least > SLACK else 0)
+                self._least, self._look_in = RATE, LOOK_EVERY
+        return np.concatenate([*taken, np.zeros(n - sum(map(len, taken)), np.int16)])
+
+    def _drop(self, n: int) -> list[Samples]:
+        dropped = []
+        self._waiting -= n
+        while n:
+            first = self._blocks.popleft()
+            if len(first) > n:
+                self._blocks.appendleft(first[n:])
+                first = first[:n]
+            dropped.append(first)
+            n -= len(first)
+        return dropped
 
 
 class Mouth:
@@ -74,11 +88,14 @@ class Mouth:
         self._moved = moved
         self._stream = _resampler(RATE, rate)
         self._ready: Samples = np.zeros(0, np.int16)
+        self._silence: Samples = np.zeros(0, np.int16)
 
     def speak(self, frames: int) -> bytes:
         """Return the next ``frames`` samples for the card, at its rate, as 16-bit PCM."""
         self.frames += frames
         silent = self._playback.silent
+        if silent and self._stream is None:
+            return self._say_nothing(frames)
         parts, there = [self._ready], len(self._ready)
         while there < frames:
             parts.append(self._pull(frames - there))
@@ -88,6 +105,13 @@ class Mouth:
         if not silent:
             self._moved()
         return whole[:frames].tobytes()
+
+    def _say_nothing(self, frames: int) -> bytes:
+        """Do as little as can be: this is what an idle house pays for, fifty times a second."""
+        if len(self._silence) != frames:
+            self._silence = np.zeros(frames, np.int16)
+        self._far.give(self._silence)
+        return bytes(2 * frames)
 
     def _pull(self, wanted: int) -> Samples:
         if self._stream is None:
@@ -101,20 +125,34 @@ class Mouth:
 
 
 class Ear:
-    """The microphone's callback: 16 kHz blocks out, each with its far end."""
+    """The microphone's callback: 16 kHz blocks out, as large as ``block_s()`` asks for, each with its far end."""
 
-    def __init__(self, rate: int, far: FarEnd, deliver: Callable[[Samples, Samples, float], None]) -> None:
+    def __init__(
+        self,
+        rate: int,
+        far: FarEnd,
+        block_s: Callable[[], float],
+        deliver: Callable[[Samples, Samples, float], None],
+    ) -> None:
+        self.rate = rate
         self.frames = 0
         self.zeros = 0
         self._far = far
+        self._block_s = block_s
         self._deliver = deliver
-        self.rate = rate
         self._stream = _resampler(rate, RATE)
+        self._pieces: list[bytes] = []
+        self._collected = 0
 
     def hear(self, pcm: bytes, at: float) -> None:
         """Take a block from the card, its last sample taken ``at`` (the loop's time)."""
-        samples = np.frombuffer(pcm, np.int16)
-        self.frames += len(samples)
+        self._pieces.append(pcm)
+        self._collected += len(pcm) // 2
+        self.frames += len(pcm) // 2
+        if self._collected < self._block_s() * self.rate:
+            return
+        samples = np.frombuffer(b"".join(self._pieces), np.int16)
+        self._pieces, self._collected = [], 0
         self.zeros = 0 if samples.any() else self.zeros + len(samples)
         near = samples if self._stream is None else self._stream.resample_chunk(samples)
         if len(near):
@@ -137,7 +175,7 @@ class CardMicrophone:
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._listened = False
-        self._block = IDLE_MS * RATE // 1000
+        self._block_s = IDLE_MS / 1000
         self._near: list[Samples] = []
         self._far: list[Samples] = []
         self._ready: deque[Capture] = deque()
@@ -147,7 +185,11 @@ class CardMicrophone:
 
     def pace(self, block_ms: int) -> None:
         """Ask for blocks of about ``block_ms``."""
-        self._block = max(HOP, block_ms * RATE // 1000)
+        self._block_s = max(10, block_ms) / 1000
+
+    def block_s(self) -> float:
+        """Return how long blocks are to be, in seconds."""
+        return self._block_s
 
     def __aiter__(self) -> AsyncIterator[Capture]:
         self._listened = True
@@ -170,8 +212,6 @@ class CardMicrophone:
         with self._lock:
             self._near.append(near)
             self._far.append(far)
-            if sum(map(len, self._near)) < self._block:
-                return
             self._cut(at)
             while self._kept > KEPT_S * RATE:
                 lost = len(self._ready.popleft().near)
@@ -184,6 +224,8 @@ class CardMicrophone:
     def _cut(self, at: float) -> None:
         near, far = np.concatenate(self._near), np.concatenate(self._far)
         whole = len(near) // HOP * HOP
+        if not whole:
+            return
         self._near, self._far = [near[whole:]], [far[whole:]]
         late = (len(near) - whole) / RATE
         self._ready.append(Capture(Audio(near[:whole]), Audio(far[:whole]), at - late))

@@ -34,7 +34,8 @@ class Vitals:
 
         ``frames`` counts from when it was opened; ``zeros`` of them, the newest, were exactly zero.
         """
-        if frames != self._frames:
+        moved = frames != self._frames
+        if moved:
             self._frames, self._moved_at = frames, now
         if now < self._begin_at:
             return None
@@ -42,7 +43,7 @@ class Vitals:
             return "frozen"
         if self._silence_s is not None and zeros >= self._silence_s * self._rate:
             return "dead silent"
-        return self._judge_rate(now, frames)
+        return self._judge_rate(now, frames) if moved else None
 
     def _judge_rate(self, now: float, frames: int) -> str | None:
         self._points.append((now, frames))

@@ -152,7 +152,7 @@ class Line:
         source, sink = INPUT.find(sound, settings.input), OUTPUT.find(sound, settings.output)
         self.name, self.output_name = str(source["name"]), str(sink["name"])
         rates = INPUT.rate(sound, source), OUTPUT.rate(sound, sink)
-        self._ear = Ear(rates[0], far, device.microphone.take)
+        self._ear = Ear(rates[0], far, device.microphone.block_s, device.microphone.take)
         self._mouth = Mouth(device.loudspeaker.playback, far, rates[1], device.moved)
         try:
             self._start(sound.RawOutputStream, OUTPUT, sink, rates[1], settings.latency_s, self._to_card)
