@@ -132,7 +132,7 @@ def simulate(
     answering = _Answering(run, visits)
     for frame in range(frames):
         if playback.waiting < HOP and frame >= QUIET_S * 100:
-            playback.push(replies[draw.integers(len(replies))])
+            playback.push(replies[int(draw.integers(len(replies)))])
             playback.push(np.zeros(round(draw.uniform(0.1, 0.5) * RATE), np.int16))
         far = playback.pull(HOP)
         near = room.hear(frame, far, people[frame * HOP : (frame + 1) * HOP])
@@ -148,7 +148,7 @@ def arrivals(
     people, visits = np.zeros(frames * HOP), []
     start = round(FIRST_VISIT_S * 100)
     while visitors:
-        sound = room.place(visitors[draw.integers(len(visitors))], draw.uniform(0.8, 3.0), dbfs)
+        sound = room.place(visitors[int(draw.integers(len(visitors)))], draw.uniform(0.8, 3.0), dbfs)
         end = start + len(sound) // HOP
         if end + 150 > frames:
             break
