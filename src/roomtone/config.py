@@ -55,7 +55,11 @@ def load(path: Path | None = None, env: Mapping[str, str] = os.environ) -> Setti
 
     Raises ConfigError with every mistake: a line each in the message, and as ``details["mistakes"]``.
     """
-    raw = read(find_file(path, env), env)
+    return _load(find_file(path, env), env)
+
+
+def _load(file: Path | None, env: Mapping[str, str]) -> Settings:
+    raw = read(file, env)
     settings = _checked(raw)
     if raw.mistakes or settings is None:
         lines = [str(mistake) for mistake in raw.mistakes]
@@ -67,6 +71,8 @@ def load_or_last_good(
     path: Path | None = None, state_dir: Path | None = None, env: Mapping[str, str] = os.environ
 ) -> tuple[Settings, list[str]]:
     """Return the configuration, or where it is wrong the last good one, or the defaults; and the mistakes.
+
+    The variables of the environment go before the file and before the defaults, as far as they are right.
 
     A copy of a good file is kept in ``state_dir`` (None: the default one, so that it is found again when the file
     that names another cannot be read).
@@ -80,12 +86,12 @@ def load_or_last_good(
         mistakes = list(error.details["mistakes"])
     else:
         return settings, _keep(file, kept)
-    for candidate, variables in ((kept, env), (kept, plain)):
-        if candidate.is_file():
-            try:
-                return load(candidate, variables), mistakes
-            except ConfigError:
-                continue
+    last_good = [(kept, env), (kept, plain)] if kept.is_file() else []
+    for candidate, variables in (*last_good, (None, env)):
+        try:
+            return _load(candidate, variables), mistakes
+        except ConfigError:
+            continue
     return Settings(), mistakes
 
 

@@ -177,7 +177,7 @@ async def sentences(deltas: Stream[str], language: str) -> AsyncIterator[str]:
         try:
             ready = cutter.feed(await deltas.within(STALL_S))
         except TimeoutError:
-            ready = cutter.flush()
+            ready = cutter.stall()
         except StopAsyncIteration:
             break
         for sentence in ready:

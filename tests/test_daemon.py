@@ -1,0 +1,138 @@
+"""The daemon as a process: it starts, is talked to, is asked things from outside, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from conftest import Run
+from roomtone.control import ask_daemon
+from roomtone.core.sound import encode_wav
+from speech import said
+
+BOUND_S = 60.0
+"""Longest that anything here may take before it counts as lost; nothing is timed."""
+
+
+class Daemon:
+    """A running ``roomtone run --json``."""
+
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        self.state_dir = folder / "state"
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        self.where = ["--config", str(folder / "config.yaml"), "--state-dir", str(self.state_dir)]
+        command = [sys.executable, "-m", "roomtone.cli", "run", "--json", *self.where]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def turn(self) -> dict[str, Any]:
+        """Wait for the next turn that it prints."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, self.process.stderr.read() if self.process.stderr else ""
+        return dict(json.loads(line))
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run another ``roomtone`` command on the same state."""
+        command = [sys.executable, "-m", "roomtone.cli", *words, *self.where]
+        return subprocess.run(command, capture_output=True, text=True, timeout=BOUND_S, check=False)
+
+    def until_ready(self) -> None:
+        """Wait until it answers on its socket."""
+        deadline = time.monotonic() + BOUND_S
+        while self.command("ask", "hello").returncode != 0:
+            assert time.monotonic() < deadline
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """End it and return its exit code; ``errors`` is then what it wrote on stderr."""
+        self.process.send_signal(how)
+        _, self.errors = self.process.communicate(timeout=BOUND_S)
+        return self.process.returncode
+
+
+@contextmanager
+def running(folder: Path, config: dict[str, Any]) -> Iterator[Daemon]:
+    """Run a daemon that does not outlive the test."""
+    daemon = Daemon(folder, config)
+    try:
+        yield daemon
+    finally:
+        if daemon.process.poll() is None:
+            daemon.process.kill()
+            daemon.process.communicate()
+
+
+def descendants(pid: int) -> set[int]:
+    """Return the processes below one."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return {int(child) for child in children} | {below for child in children for below in descendants(int(child))}
+
+
+@pytest.fixture
+def visited(tmp_path: Path, run_in_real_time: Run[Any]) -> Iterator[Daemon]:
+    """Run a daemon in a simulated room, where somebody asks for the time after a second."""
+    wav = tmp_path / "visitor.wav"
+    wav.write_bytes(encode_wav(run_in_real_time(said("what time is it", "en-us+m3", lead_s=0, tail_s=0))))
+    visit = {"wav": str(wav), "at_s": 1.0, "distance_m": 1.0}
+    audio = {"engine": "sim", "visits": [visit]}
+    with running(tmp_path, {"listen": {"mode": "open"}, "audio": audio}) as daemon:
+        yield daemon
+
+
+def test_it_hears_a_visitor_answers_commands_and_ends_cleanly(visited: Daemon) -> None:
+    heard = visited.turn()
+    assert (heard["source"], heard["heard"], heard["intent"]) == ("voice", "what time is it", "clock.time")
+    assert heard["spoken"]
+
+    asked = visited.command("ask", "set a pasta timer for nine minutes", "--json")
+    assert json.loads(asked.stdout)["intent"] == "timer.set"
+    assert visited.turn()["source"] == "cli"
+
+    refused = visited.command("run")
+    assert refused.returncode == 1
+    assert len(refused.stderr.strip().splitlines()) == 1
+
+    below = descendants(visited.process.pid)
+    assert below, "the recogniser has a process of its own"
+    assert visited.stop() == 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in below)
+
+    kept = visited.command("ask", "how much time is left on the pasta timer")
+    assert "pasta timer" in kept.stdout, "the timer outlived the daemon"
+
+
+def test_a_signal_makes_it_listen_and_another_ends_it(tmp_path: Path) -> None:
+    with running(tmp_path, {"listen": {"mode": "button"}, "audio": {"engine": "wav"}}) as daemon:
+        daemon.until_ready()
+        os.kill(daemon.process.pid, signal.SIGUSR1)
+        deadline = time.monotonic() + BOUND_S
+        while asyncio.run(state(daemon)) != "listening":
+            assert time.monotonic() < deadline
+        assert daemon.stop(signal.SIGINT) == 0
+
+
+async def state(daemon: Daemon) -> str:
+    async for message in ask_daemon(daemon.state_dir / "control.sock", {"command": "status"}):
+        return str(message["result"]["state"])
+    return ""
+
+
+def test_a_broken_configuration_is_said_and_the_daemon_runs_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROOMTONE__AUDIO__ENGINE", "wav")
+    with running(tmp_path, {"listne": {"mode": "open"}}) as daemon:
+        assert "configuration has a mistake" in daemon.turn()["spoken"]
+        assert daemon.stop() == 0
+        assert "listne" in daemon.errors
