@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from roomtone.engines.stt._jsgf import prune
+from roomtone.engines.stt._jsgf import graph
 
 PHONES = """
 AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH
@@ -72,9 +72,12 @@ class Recogniser:
         if name in self._grammars:
             self._grammars[name] = self._grammars.pop(name)
             return self._grammars[name]
-        usable, unknown = prune(grammar, self._knows)
-        self._decoder.add_jsgf_string(name, usable)
-        self._grammars[name] = unknown
+        compiled = graph(grammar, self._knows)
+        end = 1 + max(to for _, to, _ in compiled.steps)
+        steps: list[tuple[Any, ...]] = [(start, to, 1.0, word) for start, to, word in compiled.steps]
+        steps += [(last, end, 1.0) for last in compiled.ends]
+        self._decoder.add_fsg(name, self._decoder.create_fsg(name, 0, end, steps))
+        self._grammars[name] = unknown = list(compiled.unknown)
         if len(self._grammars) > KEPT_GRAMMARS:
             oldest = next(iter(self._grammars))
             del self._grammars[oldest]
