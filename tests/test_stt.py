@@ -1,0 +1,239 @@
+"""The recogniser hears commands, gives their beginnings at pauses, and leaves other speech alone."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Iterable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import Run
+from roomtone.child import child
+from roomtone.core.errors import EngineCrashed, EngineTimeout
+from roomtone.core.sound import RATE, Audio, join
+from roomtone.engines.stt import Hints, Pause, Transcript, pocketsphinx, script
+from roomtone.engines.stt._jsgf import graph
+from roomtone.engines.stt._pocketsphinx_child import Decoded, Found
+from speech import room_noise, said
+
+HOME = """#JSGF V1.0; /* comment */
+grammar home;
+<number> = one | two | nine | ten;
+public <command> = what time is it {time} | set (a | the) [/2/ (pasta | tea)] timer for <number> minutes
+    | cancel the [frobnicator] timer | (unmutify | be quiet);
+"""
+HINTS = Hints(grammar=HOME)
+
+
+async def stream(*parts: Audio | Pause) -> AsyncIterator[Audio | Pause]:
+    for part in parts:
+        if isinstance(part, Pause):
+            yield part
+        else:
+            for start in range(0, len(part), 320):
+                yield part.cut(start, start + 320)
+
+
+async def heard(stt: pocketsphinx.Pocketsphinx, *parts: Audio | Pause, hints: Hints = HINTS) -> list[Transcript]:
+    return [transcript async for transcript in stt.transcribe(stream(*parts), hints)]
+
+
+def test_a_command_is_heard_and_other_speech_is_not(run: Run[None]) -> None:
+    async def scenario() -> None:
+        async with pocketsphinx.open(pocketsphinx.Settings()) as stt:
+            (command,) = await heard(stt, await said("set a pasta timer for nine minutes"))
+            assert (command.text, command.final) == ("set a pasta timer for nine minutes", True)
+            assert command.confidence > 0.5
+            (other,) = await heard(stt, await said("the garden was full of yellow flowers"))
+            assert other.text == ""
+            (noise,) = await heard(stt, Audio(room_noise(RATE, -30).astype(np.int16)))
+            assert noise.text == ""
+
+    run(scenario())
+
+
+def test_a_pause_gives_the_beginning_of_an_unfinished_sentence(run: Run[None]) -> None:
+    async def scenario() -> None:
+        async with pocketsphinx.open(pocketsphinx.Settings()) as stt:
+            beginning = await said("set a timer for", tail_s=0.2)
+            rest = await said("nine minutes", lead_s=0.3)
+            partial, final = await heard(stt, beginning, Pause(), rest)
+            assert (partial.text, partial.final) == ("set a timer for", False)
+            assert (final.text, final.final) == ("set a timer for nine minutes", True)
+
+    run(scenario())
+
+
+class Counting:
+    """Stands in for the child: says how often it decoded."""
+
+    def __init__(self) -> None:
+        self.decodes = 0
+
+    async def call(self, method: str, *args: object, timeout: float) -> object:
+        if method == "prepare":
+            return []
+        self.decodes += 1
+        return Decoded(Found(f"decode {self.decodes}", 0.0), Found())
+
+
+def test_nothing_is_decoded_again_where_only_silence_followed_the_pause(run: Run[None]) -> None:
+    async def scenario() -> None:
+        counting = Counting()
+        stt = pocketsphinx.Pocketsphinx(counting, pocketsphinx.Settings())  # type: ignore[arg-type]
+        command, quiet = (
+            await said("what time is it", tail_s=0.2),
+            Audio(room_noise(RATE, -58, seed=3).astype(np.int16)),
+        )
+        partial, final = await heard(stt, command, Pause(), quiet)
+        assert (partial.text, final.text) == ("decode 1", "decode 1")
+        more = await said("now", lead_s=0.1)
+        *_, final = await heard(stt, command, Pause(), more)
+        assert final.text == "decode 3"
+
+    run(scenario())
+
+
+def test_too_much_too_little_and_no_grammar_are_nothing_and_wake_nobody(run: Run[None]) -> None:
+    async def scenario() -> None:
+        async with pocketsphinx.open(pocketsphinx.Settings()) as stt:
+            assert [t.text for t in await heard(stt, hints=Hints())] == [""]
+            assert [t.text for t in await heard(stt, Audio.silence(1.0), hints=Hints())] == [""]
+            assert stt.pid is None
+            assert [t.text for t in await heard(stt)] == [""]  # an empty utterance compiles the grammar
+            assert stt.pid is not None
+            long = join([await said("what time is it"), Audio.silence(12.0)])
+            assert [t.text for t in await heard(stt, long)] == [""]
+
+    run(scenario())
+
+
+class Unwell:
+    """A recogniser that hangs on its first decode, dies on its second process's first, and then is well."""
+
+    def __init__(self, marks: str) -> None:
+        self.marks = marks
+
+    def prepare(self, grammar: str) -> list[str]:
+        return []
+
+    def decode(self, pcm: bytes, grammar: str) -> Decoded:
+        with open(self.marks, "a+") as marks:
+            marks.seek(0)
+            before = len(marks.read())
+            marks.write("x")
+        if before == 0:
+            time.sleep(60)
+        if before == 1:
+            os._exit(11)
+        return Decoded(Found("well", 0.0), Found())
+
+
+def test_a_hang_and_a_crash_cost_one_utterance_each(
+    run: Run[None], monkeypatch: pytest.MonkeyPatch, tmp_path: os.PathLike[str]
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.path.dirname(__file__))
+
+    async def scenario() -> None:
+        async with child("pocketsphinx", "test_stt:Unwell", os.path.join(tmp_path, "marks")) as process:
+            stt = pocketsphinx.Pocketsphinx(process, pocketsphinx.Settings(timeout_s=2))
+            with pytest.raises(EngineTimeout):
+                await heard(stt, Audio.silence(1.0))
+            with pytest.raises(EngineCrashed):
+                await heard(stt, Audio.silence(1.0))
+            assert [t.text for t in await heard(stt, Audio.silence(1.0))] == ["well"]
+
+    run(scenario())
+
+
+def sentences(grammar: str, unknown: Iterable[str] = ()) -> set[str]:
+    """Walk a loopless graph and return all it can say."""
+    compiled = graph(grammar, lambda word: word not in set(unknown))
+    found, waiting = set(), [(0, "")]
+    while waiting:
+        at, text = waiting.pop()
+        if at in compiled.ends:
+            found.add(text.strip())
+        waiting += [(to, f"{text} {word}") for start, to, word in compiled.steps if start == at]
+    return found
+
+
+def test_a_grammar_says_what_its_rules_say_less_what_is_unknown() -> None:
+    assert sentences("public <a> = turn (on | off) [the] light | <b>; <b> = stop [it];") == {
+        *("turn on light", "turn off light", "turn on the light", "turn off the light", "stop", "stop it")
+    }
+    assert sentences("public <a> = (un | go) [the] way | <void> x | y [z];", ["un", "z"]) == {
+        "go way",
+        "go the way",
+        "y",
+    }
+    assert graph("public <a> = x y*;", lambda word: True).steps == ((0, 1, "x"), (1, 1, "y"))
+    assert graph(HOME, lambda word: word not in ("unmutify", "frobnicator")).unknown == ("frobnicator", "unmutify")
+
+
+@pytest.mark.parametrize(
+    ("grammar", "complaint"),
+    [
+        ("hello", "no sentence"),
+        ("public <a> = (x;", "brackets"),
+        ("public <a> = x);", "brackets"),
+        ("public <a> = [x);", "brackets"),
+        ("public <a> = x <a>;", "refers to itself"),
+        ("public <a> = zz;", "unknown words: zz"),
+    ],
+)
+def test_a_grammar_that_cannot_be_used_says_why(grammar: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        graph(grammar, lambda word: word != "zz")
+
+
+TREES = st.recursive(
+    st.sampled_from("abc"),
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=3).map(lambda items: f"({' | '.join(items)})"),
+        st.lists(inner, min_size=1, max_size=3).map(" ".join),
+        inner.map(lambda item: f"[{item}]"),
+    ),
+    max_leaves=8,
+)
+
+
+def expanded(text: str) -> set[str]:
+    """Say the same in another way: as a regular expression over all short texts."""
+    import itertools
+    import re
+
+    pattern = re.sub(r"[abc]", r"(?:\g<0> )", text.replace(" | ", "|")).replace("[", "(?:(?:").replace("]", ")|)")
+    pattern = re.sub(r"(?<!\?)\((?!\?)", "(?:", pattern.replace(") (", ")("))
+    pattern = re.sub(r"(?<=\)) (?=\()", "", pattern)
+    words = (
+        "".join(f"{letter} " for letter in some) for n in range(5) for some in itertools.product("abc", repeat=n)
+    )
+    return {word.strip() for word in words if re.fullmatch(pattern, word)}
+
+
+@settings(max_examples=60)
+@given(TREES)
+def test_the_smallest_graph_says_exactly_the_grammar(text: str) -> None:
+    said_by_graph = {some for some in sentences(f"public <a> = {text};") if len(some.split()) < 5}
+    assert said_by_graph == expanded(text)
+
+
+def test_the_script_gives_its_texts_in_order(run: Run[None]) -> None:
+    async def scenario() -> None:
+        async with script.open(script.Settings(texts=("set a timer", "stop"))) as stt:
+            sound = Audio.silence(0.1)
+            got = [
+                [t async for t in stt.transcribe(stream(sound, Pause(), sound, Pause()), Hints())] for _ in range(3)
+            ]
+        assert [[(t.text, t.final) for t in one] for one in got] == [
+            [("set a", False), ("set a timer", False), ("set a timer", True)],
+            [("stop", False), ("stop", False), ("stop", True)],
+            [("", False), ("", False), ("", True)],
+        ]
+
+    run(scenario())
