@@ -411,8 +411,12 @@ def test_a_dead_silent_microphone_is_reopened_and_one_without_its_card_is_refuse
 ) -> None:
     async def main() -> None:
         async with opened(silence_s=1) as card:
-            await until(lambda: "dead silent" in card.health)
+            await until(lambda: card.health == "microphone dead silent, reopening")
+            await until(lambda: card.health == "microphone dead silent")
+            feeding = threading.Thread(target=server.feed, args=(tone(3.0),))
+            feeding.start()
             await until(lambda: card.health == "ok")
+            feeding.join()
         server.kill()
         engine._restart()
         with pytest.raises(EngineUnavailable, match="no microphone"):

@@ -89,6 +89,9 @@ class Playback:
         """Return the next ``n`` samples to play, zeros where there are none."""
         out = np.zeros(n, np.int16)
         with self._lock:
+            if not self._waiting and not len(self._fading):
+                self._gain = self._target()  # nothing sounds, so nothing can click
+                return out
             done = min(n, len(self._fading))
             out[:done] = self._fading[:done]
             self._fading = self._fading[done:]
@@ -132,12 +135,11 @@ class Playback:
 
     def _render(self, n: int) -> Samples:
         """Take up to ``n`` samples off the queue, as loud as they are to be; none once a pause is complete."""
-        target = 0.0 if self._paused else self.full_gain * (DUCK_GAIN if self._ducked else 1.0)
+        target = self._target()
         if self._paused:
             n = min(n, int(np.ceil(self._gain / self._step)))
         taken = self._take(n)
         if not len(taken):
-            self._gain = self._gain if self._waiting else target  # nothing sounds, so nothing can click
             return taken
         if self._gain == target:
             return taken if target == 1.0 else to_int16(taken * target)
@@ -146,6 +148,9 @@ class Playback:
         gains = np.clip(self._gain + (way if target > self._gain else -way), low, high)
         self._gain = float(gains[-1])
         return to_int16(taken * gains)
+
+    def _target(self) -> float:
+        return 0.0 if self._paused else self.full_gain * (DUCK_GAIN if self._ducked else 1.0)
 
     def _take(self, n: int) -> Samples:
         parts = []

@@ -121,12 +121,17 @@ class Convolver:
         self._filter = np.fft.rfft(padded.reshape(parts, HOP), 2 * HOP, axis=1)
         self._spectra = np.zeros_like(self._filter)
         self._last = np.zeros(HOP)
-        self._quiet = parts + 1
+        self._quiet = parts + 2
+
+    @property
+    def asleep(self) -> bool:
+        """Whether the last sound has died away: silence in is silence out."""
+        return self._quiet > len(self._filter) + 1
 
     def feed(self, block: npt.NDArray[np.floating] | Samples) -> Floats:
         """Take the next 160 samples in; return the next 160 out."""
         self._quiet = 0 if block.any() else self._quiet + 1
-        if self._quiet > len(self._filter) + 1:
+        if self.asleep:
             return np.zeros(HOP)
         self._spectra[1:] = self._spectra[:-1]
         self._spectra[0] = np.fft.rfft(np.concatenate([self._last, block]))
@@ -148,8 +153,10 @@ class Leak:
         self._speaker = Convolver(small_loudspeaker())
         self._path = Convolver(path * gain)
 
-    def feed(self, far: Samples) -> Floats:
-        """Take the next 160 samples that are played; return what arrives in the same 10 ms."""
+    def feed(self, far: Samples) -> Floats | None:
+        """Take the next 160 samples that are played; return what arrives in the same 10 ms (None: nothing)."""
+        if self._path.asleep and not far.any():
+            return None  # the path outlasts the loudspeaker
         return self._path.feed(distort(self._speaker.feed(far), self._drive))
 
 
@@ -159,11 +166,22 @@ class Noise:
     def __init__(self, shape: Shape) -> None:
         quiet = shape.noise_dbfs <= SILENT_DBFS
         self._floor = coloured_noise(NOISE_LOOP_S, shape.noise_dbfs, shape.seed) * (not quiet)
+        self._rounded = to_int16(self._floor)
         self._chance = shape.bumps_per_minute / 60 * HOP / RATE
         self._generator = np.random.default_rng((shape.seed, 1))
         thump = coloured_noise(BUMP_S, shape.noise_dbfs + BUMP_OVER_NOISE_DB, shape.seed + 1)
         self._bump = thump * np.exp(-np.arange(len(thump)) / (len(thump) / 5)) * (not quiet)
         self._bump_at = len(self._bump)
+
+    @property
+    def steady(self) -> bool:
+        """Whether this room never bumps."""
+        return self._chance == 0
+
+    def rounded(self, step: int) -> Samples:
+        """Return 160 samples of the floor alone, ready made: a quiet house should cost next to nothing."""
+        start = step * HOP % len(self._rounded)
+        return self._rounded[start : start + HOP]
 
     def at(self, step: int) -> Floats:
         """Return 160 samples; steps are asked for in order."""
@@ -190,7 +208,11 @@ class Room:
 
         Steps are asked for in order.
         """
-        total = self._noise.at(step) + self._leak.feed(far)
+        leak = self._leak.feed(far)
+        if leak is None and people is None and self._noise.steady:
+            return self._noise.rounded(step)
+        total = self._noise.at(step)
+        total = total if leak is None else total + leak
         return to_int16(total if people is None else total + people)
 
     def place(self, speech: Samples, distance_m: float, dbfs: float | None = None) -> Samples:
@@ -208,4 +230,6 @@ class Room:
         """Active level at the microphone of a sound if it is played as given (after volume and duck)."""
         leak = Leak(self.shape)
         padded = np.concatenate([played, np.zeros(-len(played) % HOP, np.int16)])
-        return active_dbfs(np.concatenate([leak.feed(block) for block in padded.reshape(-1, HOP)]))
+        silence = np.zeros(HOP)
+        heard = [leak.feed(block) for block in padded.reshape(-1, HOP)]
+        return active_dbfs(np.concatenate([silence if block is None else block for block in heard]))

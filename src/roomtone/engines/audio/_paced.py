@@ -144,11 +144,13 @@ class PacedDevice:
 
     ``room(step, far, people)`` is called once a step, in order, and returns what the microphone hears: 160 samples,
     given the 160 samples that the loudspeaker plays and those of people (None: nobody makes a sound).
+    ``people_gain`` is how much louder people are in the recording than at the microphone.
     """
 
-    def __init__(self, room: Callable[[int, Samples, Floats | None], Samples]) -> None:
+    def __init__(self, room: Callable[[int, Samples, Floats | None], Samples], people_gain: float = 1.0) -> None:
         self._loop = asyncio.get_running_loop()
         self._room = room
+        self._people_gain = people_gain
         self._changed = asyncio.Event()
         self._step = 0
         self._began = self._loop.time()
@@ -209,7 +211,7 @@ class PacedDevice:
         far = self.loudspeaker.playback.pull(HOP)
         people = self.visitors.at(step)
         near = self._room(step, far, people)
-        self._tape.add(_mixed(far, people))
+        self._tape.add(_mixed(far, None if people is None else people * self._people_gain))
         self._far_tape.add(far if far.any() else None)
         self._step = step + 1
         self.microphone.take(near, far, self.time_of(self._step))

@@ -15,6 +15,9 @@ from roomtone.engines import EngineSettings
 from roomtone.engines.audio._paced import STEP_S, PacedDevice, Tape, running
 from roomtone.engines.audio._speaker import at_16k
 
+PEOPLE_GAIN = 2.5
+"""Whoever listens in the room stands among the people, not at the microphone."""
+
 
 class Visit(EngineSettings):
     """Somebody who speaks ``at_s`` seconds after the microphone was first listened to.
@@ -69,7 +72,7 @@ class SimDevice(PacedDevice):
     """A sound device in a simulated room."""
 
     def __init__(self, shape: Shape, captures: bool) -> None:
-        super().__init__(self._hear)
+        super().__init__(self._hear, PEOPLE_GAIN)
         self.room = Room(shape)
         self._captured = Tape() if captures else None
 

@@ -196,6 +196,11 @@ class Line:
         """How long a sample takes from the queue to the air."""
         return float(self._streams[0].latency)
 
+    @property
+    def hears(self) -> bool:
+        """Whether the microphone has given anything but exact zeros since it was opened."""
+        return self._ear.frames > self._ear.zeros
+
     def trouble(self) -> str | None:
         """Return what is wrong with the card, in a few words, or None."""
         if self._ended:
@@ -222,11 +227,20 @@ class SoundCard:
         self.loop = asyncio.get_running_loop()
         self.microphone = CardMicrophone()
         self.loudspeaker = Speaker(Playback())
-        self.health = "ok"
+        self._trouble = ""
+        self._deaf = False
         self._settings = settings
         self._portaudio = portaudio
         self._line: Line | None = None
         self._silence_s = settings.silence_s
+
+    @property
+    def health(self) -> str:
+        """``ok``, or what is wrong in a few words."""
+        if self._trouble:
+            return self._trouble
+        deaf = self._deaf and self._line is not None and not self._line.hears
+        return DEAD_SILENT if deaf else "ok"
 
     def moved(self) -> None:
         """Tell whoever waits for the loudspeaker; called on the card's thread."""
@@ -238,7 +252,7 @@ class SoundCard:
         assert self._line is not None
         self.loudspeaker.latency_s = self._line.latency_s
         self.loudspeaker.lost(None)
-        self.health = "ok"
+        self._trouble = ""
 
     async def close(self) -> None:
         """Give the card back, even one whose opening was still under way when its caller was cancelled."""
@@ -255,24 +269,27 @@ class SoundCard:
     async def keep_open(self) -> None:
         """Watch over the card for ever, and reopen it when it is lost."""
         while True:
-            while (trouble := self._trouble()) is None:  # noqa: ASYNC110  # a frozen card sets no event
+            while (trouble := self._look()) is None:  # noqa: ASYNC110  # a frozen card sets no event
                 await asyncio.sleep(LOOK_S)
             assert self._line is not None
             log.warning("%s (%s, %s); reopening", trouble, self._line.name, self._line.output_name)
             await self._reopen(trouble)
             log.warning("the sound card is open again (%s, %s)", self._line.name, self._line.output_name)
 
-    def _trouble(self) -> str | None:
+    def _look(self) -> str | None:
         assert self._line is not None
         trouble = self._line.trouble()
+        if self._deaf and self._line.hears:
+            self._deaf, self._silence_s = False, self._settings.silence_s
         if trouble == DEAD_SILENT:
             if not self.loudspeaker.playback.silent:
                 return None  # it can wait until nobody listens to the loudspeaker
+            self._deaf = True
             self._silence_s = min(2 * self._silence_s, LONGEST_SILENCE_S)
         return trouble
 
     async def _reopen(self, trouble: str) -> None:
-        self.health = f"{trouble}, reopening"
+        self._trouble = f"{trouble}, reopening"
         giving_up = self.loop.call_later(LOST_BOUND_S, self._give_up)
         try:
             await keep_trying(self._try_again, on=(AudioError, EngineTimeout), notice=self._still_lost)
@@ -285,7 +302,7 @@ class SoundCard:
         await self.open()
 
     def _still_lost(self, error: Exception, pause: float) -> None:
-        self.health = str(error)
+        self._trouble = str(error)
         log.debug("%s; trying again in %.1f s", error, pause)
 
     def _give_up(self) -> None:
