@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from roomtone.bench import Figure
+from roomtone.bench import Figure, p
 from roomtone.core.endpoint import Ended, Endpointer
 from roomtone.core.errors import UsageError
 from roomtone.core.sound import FRAME, RATE, Audio, decode_wav, join, level, to_int16
@@ -48,18 +48,19 @@ class Heard:
         return self.wait is None or self.wait < -CUT_S
 
 
-def last_speech(audio: Audio) -> int | None:
-    """Return the sample after the last speech of a recording, or None where there is none."""
-    levels = [level(audio.samples[at : at + FRAME]) for at in range(0, len(audio) - FRAME + 1, FRAME)]
+def last_speech_s(audio: Audio) -> float:
+    """Return the second at which the last speech of a recording ends; 0 where there is none."""
+    frame = audio.rate // 50
+    levels = [level(audio.samples[at : at + frame]) for at in range(0, len(audio) - frame + 1, frame)]
     if not levels:
-        return None
+        return 0.0
     bar = max(float(np.percentile(levels, 95)) - 30, float(np.percentile(levels, 5)) + 12)
-    run, last = 0, None
+    run = last = 0
     for number, dbfs in enumerate(levels, 1):
         run = run + 1 if dbfs > bar else 0
-        if run * FRAME >= 0.05 * RATE:
-            last = number * FRAME
-    return last
+        if run * frame >= 0.05 * audio.rate:
+            last = number
+    return last * frame / audio.rate
 
 
 def decided(audio: Audio, vad: Vad) -> int | None:
@@ -91,12 +92,12 @@ async def listen(folder: Path) -> list[Heard]:
     heard = []
     for row in rows:
         audio = at_16k(decode_wav((folder / row["file"]).read_bytes(), row["file"]))
-        end = last_speech(audio)
-        if end is None:
+        end = last_speech_s(audio)
+        if end == 0:
             continue
         async with open_engine("vad", name, settings) as vad:  # afresh: a recording must not depend on the one before
             at = decided(audio, vad)
-        heard.append(Heard(row["file"], row["kind"], None if at is None else (at - end) / RATE))
+        heard.append(Heard(row["file"], row["kind"], None if at is None else at / RATE - end))
     return heard
 
 
@@ -111,11 +112,10 @@ def figures(heard: list[Heard]) -> list[Figure]:
     """Sum up; the waits are those of recordings that were not cut off."""
     waits = [1000 * one.wait for one in heard if one.wait is not None and not one.cut]
     cut = sum(one.cut for one in heard)
-    p50, p95 = (float(np.percentile(waits, share)) if waits else None for share in (50, 95))
     return [
         Figure("cutoffs", 100 * cut / len(heard) if heard else None, "%", "<= 2", len(heard)),
-        Figure("endpoint_wait_ms_p50", p50, "ms", "<= 350", len(waits)),
-        Figure("endpoint_wait_ms_p95", p95, "ms", "<= 900", len(waits)),
+        Figure("endpoint_wait_ms_p50", p(50, waits), "ms", "<= 350", len(waits)),
+        Figure("endpoint_wait_ms_p95", p(95, waits), "ms", "<= 900", len(waits)),
     ]
 
 

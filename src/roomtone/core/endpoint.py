@@ -77,15 +77,15 @@ class EndpointSettings(BaseModel):
     """Less sound than this is a misfire."""
     maximum_ms: int = Field(30_000, ge=1000, le=300_000)
     """An utterance ends here at the latest."""
-    pause_ms: int = Field(160, ge=60, le=1000)
-    """Silence after which a pause is reported."""
+    pause_ms: int = Field(100, ge=60, le=1000)
+    """Silence after which a pause is reported: early, so that the text can speak before ``quick_ms``."""
     complete_ms: int = Field(260, ge=60, le=3000)
     """Silence that ends a whole command, at the latest."""
-    quick_ms: int = Field(200, ge=60, le=3000)
+    quick_ms: int = Field(180, ge=60, le=3000)
     """Silence that ends an utterance of unknown sense where there is no reason for doubt."""
-    slow_ms: int = Field(720, ge=60, le=5000)
+    slow_ms: int = Field(700, ge=60, le=5000)
     """Silence that ends it where there is one reason to think that more will come."""
-    slower_ms: int = Field(1020, ge=60, le=5000)
+    slower_ms: int = Field(1000, ge=60, le=5000)
     """Silence that ends it where there are several."""
     patient_ms: int = Field(1400, ge=60, le=10_000)
     """Silence that ends an incomplete one; also the longest that long pauses before it make it."""
@@ -106,6 +106,9 @@ CLEAR_DB = 9.0
 
 LEAST_RANGE_DB = 12.0
 """Sounds this near the peak are speech however loud the room is."""
+
+SETTLE_MS = 120
+"""How much longer an end is waited for that was loud up to the last; a tail of soft sound counts towards it."""
 
 FAINT_MS, FAINT_DB = 200, 15.0
 """What is shorter than this and less than so far above the room's noise is not words."""
@@ -237,13 +240,13 @@ def silence_to_end(speech: Speech, completeness: Completeness, settings: Endpoin
     if completeness is Completeness.INCOMPLETE:
         return settings.patient_ms
     doubts = (
-        _share(speech.lasted_ms, 1000, 1200),  # who says much takes breath
+        _share(speech.lasted_ms, 1000, 1400),  # who says much takes breath
         _share(-speech.fade_db, -14, -8),  # it broke off
         float(speech.run > 0),  # something still sounds
-        float(speech.ms(speech.spoken) < 260 or speech.lasted_ms < 260),  # a "t", a knock, the first of two words
+        float(min(speech.ms(speech.spoken), speech.lasted_ms) < 240),  # a "t", a knock, the first of two words
     )
     second, first = sorted(doubts)[-2:]
-    quick = max(float(settings.quick_ms), settings.quick_ms + 100 - speech.tail_ms)
+    quick = max(float(settings.quick_ms), settings.quick_ms + SETTLE_MS - speech.tail_ms)
     wait = quick + first * (settings.slow_ms - quick) + second * (settings.slower_ms - settings.slow_ms)
     wait = max(wait, min(1.6 * speech.ms(speech.longest_pause), settings.patient_ms))
     return min(wait, settings.complete_ms) if completeness is Completeness.COMPLETE else wait
