@@ -180,6 +180,7 @@ class CardMicrophone:
         self._far: list[Samples] = []
         self._ready: deque[Capture] = deque()
         self._kept = 0
+        self._at = 0.0
         self._called = False
         self._news = asyncio.Event()
 
@@ -227,8 +228,8 @@ class CardMicrophone:
         if not whole:
             return
         self._near, self._far = [near[whole:]], [far[whole:]]
-        late = (len(near) - whole) / RATE
-        self._ready.append(Capture(Audio(near[:whole]), Audio(far[:whole]), at - late))
+        self._at = max(self._at, at - (len(near) - whole) / RATE)  # a driver's first time stamps may be far off
+        self._ready.append(Capture(Audio(near[:whole]), Audio(far[:whole]), self._at))
         self._kept += whole
 
     def _wake(self) -> None:

@@ -188,7 +188,7 @@ class Line:
 
     def _from_card(self, pcm: Any, frames: int, times: Any, _status: Any) -> None:
         age = times.currentTime - times.inputBufferAdcTime - frames / self._ear.rate
-        late = age if times.inputBufferAdcTime > 0 and 0 <= age < 0.5 else 0.0  # some drivers give no or wrong stamps
+        late = age if times.inputBufferAdcTime > 0 and 0 <= age < 0.2 else 0.0  # some drivers give no or wrong stamps
         self._ear.hear(bytes(pcm), self._loop.time() - late)
 
     @property
@@ -323,8 +323,8 @@ async def open(settings: Settings) -> AsyncIterator[SoundCard]:  # noqa: A001  #
     """Open the card. Raises AudioError where a device is absent, in use or refuses."""
     with worker("portaudio") as portaudio:
         card = SoundCard(settings, portaudio)
-        await card.open()
         try:
+            await card.open()
             async with _unwrapped_group() as group:
                 watch = group.create_task(card.keep_open(), name="sound card")
                 try:
@@ -333,4 +333,7 @@ async def open(settings: Settings) -> AsyncIterator[SoundCard]:  # noqa: A001  #
                     watch.cancel()
                     await asyncio.wait([watch])
         finally:
-            await card.close()
+            try:
+                await card.close()
+            except EngineTimeout as error:
+                log.warning("the sound card was left open: %s", error.message)
