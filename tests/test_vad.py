@@ -83,6 +83,31 @@ def test_webrtc_hears_a_vowel(run: Callable[..., Any]) -> None:
     assert np.mean(heard) > 0.8
 
 
+class Model:
+    """Stands where Silero's model stands: keeps what it is shown; its score is its state plus a hundredth."""
+
+    def __init__(self) -> None:
+        self.seen: list[np.ndarray[Any, Any]] = []
+
+    def run(self, _outputs: None, given: dict[str, Any]) -> tuple[Any, Any]:
+        self.seen.append(given["input"][0])
+        state = given["state"] + np.float32(0.01)
+        return np.array([[state[0, 0, 0]]], np.float32), state
+
+
+def test_silero_sees_every_sample_once_and_the_64_before_each_window_again() -> None:
+    model = Model()
+    vad = silero.SileroVad(model)
+    sound = Audio(np.arange(1, 16 * FRAME + 1, dtype=np.int16))
+    heard = [vad.probability(frame) for frame in frames(sound)]
+    assert np.concatenate([window[64:] for window in model.seen]) * 32768 == pytest.approx(sound.samples)
+    assert not model.seen[0][:64].any()
+    for before, after in zip(model.seen, model.seen[1:], strict=False):
+        assert (after[:64] == before[-64:]).all()
+    assert heard[:4] == pytest.approx([0, 0.01, 0.01, 0.02])
+    assert heard[-1] == pytest.approx(0.1)
+
+
 def test_silero_without_its_model_says_which_command_brings_it(run: Callable[..., Any], tmp_path: Path) -> None:
     settings = silero.Settings(model=tmp_path / "absent.onnx")
     with pytest.raises(EngineUnavailable, match="pip install"):

@@ -19,7 +19,7 @@ class Settings(EngineSettings):
 
 
 class WebrtcVad:
-    """Says 0 or 1; stays at 1 for some 0.1 s after speech, so its word is not taken for an utterance's end."""
+    """Says 0 or 1. It stays at 1 for a while after speech, so its word is not taken for an utterance's end."""
 
     def __init__(self, detector: Any) -> None:
         self._detector = detector
