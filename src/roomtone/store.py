@@ -91,8 +91,8 @@ class Store:
 
     async def history(self, limit: int = 20, session: str | None = None) -> list[Turn]:
         """Return the last turns, of all sessions or of one, the oldest first."""
-        where = "session = ?1 OR ?1 IS NULL ORDER BY rowid DESC LIMIT ?2"
-        return (await self._turns(where, session, limit))[::-1]
+        where = "? IS NULL OR session = ? ORDER BY rowid DESC LIMIT ?"
+        return (await self._turns(where, session, session, limit))[::-1]
 
     async def sessions(self, limit: int = 20) -> list[Session]:
         """Return the last sessions, the oldest first."""
