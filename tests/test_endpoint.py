@@ -113,6 +113,15 @@ def test_a_word_broken_off_is_waited_for_longer_than_one_that_fades() -> None:
     assert wait_ms(fading(0.5)) < wait_ms(speech(0.5))
 
 
+def test_a_pause_that_is_not_silent_is_trusted_less() -> None:
+    def wait(room: float) -> float:
+        heard = hear([*quiet(5, room), *fading(0.6), *quiet(3, room)], Endpointer())
+        assert isinstance(heard[-1], Ended)
+        return heard[-1].at - heard[-1].last_speech
+
+    assert wait(QUIET) < wait(VOICE - 20)
+
+
 def test_who_pauses_long_is_given_long_pauses() -> None:
     assert wait_ms(fading(1.6)) < wait_ms([*speech(0.5), *quiet(0.6), *fading(0.5)])
 

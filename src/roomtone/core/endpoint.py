@@ -226,6 +226,12 @@ class Speech:
         return self.peak - sum(end) / len(end)
 
     @property
+    def hush_db(self) -> float:
+        """How far below the peak the pause since the last speech lies."""
+        pause = self.levels[self.last :]
+        return self.peak - sum(pause) / len(pause) if pause else 0.0
+
+    @property
     def words(self) -> bool:
         """Whether it can be words, being long enough or well above the room's noise."""
         return self.ms(self.spoken) >= FAINT_MS or self.peak >= self.room + FAINT_DB
@@ -242,7 +248,7 @@ def silence_to_end(speech: Speech, completeness: Completeness, settings: Endpoin
     doubts = (
         _share(speech.lasted_ms, 1000, 1400),  # who says much takes breath
         _share(-speech.fade_db, -14, -8),  # it broke off
-        float(speech.run > 0),  # something still sounds
+        float(speech.run > 0) or _share(-speech.hush_db, -24, -18),  # the pause is not silent
         float(min(speech.ms(speech.spoken), speech.lasted_ms) < 240),  # a "t", a knock, the first of two words
     )
     second, first = sorted(doubts)[-2:]
