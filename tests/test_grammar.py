@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roomtone.mind import grammar
-from roomtone.mind.grammar import Converter, Node, begins, factored, only, sample, vocabulary
+from roomtone.mind.grammar import Converter, Node, begins, factored, sample
 from roomtone.mind.sentences import Skills
 
 SKILLS = Skills.load()
@@ -86,21 +86,6 @@ def test_factoring_loses_and_adds_nothing(phrases: set[tuple[str, ...]]) -> None
         assert len(phrase) in grammar.Reader(phrase).ends(node, frozenset({0}))
 
 
-def test_an_unknown_word_takes_only_its_branch_along() -> None:
-    node = graph("turn (up|down) [the] (radio|wireless)")
-    assert node is not None
-    left = only(node, lambda word: word not in {"wireless", "the"})
-    assert said(left) == {"turn up radio", "turn down radio"}
-    assert only(node, lambda word: word != "turn") is None
-
-
-def test_the_grammar_leaves_unknown_words_out_and_stays_whole() -> None:
-    text = SKILLS.grammar(lambda word: word not in {"pasta", "what's"})
-    assert not re.search(r"\bpasta\b|what's", text)
-    assert "what time" in text
-    assert undefined(text) == set()
-
-
 def test_the_grammar_is_lower_case_words_with_every_rule_defined() -> None:
     text = SKILLS.grammar()
     header, name, *rules = text.splitlines()
@@ -125,9 +110,3 @@ def test_a_beginning_has_more_to_come_and_a_stranger_has_not() -> None:
     assert begins(node, ["set", "timer", "for", "two"])
     assert not begins(node, ["set", "a", "timer", "for", "two", "minutes"])
     assert not begins(node, ["play", "music"])
-
-
-def test_the_vocabulary_is_every_word() -> None:
-    node = graph("stop [the] {room} radio")
-    assert node is not None
-    assert vocabulary(node) == {"stop", "the", "kitchen", "living", "room", "radio"}

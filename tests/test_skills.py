@@ -73,6 +73,8 @@ def test_the_date_and_the_day_are_told(ask: Ask) -> None:
         ("start a timer for half an hour", 1800, ""),
         ("set a two and a half hour timer", 9000, ""),
         ("an hour and twenty minutes", 4800, ""),
+        ("set a half hour timer", 1800, ""),
+        ("start a 10 minutes timer", 600, ""),
         ("wake me up in three quarters of an hour", 2700, ""),
         ("set a twenty-five minute tea timer", 1500, "tea"),
         ("set a dragon timer for three minutes", 180, "dragon"),

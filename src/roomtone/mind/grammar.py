@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, permutations
 from random import Random
@@ -172,20 +172,6 @@ def _runs(items: Iterable[Expression]) -> list[list[Expression]]:
             elif piece:
                 runs[-1].append(TextChunk(piece))
     return [run for run in runs if run]
-
-
-def only(node: Node, known: Callable[[str], bool]) -> Node | None:
-    """Return what is left of a graph where only known words may be said; None where nothing is."""
-    if isinstance(node, Word):
-        return node if known(node.text) else None
-    if isinstance(node, Then):
-        return then(only(item, known) for item in node.items)
-    return either((only(item, known) for item in node.items), node.optional)
-
-
-def vocabulary(node: Node) -> set[str]:
-    """Return every word of a graph."""
-    return {node.text} if isinstance(node, Word) else set().union(*map(vocabulary, node.items))
 
 
 def sample(node: Node, random: Random) -> str:

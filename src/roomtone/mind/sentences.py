@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -83,20 +83,9 @@ class Skills:
         match = self._strictly(text)
         return match is not None and match.backchannel
 
-    def grammar(self, known: Callable[[str], bool] | None = None) -> str:
-        """Return all that can be said as JSGF, lower case, one rule a line.
-
-        Where ``known`` is given, the branches with words that it denies are left out. A recogniser that finds
-        an unknown word in the text may put ``<VOID>`` in its place, which comes to the same.
-        """
-
-        def left(rules: dict[str, Node]) -> dict[str, Node]:
-            if known is None:
-                return rules
-            pruned = {name: grammar.only(node, known) for name, node in rules.items()}
-            return {name: node for name, node in pruned.items() if node is not None}
-
-        return grammar.jsgf(left(self._polite), left(self._commands), left(self._alone))
+    def grammar(self) -> str:
+        """Return all that can be said as JSGF, lower case, one rule a line."""
+        return grammar.jsgf(self._polite, self._commands, self._alone)
 
     def sample(self, random: Random) -> tuple[str, str]:
         """Draw an intent and one of its sentences as the grammar has them, without politeness around it."""
