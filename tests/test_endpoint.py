@@ -16,7 +16,9 @@ from roomtone.core.endpoint import (
     EndpointSettings,
     Misfire,
     Paused,
+    Speech,
     Started,
+    silence_to_end,
 )
 from roomtone.core.sound import FRAME, RATE, Audio
 
@@ -114,12 +116,34 @@ def test_a_word_broken_off_is_waited_for_longer_than_one_that_fades() -> None:
 
 
 def test_a_pause_that_is_not_silent_is_trusted_less() -> None:
-    def wait(room: float) -> float:
-        heard = hear([*quiet(5, room), *fading(0.6), *quiet(3, room)], Endpointer())
-        assert isinstance(heard[-1], Ended)
-        return heard[-1].at - heard[-1].last_speech
+    def wait(pause: float) -> float:
+        speech = Speech(FRAME, room=-46)
+        for dbfs in [*[VOICE] * 25, *[VOICE - 11] * 3, *[pause] * 6]:
+            speech.hear(dbfs, room=-46)
+        assert speech.last == 28
+        return silence_to_end(speech, Completeness.UNKNOWN, EndpointSettings())
 
-    assert wait(QUIET) < wait(VOICE - 20)
+    assert wait(VOICE - 40) < wait(VOICE - 20)
+
+
+def test_a_syllable_is_waited_for_longer_than_a_word() -> None:
+    assert wait_ms(fading(0.6)) < wait_ms(fading(0.22))
+
+
+def test_a_soft_tail_counts_towards_the_wait() -> None:
+    faded = [*speech(0.5), *speech(0.06, VOICE - 16)]
+    assert wait_ms([*faded, *speech(0.06, VOICE - 16)]) < wait_ms(faded)
+
+
+def test_a_word_that_begins_softly_is_waited_for_from_its_first_sound() -> None:
+    heard = hear([*quiet(1), *fading(0.6), *quiet(0.14), *speech(0.1, VOICE - 25), *speech(0.4)], Endpointer())
+    assert [type(boundary) for boundary in heard] == [Started, Paused]
+
+
+def test_a_short_sound_hardly_above_the_room_is_a_misfire() -> None:
+    near, far = (hear([*quiet(1), *speech(0.16, QUIET + db), *quiet(3)], Endpointer())[-1] for db in (40, 12))
+    assert isinstance(near, Ended)
+    assert isinstance(far, Misfire)
 
 
 def test_who_pauses_long_is_given_long_pauses() -> None:

@@ -98,8 +98,8 @@ STRONG_DB, SOFT_DB = 16.0, 30.0
 """How far below an utterance's peak its syllables and its softest sounds lie."""
 
 TAIL_MS = 140
-"""How long soft sounds count after a strong one, or hold the end back before one. Without this bound a room that
-is as loud as soft sounds would never let an utterance end."""
+"""How long soft sounds count after a strong one. Without this bound a room that is as loud as soft sounds would
+never let an utterance end."""
 
 CLEAR_DB = 9.0
 """How far above the room's noise a sound must be to be somebody's."""
@@ -195,8 +195,8 @@ class Speech:
 
     @property
     def going_on(self) -> bool:
-        """Whether there is sound now that is speech or may become it."""
-        return self.run > 0 and (self._fresh or self.ms(self.run) <= TAIL_MS)
+        """Whether the sound now, if there is one, is speech or may become it."""
+        return self.run > 0 and self._fresh
 
     @property
     def silence_ms(self) -> float:
