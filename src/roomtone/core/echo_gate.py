@@ -122,18 +122,26 @@ class NoiseFloor:
     # bins and 2.5 dB where it has 54.
     _SPREAD = 17.0 / np.sqrt(np.diff(BINS))
 
-    _HURRY = 50
+    _FIRST = 20
 
     def __init__(self) -> None:
         self._low = np.full(BANDS, 20.0)
         self._seen = 0
 
+    @property
+    def known(self) -> bool:
+        """Whether enough of the room alone was heard to tell its noise from anything else."""
+        return self._seen >= self._FIRST
+
     def follow(self, mic: Floats, frames: float = 1.0, where: npt.NDArray[np.bool_] | bool = True) -> None:
         """Take the band powers (dB) of one frame that stands for ``frames``; learn only ``where`` it says noise."""
-        if self._seen == 0:
-            self._low = mic - self._SPREAD
-        self._seen += 1
-        rate = 0.5 * frames * (4 if self._seen < self._HURRY else 1)
+        alone = bool(np.mean(where) > 0.5)
+        if not self.known:
+            if alone:  # a mean of the first frames, less what lies between steady noise's mean and its low end
+                self._low += (mic - 0.6 * self._SPREAD - self._low) / (self._seen + 1)
+                self._seen += 1
+            return
+        rate = 0.5 * frames
         self._low += np.where(where, np.where(mic > self._low, 0.1 * rate, -0.9 * rate), 0)
 
     @property
@@ -235,7 +243,8 @@ class EchoGate:
     def _person(self, score: float) -> float:
         """Add up evidence that leaks away: a strong frame counts up to five times as much as a faint one."""
         # Before the echo path is known a person must stand out of the guess clearly to be believed.
-        worth = min(score, 1.5) if self.known or score > 3.0 else 0.0
+        believed = self._floor.known and (self.known or score > 3.0)
+        worth = min(score, 1.5) if believed else 0.0
         most = 2 * self._settings.evidence  # what is over is forgotten, so that the end of a sound shows soon
         self._evidence = min(most, max(0.0, 0.85 * self._evidence + worth - 0.1))
         return self._evidence / most
@@ -299,12 +308,13 @@ class Outcome(Enum):
 class Doubt:
     """Settles, frame by frame after the reply was ducked, whether the sound goes on.
 
-    The duck takes 18 dB off the echo and nothing off a person, so from ``ignore`` frames on (the duck's own 20 ms,
-    and what still rings of the louder sound) a gate that stays up means somebody. ``need`` such frames confirm
-    at once; after ``within`` frames without them it was nobody.
+    The duck takes 18 dB off the echo and nothing off a person, so a gate that stays up means somebody. The first
+    ``ignore`` frames do not count: the duck's own ramp, what still rings of the louder sound, and whatever is
+    over as soon as a tap. ``need`` frames with a person in them then confirm at once; ``within`` frames without
+    as many settle that it was nobody.
     """
 
-    def __init__(self, ignore: int = 6, need: int = 12, within: int = 40) -> None:
+    def __init__(self, ignore: int = 15, need: int = 10, within: int = 40) -> None:
         self._ignore = ignore
         self._need = need
         self._left = within
