@@ -1,0 +1,150 @@
+"""What every engine of a seam keeps to, whichever it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import Run
+from roomtone import engines
+from roomtone.core.dialog import Voice
+from roomtone.core.sound import FRAME, HOP, RATE, Audio
+from roomtone.engines.stt import Hints, Pause
+from roomtone.flow import close
+from speech import room_noise
+
+CLOSING_BOUND_S = 1.0
+HINTS = Hints(grammar="#JSGF V1.0; grammar test; public <command> = what time is it | stop;")
+NOISE = Audio(room_noise(RATE, -40).astype(np.int16))
+
+
+def usable(seam: str) -> list[Any]:
+    """List a seam's engines; those that cannot be opened here are skipped by name."""
+    found = []
+    for name in engines.names(seam):
+        engine = engines.load(seam, name)
+        reason = engine.missing(engine.Settings())
+        found.append(pytest.param(seam, name, marks=[pytest.mark.skip(reason=reason)] if reason else [], id=name))
+    return found
+
+
+def opened(seam: str, name: str) -> Any:
+    return engines.open_engine(seam, name, engines.load(seam, name).Settings())
+
+
+async def utterance(*parts: Audio | Pause, ends: bool = True) -> AsyncIterator[Audio | Pause]:
+    for part in parts:
+        yield part
+    if not ends:
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(("seam", "name"), usable("stt"))
+def test_a_recogniser_ends_every_utterance_with_one_final(run: Run[None], seam: str, name: str) -> None:
+    async def scenario() -> None:
+        for _ in range(2):  # reopened
+            async with opened(seam, name) as stt:
+                for parts in ((NOISE, Pause(), NOISE), (NOISE,), (Pause(),), ()):
+                    transcripts = [found async for found in stt.transcribe(utterance(*parts), HINTS)]
+                    assert [found.final for found in transcripts] == [False] * (len(transcripts) - 1) + [True]
+                    assert all(
+                        0 <= found.confidence <= 1 and found.text == found.text.lower() for found in transcripts
+                    )
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("seam", "name"), usable("stt"))
+def test_a_recogniser_can_be_left_in_mid_utterance(run: Run[None], seam: str, name: str) -> None:
+    async def scenario() -> None:
+        async with opened(seam, name) as stt:
+            async for _ in stt.transcribe(utterance(), HINTS):
+                pass  # what is slow the first time is done
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(CLOSING_BOUND_S):
+                    async for _ in stt.transcribe(utterance(NOISE, ends=False), HINTS):
+                        pass
+            source = utterance(NOISE, Pause(), ends=False)
+            stream = stt.transcribe(source, HINTS)
+            await anext(stream)
+            async with asyncio.timeout(CLOSING_BOUND_S):
+                await close(stream)
+            await close(source)
+            assert [found.final async for found in stt.transcribe(utterance(NOISE), HINTS)] == [True]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("seam", "name"), usable("tts"))
+def test_a_synthesiser_speaks_and_is_silent_where_there_is_nothing_to_say(
+    run: Run[None], seam: str, name: str
+) -> None:
+    async def scenario() -> None:
+        for _ in range(2):  # reopened
+            async with opened(seam, name) as tts:
+                pieces = [piece async for piece in tts.speak("One two three.", Voice())]
+                assert 0.3 < sum(piece.seconds for piece in pieces) < 5
+                assert len({piece.rate for piece in pieces}) == 1
+                assert max(piece.dbfs for piece in pieces) > -40
+                for empty in ("", "  \n"):
+                    assert [piece async for piece in tts.speak(empty, Voice())] == []
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("seam", "name"), usable("tts"))
+def test_a_synthesiser_can_be_left_in_mid_sentence(run: Run[None], seam: str, name: str) -> None:
+    async def scenario() -> None:
+        async with opened(seam, name) as tts:
+            stream = tts.speak("A long sentence. " * 50, Voice())
+            await anext(stream)
+            async with asyncio.timeout(CLOSING_BOUND_S):
+                await close(stream)
+            assert [piece async for piece in tts.speak("And on.", Voice())]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("seam", "name"), usable("vad"))
+def test_a_voice_detector_gives_a_probability_a_frame(run: Run[None], seam: str, name: str) -> None:
+    async def scenario() -> None:
+        for _ in range(2):  # reopened
+            async with opened(seam, name) as vad:
+                for frame in (Audio.silence(0.02), NOISE.cut(0, FRAME)):
+                    assert 0 <= vad.probability(frame) <= 1
+                for wrong in (0, HOP, FRAME + 1):
+                    with pytest.raises(ValueError, match=r"\d"):
+                        vad.probability(NOISE.cut(0, wrong))
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("seam", "name"), usable("echo"))
+def test_an_echo_engine_takes_frames_of_ten_milliseconds(run: Run[None], seam: str, name: str) -> None:
+    async def scenario() -> None:
+        for _ in range(2):  # reopened
+            async with opened(seam, name) as echo:
+                for start in range(0, RATE, HOP):
+                    frame = echo.process(NOISE.cut(start, start + HOP), Audio.silence(0.01))
+                    assert len(frame.near) == HOP
+                    assert 0 <= frame.person <= 1
+                echo.relearn()
+                with pytest.raises(ValueError, match=r"\d"):
+                    echo.process(NOISE.cut(0, FRAME), Audio.silence(0.02))
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("seam", "name"), usable("wake"))
+def test_a_wake_word_engine_takes_sound_of_any_length(run: Run[None], seam: str, name: str) -> None:
+    async def scenario() -> None:
+        for _ in range(2):  # reopened
+            async with opened(seam, name) as wake:
+                for length in (0, 1, HOP, 1280, RATE):
+                    assert wake.feed(NOISE.cut(0, length)) is None
+
+    run(scenario())
