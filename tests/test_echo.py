@@ -1,47 +1,163 @@
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-import echo_rooms as rooms
-from roomtone.core.echo_gate import EchoGate, Verdict
-from roomtone.core.sound import HOP, Audio, to_int16
+from conftest import Run
+from echo_rooms import frames, heard_in, judge, replies, silence, visitors
+from roomtone import engines
+from roomtone.bench.barge_in import room_of, simulate
+from roomtone.core.echo_gate import BANDS, Doubt, EchoGate, GateSettings, Outcome, Verdict
+from roomtone.core.sound import HOP, Audio, Samples, level
 from roomtone.engines import choose, open_engine
 
-
-def judge(gate: EchoGate, near: rooms.Floats, far: rooms.Floats) -> list[Verdict]:
-    pairs = zip(to_int16(near).reshape(-1, HOP), to_int16(far).reshape(-1, HOP), strict=True)
-    return [gate.feed(mic, played) for mic, played in pairs]
+ROOMS = range(40, 43)
 
 
-def whole_frames(sound: rooms.Floats) -> rooms.Floats:
-    return sound[: len(sound) // HOP * HOP]
+@pytest.mark.parametrize("seed", ROOMS)
+def test_a_person_as_loud_as_the_leak_ducks_the_reply_and_is_confirmed(seed: int) -> None:
+    run = simulate(room_of(seed), replies(), visitors(), over_db=0.0, seconds=30.0)
+    in_time = [ms for ms in run.ducked_ms if ms <= 250]
+    assert len(in_time) >= 0.8 * len(run.ducked_ms) > 0
+    assert len(run.confirmed_ms) >= 0.8 * len(run.ducked_ms)
 
 
-def reply(voice: str) -> rooms.Floats:
-    """Half a second of nothing, then half a minute of Roomtone's own voice."""
-    return whole_frames(np.concatenate([np.zeros(8000), *(rooms.speech(text, voice) for text in rooms.REPLIES)]))
+@pytest.mark.parametrize("seed", ROOMS)
+def test_roomtones_own_voice_stops_no_reply(seed: int) -> None:
+    run = simulate(room_of(seed), replies(), (), over_db=0.0, seconds=30.0)
+    assert run.self_stops == 0
+    assert run.self_ducks <= 1
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_roomtones_own_voice_is_nobody(seed: int) -> None:
-    room = rooms.EchoRoom.of(seed)
-    far = reply("en-us")
-    echo = room.echo(far)
-    verdicts = judge(EchoGate(), echo + room.noise(len(echo), rooms.active_rms(echo)), far)
-    assert max(verdict.person for verdict in verdicts) < 0.5
+def test_a_reply_that_begins_before_the_room_was_heard_is_not_taken_for_a_person() -> None:
+    far = frames(*replies())
+    assert max(v.person for v in judge(EchoGate(), heard_in(room_of(40), far), far)) < 0.5
 
 
-def test_while_nothing_is_played_the_gate_leaves_the_room_to_the_voice_detector() -> None:
-    voice = whole_frames(rooms.speech("what time is it", "en-us+f3"))
-    assert set(judge(EchoGate(), voice, np.zeros(len(voice)))) == {Verdict(0.0, playing=False)}
+def test_with_nothing_played_the_room_is_left_to_the_voice_detector() -> None:
+    voice = frames(visitors()[0])
+    assert set(judge(EchoGate(), voice, frames(silence(len(voice) / 100)))) == {Verdict(0.0, playing=False)}
 
 
-def test_frames_of_another_length_are_refused(run: object) -> None:
+def test_the_tail_of_a_reply_still_counts_as_playing_and_then_no_more() -> None:
+    far = frames(silence(1), replies()[0], silence(1))
+    playing = [verdict.playing for verdict in judge(EchoGate(), heard_in(room_of(40), far), far)]
+    last_sound = max(i for i, block in enumerate(far) if block.any())
+    assert all(playing[last_sound - 20 : last_sound + 30])
+    assert not any(playing[last_sound + 60 :])
+
+
+def test_a_conversation_before_the_reply_does_not_deafen_the_gate() -> None:
+    talk = frames(silence(1), *visitors(), *visitors(), silence(0.3))
+    noise = np.random.default_rng(0).normal(0, 20, (len(talk), HOP)).astype(np.int16)
+    gate = EchoGate(GateSettings(gain_db=(-20.0,) * BANDS, delay_s=0.04))
+    judge(gate, [near + hiss for near, hiss in zip(talk, noise, strict=True)], frames(silence(len(talk) / 100)))
+    person = frames((visitors()[0] // 4).astype(np.int16))
+    far = frames(replies()[0])[: len(person)]
+    assert max(verdict.person for verdict in judge(gate, person[: len(far)], [block // 100 for block in far])) >= 0.5
+
+
+def test_the_delay_of_the_echo_is_found() -> None:
+    shape = room_of(42)
+    gate = EchoGate()
+    far = frames(silence(1), *replies())
+    judge(gate, heard_in(shape, far), far)
+    assert gate.known
+    assert math.isclose(gate.delay_s, shape.delay_s, abs_tol=0.015)
+
+
+def test_relearning_forgets_what_was_known() -> None:
+    gate = EchoGate(GateSettings(gain_db=(-12.0,) * BANDS))
+    assert gate.known
+    gate.relearn()
+    assert not gate.known
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(-32768, 32767), st.integers(-32768, 32767)), max_size=60), st.integers(0, 99))
+def test_whatever_is_fed_the_person_is_between_nobody_and_certain(levels: list[tuple[int, int]], seed: int) -> None:
+    gate, draw = EchoGate(), np.random.default_rng(seed)
+    for near, far in levels:
+        shape = draw.uniform(-1, 1, HOP)
+        verdict = gate.feed((near * shape).astype(np.int16), np.full(HOP, far, np.int16))
+        assert 0.0 <= verdict.person <= 1.0
+
+
+# ------------------------------------------------------------------------------------------------ doubt
+
+
+def settled(doubt: Doubt, persons: list[float]) -> tuple[int, Outcome] | None:
+    for frame, person in enumerate(persons, start=1):
+        if (outcome := doubt.feed(person)) is not None:
+            return frame, outcome
+    return None
+
+
+def test_a_sound_that_goes_on_is_confirmed_a_quarter_of_a_second_after_the_duck() -> None:
+    assert settled(Doubt(), [0.9] * 100) == (25, Outcome.CONFIRMED)
+
+
+def test_a_tap_is_not_confirmed_however_loud() -> None:
+    assert settled(Doubt(), [1.0] * 15 + [0.0] * 100) == (55, Outcome.UNCONFIRMED)
+
+
+def test_words_with_a_gap_between_them_are_confirmed() -> None:
+    assert settled(Doubt(), [0.8] * 20 + [0.1] * 15 + [0.8] * 5) == (40, Outcome.CONFIRMED)
+
+
+def test_a_doubt_is_open_until_it_is_settled() -> None:
+    assert settled(Doubt(), [0.0] * 54) is None
+
+
+# ---------------------------------------------------------------------------------------------- engines
+
+
+def here() -> list[str]:
+    found = []
+    for name in engines.names("echo"):
+        engine = engines.load("echo", name)
+        if engine.missing(engine.Settings()) is None:
+            found.append(name)
+    return found
+
+
+@pytest.mark.parametrize("name", here())
+def test_every_engine_refuses_frames_of_another_length(name: str, run: Run[Any]) -> None:
     async def refuse() -> None:
-        for name in ("gate", "none"):
-            async with open_engine("echo", *choose("echo", name, {})) as echo:
-                with pytest.raises(ValueError, match="160 samples"):
-                    echo.process(Audio.silence(0.02), Audio.silence(0.02))
+        async with open_engine("echo", *choose("echo", name, {})) as echo:
+            with pytest.raises(ValueError, match="160 samples"):
+                echo.process(Audio.silence(0.02), Audio.silence(0.02))
 
-    run(refuse())  # type: ignore[operator]
+    run(refuse())
+
+
+@pytest.mark.parametrize("name", here())
+def test_every_engine_lets_the_microphone_through_untouched_while_nothing_is_played(name: str, run: Run[Any]) -> None:
+    async def through() -> None:
+        async with open_engine("echo", *choose("echo", name, {})) as echo:
+            for near in frames(visitors()[0]):
+                frame = echo.process(Audio(near), Audio.silence(0.01))
+                assert (frame.near.samples == near).all()
+                assert not frame.playing
+
+    run(through())
+
+
+def test_webrtc_takes_the_echo_out_of_what_is_listened_to(run: Run[Any]) -> None:
+    pytest.importorskip("livekit.rtc", reason="the extra 'echo' is not installed")
+    far = frames(silence(1), *replies())
+    near = heard_in(room_of(41), far)
+
+    async def cleaned() -> Samples:
+        async with open_engine("echo", *choose("echo", "webrtc", {})) as echo:
+            out = [
+                echo.process(Audio(mic), Audio(played)).near.samples for mic, played in zip(near, far, strict=True)
+            ]
+            return np.concatenate(out[300:])
+
+    assert level(run(cleaned())) < level(np.concatenate(near[300:])) - 12
