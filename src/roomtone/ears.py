@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from roomtone.core.echo_gate import Doubt, Outcome
 from roomtone.core.endpoint import Completeness, Ended, Endpointer, Misfire, Paused, Started
 from roomtone.core.machine import (
     Misfired,
@@ -42,9 +43,8 @@ GATE_PAUSE_HOPS = 16
 GATE_END_HOPS = 34
 """Silence after which a sound made while Roomtone speaks has paused, and is over."""
 
-CONFIRMING_HOPS = 20
-CONFIRMED_HOPS = 14
-"""Of this many hops after a sound began, this many must hold it still for the reply to be held."""
+RELEARN_WITHIN_S = 10.0
+"""Two sounds that came to nothing within this time were more likely echo of a room that has changed."""
 
 
 class Ears:
@@ -78,6 +78,7 @@ class Ears:
         self._time_of_zero = 0.0
         self._last_playing = 0
         self._gate: _Gate | None = None
+        self._came_to_nothing = float("-inf")
         self._block_ms = 0
 
     async def run(self) -> None:
@@ -147,9 +148,11 @@ class Ears:
             self._follow_gate(self._gate, frame)
 
     def _follow_gate(self, gate: _Gate, frame: EchoFrame) -> None:
-        gate.feed(frame.person >= 0.5, self._sample)
-        if gate.confirmed():
-            self._post(SoundWentOn())
+        match gate.feed(frame.person, self._sample):
+            case Outcome.CONFIRMED:
+                self._post(SoundWentOn())
+            case Outcome.UNCONFIRMED:
+                self._note_nothing()
         if self._endpointer.speaking:
             return
         if gate.quiet_hops(self._sample) == GATE_PAUSE_HOPS:
@@ -157,6 +160,12 @@ class Ears:
         if gate.quiet_hops(self._sample) >= GATE_END_HOPS:
             self._close(gate.last_up)
             self._post(SpeechEnded())
+
+    def _note_nothing(self) -> None:
+        now = self._time(self._sample)
+        if now - self._came_to_nothing < RELEARN_WITHIN_S:
+            self._echo.relearn()
+        self._came_to_nothing = now
 
     # --------------------------------------------------------------------------- frames of 20 ms
 
@@ -206,22 +215,17 @@ class _Gate:
 
     def __init__(self, opened: int) -> None:
         self.last_up = opened
-        self._hops = 0
-        self._up = 0
-        self._told = False
+        self._doubt: Doubt | None = Doubt()
 
-    def feed(self, up: bool, sample: int) -> None:
-        self._hops += 1
-        self._up += up
-        if up:
+    def feed(self, person: float, sample: int) -> Outcome | None:
+        """Take a hop; return once, when it is settled, whether the sound goes on."""
+        if person >= 0.5:
             self.last_up = sample
-
-    def confirmed(self) -> bool:
-        """Whether the sound has just proved to go on; True once."""
-        if self._told or self._hops > CONFIRMING_HOPS or self._up < CONFIRMED_HOPS:
-            return False
-        self._told = True
-        return True
+        outcome = self._doubt.feed(person) if self._doubt is not None else None
+        if outcome is not None:
+            self._doubt = None
+        return outcome
 
     def quiet_hops(self, sample: int) -> int:
+        """Return how long nobody was there, in hops."""
         return (sample - self.last_up) // HOP

@@ -21,7 +21,7 @@ from roomtone.core.errors import AudioError
 from roomtone.core.machine import Mode
 from roomtone.core.sound import RATE, encode_wav
 from roomtone.engines import EngineSettings
-from roomtone.flow import Event, Watcher
+from roomtone.flow import Event, Watcher, beside
 from roomtone.settings import Settings
 
 SETTLED_S = 0.5
@@ -37,11 +37,11 @@ class Rehearsal:
 
     room: Room
     device: Any
-    events: Watcher
     out: Path | None
     turns: list[Turn] = field(default_factory=list)
     show: Callable[[Event], None] = lambda _: None
     _returned: int = 0
+    _seen: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
     _first_sounds: dict[str, float] = field(default_factory=dict)
     _began: float = field(default_factory=lambda: asyncio.get_running_loop().time())
 
@@ -57,14 +57,22 @@ class Rehearsal:
                     return fresh
 
     async def next_event(self) -> Event:
-        """Wait for the next event of the feed, remember what it says about turns, show it, and return it."""
-        event = await anext(self.events)
-        self.show(event)
-        if event.kind == "turn.first_sound":
-            self._first_sounds[event.trace or ""] = self._now()
-        if event.kind == "turn.ended":
-            self.turns.append(self._with_reply(event.data.turn))
-        return event
+        """Wait for the next event that was not waited for yet, and return it."""
+        return await self._seen.get()
+
+    async def follow(self, events: Watcher) -> None:
+        """Note and show events as they happen."""
+        async for event in events:
+            if event.kind == "turn.first_sound":
+                self._first_sounds[event.trace or ""] = self._now()
+            if event.kind == "turn.ended":
+                self.turns.append(self._with_reply(event.data.turn))
+            self.show(event)
+            self._seen.put_nowait(event)
+
+    def first_sound_at(self, turn: Turn) -> float:
+        """Return the loop's time at which a turn's first sound was handed to the loudspeaker."""
+        return self._began + self._first_sounds[turn.trace]
 
     def nothing_heard(self) -> Turn:
         """Return the turn of somebody in whose sound there was no speech."""
@@ -105,8 +113,9 @@ async def rehearsing(
         open_room(settings, state_dir, device=device) as room,
     ):
         with room.feed.watch() as events:
-            rehearsal = Rehearsal(room, device, events, out)
-            yield rehearsal
+            rehearsal = Rehearsal(room, device, out)
+            async with beside(rehearsal.follow(events), "following events"):
+                yield rehearsal
             if out is not None:
                 rehearsal.write_out(out)
 

@@ -18,7 +18,7 @@ from roomtone.core.room import Floats
 from roomtone.core.sound import HOP, RATE, Audio, Samples, to_int16
 from roomtone.engines.audio import Capture
 from roomtone.engines.audio._speaker import Speaker
-from roomtone.flow import _unwrapped_group
+from roomtone.flow import beside
 
 STEP_S = HOP / RATE
 IDLE_MS = 80
@@ -238,11 +238,8 @@ def _mixed(far: Samples, people: Floats | None) -> Samples | None:
 @asynccontextmanager
 async def running(device: PacedDevice) -> AsyncIterator[None]:
     """Step a device for as long as the context lasts."""
-    async with _unwrapped_group() as group:
-        stepping = group.create_task(device.run(), name="audio")
+    async with beside(device.run(), "audio"):
         try:
             yield
         finally:
             device.catch_up()
-            stepping.cancel()
-            await asyncio.wait([stepping])

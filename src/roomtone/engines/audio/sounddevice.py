@@ -21,7 +21,7 @@ from roomtone.engines import EngineSettings, lacking
 from roomtone.engines.audio._card import CardMicrophone, Ear, FarEnd, Mouth, call
 from roomtone.engines.audio._speaker import Speaker
 from roomtone.engines.audio._vitals import Vitals
-from roomtone.flow import Worker, _unwrapped_group, keep_trying, worker
+from roomtone.flow import Worker, beside, keep_trying, worker
 
 log = logging.getLogger(__name__)
 
@@ -325,13 +325,8 @@ async def open(settings: Settings) -> AsyncIterator[SoundCard]:  # noqa: A001  #
         card = SoundCard(settings, portaudio)
         try:
             await card.open()
-            async with _unwrapped_group() as group:
-                watch = group.create_task(card.keep_open(), name="sound card")
-                try:
-                    yield card
-                finally:
-                    watch.cancel()
-                    await asyncio.wait([watch])
+            async with beside(card.keep_open(), "sound card"):
+                yield card
         finally:
             try:
                 await card.close()

@@ -1,0 +1,93 @@
+"""What the daemon costs as a process: idle CPU and memory, and what it writes. Linux only (/proc)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from roomtone.bench import Figure
+
+IDLE_S = 20.0
+SETTLE_S = 8.0
+TURNS = 10
+READY_BOUND_S = 60.0
+
+
+def measure() -> list[Figure]:
+    """Run a daemon with the default engines on a silent device; watch it idle, and let it answer ten questions.
+
+    Real time: about forty seconds. Raises RuntimeError where the daemon does not come up.
+    """
+    with tempfile.TemporaryDirectory() as folder, _daemon(Path(folder)) as (daemon, ask):
+        pids = [daemon.pid, *_children(daemon.pid)]
+        before_turns = _written(pids)
+        for _ in range(TURNS):
+            ask("what time is it")
+        time.sleep(SETTLE_S)
+        per_turn = (_written(pids) - before_turns) / TURNS / 1024
+        cpu, written = _cpu(pids), _written(pids)
+        time.sleep(IDLE_S)
+        idle = (_cpu(pids) - cpu) / IDLE_S
+        return [
+            Figure("idle_cpu", round(idle, 4), "CPU s/s", "<= 0.010", round(IDLE_S)),
+            Figure("idle_pss_mb", round(sum(map(_pss_mb, pids)), 1), "MB", "aim <= 90", TURNS),
+            Figure("writes_per_turn_kb", round(per_turn, 1), "kB", "<= 32", TURNS),
+            Figure("idle_writes", _written(pids) - written, "bytes", "<= 0", round(IDLE_S)),
+        ]
+
+
+@contextmanager
+def _daemon(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], object]]:
+    environment = {**os.environ, "ROOMTONE__AUDIO__ENGINE": "wav", "ROOMTONE__LISTEN__MODE": "open"}
+    environment["ROOMTONE__LOG__LEVEL"] = "warning"
+    roomtone = [sys.executable, "-m", "roomtone.cli"]
+    where = ["--state-dir", str(folder)]
+    daemon = subprocess.Popen([*roomtone, "run", *where], env=environment, stdout=subprocess.DEVNULL)
+
+    def ask(text: str) -> bool:
+        asked = subprocess.run([*roomtone, "ask", text, *where], env=environment, capture_output=True, check=False)
+        return asked.returncode == 0
+
+    try:
+        deadline = time.monotonic() + READY_BOUND_S
+        while not (folder / "control.sock").exists() or not ask("what time is it"):
+            if daemon.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("the daemon did not come up")
+        yield daemon, ask
+    finally:
+        daemon.terminate()
+        daemon.wait(timeout=READY_BOUND_S)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _cpu(pids: list[int]) -> float:
+    """CPU seconds used so far, user and system."""
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _pss_mb(pid: int) -> float:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:"))
+
+
+def _written(pids: list[int]) -> int:
+    """Bytes that were sent to the disk so far."""
+    return sum(
+        int(line.split()[1])
+        for pid in pids
+        for line in Path(f"/proc/{pid}/io").read_text().splitlines()
+        if line.startswith("write_bytes")
+    )
