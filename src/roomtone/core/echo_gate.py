@@ -19,34 +19,12 @@ from roomtone.core.sound import HOP, RATE, Samples
 
 Floats = npt.NDArray[np.float64]
 
+# fmt: off
 EDGES_HZ = (
-    150,
-    220,
-    280,
-    350,
-    410,
-    470,
-    530,
-    600,
-    690,
-    780,
-    880,
-    1000,
-    1130,
-    1280,
-    1450,
-    1650,
-    1850,
-    2100,
-    2400,
-    2750,
-    3150,
-    3600,
-    4200,
-    5000,
-    6000,
-    7000,
+    150, 220, 280, 350, 410, 470, 530, 600, 690, 780, 880, 1000, 1130, 1280, 1450, 1650, 1850, 2100, 2400, 2750,
+    3150, 3600, 4200, 5000, 6000, 7000,
 )
+# fmt: on
 """Borders of the bands: two or three of a frame's 31 Hz bins each at the low end, where two voices are told apart
 by their harmonics, and about half a critical band above."""
 
@@ -176,6 +154,7 @@ class EchoGate:
         self._silent = 1_000_000
         self._playing = False
         self._frames = 0
+        self._candidate = -1
         self._begin()
 
     @property
@@ -212,15 +191,13 @@ class EchoGate:
         self._echo = np.zeros(BANDS)
         self._evidence = 0.0
         self._hot = 0
-        self._candidate = -1
         self._last[1] = 0
 
     def _idle(self, near: Samples) -> None:
         self._playing = False
         if self._frames % self.WATCH_EVERY == 0:
             self._floor.follow(decibels(band_power(np.concatenate((self._last[0], near)))), self.WATCH_EVERY)
-        if self._frames % self.WATCH_EVERY == self.WATCH_EVERY - 1 or self._silent:
-            self._last[0] = near
+        self._last[0] = near
 
     def _judge(self, near: Samples, far: Samples) -> Verdict:
         both = np.stack((near, far)).astype(np.float64)
