@@ -92,7 +92,15 @@ def test_the_longer_meaning_wins(text: str, intent: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["what time is it", "stop", "louder", "set a timer for nine minutes", "set a dragon timer for 9 minutes"]
+    "text",
+    [
+        "what time is it",
+        "stop",
+        "louder",
+        "set a timer for nine minutes",
+        "timer for 1 hour",
+        "set a dragon timer for 9 minutes",
+    ],
 )
 def test_a_whole_command_is_complete(text: str) -> None:
     assert SKILLS.completeness(text) is Completeness.COMPLETE
