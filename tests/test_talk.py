@@ -69,7 +69,7 @@ def test_a_spoken_question_gets_a_spoken_answer_that_can_be_understood(run: Run[
         async with room(REAL, tmp_path) as rehearsal:
             for question, intent in (
                 ("set a timer for five minutes", "timer.set"),
-                ("cancel all timers", "timer.cancel"),
+                ("cancel all timers", "timer.cancel_all"),
             ):
                 before = len(rehearsal.device.played)
                 [turn] = await asks(rehearsal, question)
