@@ -12,6 +12,10 @@ import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
+from roomtone.core.sound import FRAME, RATE, Audio, to_int16
 from roomtone.engines.stt._jsgf import graph
 
 PHONES = """
@@ -20,6 +24,12 @@ AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T
 
 KEPT_GRAMMARS = 4
 """Compiled grammars kept, the last used ones."""
+
+NOISE_DB = 32.0
+"""Noise is added this far below the speech: the model was trained in rooms, and in dead silence between words it
+finds a quarter fewer sentences."""
+
+NOISE_S = 10.0
 
 NOTHING = -99.0
 """Score where no words were found at all."""
@@ -58,6 +68,7 @@ class Recogniser:
         # bestpath off: no pass over the word lattice; it costs time and finds fewer exact sentences.
         self._decoder = Decoder(lm=None, loglevel="FATAL", compallsen=True, bestpath=False)
         self._grammars: dict[str, list[str]] = {}
+        self._noise = _room_noise(round(NOISE_S * RATE))
         for phone in PHONES.split():  # words of one phone, named so that none of them is in the dictionary
             self._decoder.add_word(f"qx{phone.lower()}", phone, False)
         loop = " | ".join(f"qx{phone.lower()}" for phone in PHONES.split())
@@ -87,6 +98,7 @@ class Recogniser:
     def decode(self, pcm: bytes, grammar: str) -> Decoded:
         """Decode 16 kHz 16-bit sound as one whole: the cepstral mean is then taken over just this sound."""
         self.prepare(grammar)
+        pcm = self._as_in_a_room(pcm)
         beginning, sentence = self._search(_name(grammar), pcm)
         if not _words(beginning) and not _words(sentence):
             return Decoded()
@@ -103,8 +115,24 @@ class Recogniser:
         decoder.end_utt()
         return so_far, _segments(decoder)
 
+    def _as_in_a_room(self, pcm: bytes) -> bytes:
+        sound = Audio.from_bytes(pcm).samples.astype(np.float64)
+        frames = sound[: len(sound) // FRAME * FRAME].reshape(-1, FRAME)
+        if not len(frames):
+            return pcm
+        loud = float(np.percentile(np.sqrt(np.mean(np.square(frames), axis=1)), 90))
+        noise = np.resize(self._noise, len(sound)) * loud * 10 ** (-NOISE_DB / 20)
+        return Audio(to_int16(sound + noise)).to_bytes()
+
     def _knows(self, word: str) -> bool:
         return self._decoder.lookup_word(word) is not None
+
+
+def _room_noise(samples: int) -> npt.NDArray[np.float64]:
+    """Return noise of RMS 1 whose power halves with each octave, as a room's does; always the same."""
+    spectrum = np.fft.rfft(np.random.default_rng(0).standard_normal(samples))
+    noise = np.fft.irfft(spectrum / np.sqrt(np.maximum(np.fft.rfftfreq(samples, 1 / RATE), 50.0)), samples)
+    return noise / float(np.sqrt(np.mean(np.square(noise))))
 
 
 def _name(grammar: str) -> str:
