@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from roomtone.bench import Figure
-from roomtone.bench.endpointing import Heard, figures, last_speech_s, measure
+from roomtone.bench.endpointing import Heard, figures, last_speech_s, measure, recordings
 from roomtone.core.errors import UsageError
 from roomtone.core.sound import Audio, join
 from test_vad import vowel
@@ -49,6 +49,17 @@ def test_recordings_are_measured_by_their_manifest(tmp_path: Path) -> None:
     assert p50.value == p95.value
     assert p50.value is not None
     assert 100 < p50.value < 1100
+
+
+def test_recordings_are_those_of_one_person_with_speech_in_them_at_the_listening_rate(tmp_path: Path) -> None:
+    spoken = join([room(0.3, 8000), Audio(vowel(0.75).samples[::2], 8000), room(0.3, 8000)], 8000)
+    for name, sound in (("spoken", spoken), ("silent", room(1, 8000)), ("music", spoken)):
+        soundfile.write(tmp_path / f"{name}.wav", sound.samples, 8000)
+    (tmp_path / "manifest.csv").write_text("file,kind\nspoken.wav,wake\nsilent.wav,wake\nmusic.wav,noise\n")
+    ((row, audio),) = recordings(tmp_path)
+    assert row == {"file": "spoken.wav", "kind": "wake"}
+    assert audio.rate == 16_000
+    assert audio.seconds == pytest.approx(spoken.seconds, abs=0.01)
 
 
 def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:

@@ -78,26 +78,29 @@ def decided(audio: Audio, vad: Vad) -> int | None:
     return None
 
 
-async def listen(folder: Path) -> list[Heard]:
-    """Hear every recording of one utterance that the folder's manifest.csv (file, kind, ...) lists.
+def recordings(folder: Path) -> list[tuple[dict[str, str], Audio]]:
+    """Return the recordings of one person speaking once that a folder's manifest.csv (file, kind, ...) lists.
 
-    Raises UsageError where there is no manifest, AudioError for a file that cannot be read.
+    Each is its row and its sound at 16 kHz; those with no speech in them are left out. Raises UsageError where there
+    is no manifest, AudioError for a file that cannot be read.
     """
     manifest = folder / "manifest.csv"
     if not manifest.is_file():
         raise UsageError(f"{folder} holds no manifest.csv; give a folder of recordings with one (columns file, kind)")
     with manifest.open(newline="", encoding="utf-8") as lines:
         rows = [row for row in csv.DictReader(lines) if row["kind"] in KINDS]
+    sounds = [at_16k(decode_wav((folder / row["file"]).read_bytes(), row["file"])) for row in rows]
+    return [(row, audio) for row, audio in zip(rows, sounds, strict=True) if last_speech_s(audio) > 0]
+
+
+async def listen(folder: Path) -> list[Heard]:
+    """Hear every recording of one utterance in a folder; see ``recordings``."""
     name, settings = choose("vad", "auto", {})
     heard = []
-    for row in rows:
-        audio = at_16k(decode_wav((folder / row["file"]).read_bytes(), row["file"]))
-        end = last_speech_s(audio)
-        if end == 0:
-            continue
+    for row, audio in recordings(folder):
         async with open_engine("vad", name, settings) as vad:  # afresh: a recording must not depend on the one before
             at = decided(audio, vad)
-        heard.append(Heard(row["file"], row["kind"], None if at is None else at / RATE - end))
+        heard.append(Heard(row["file"], row["kind"], None if at is None else at / RATE - last_speech_s(audio)))
     return heard
 
 
