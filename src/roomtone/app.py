@@ -15,6 +15,7 @@ from roomtone.core.dialog import Persona
 from roomtone.core.endpoint import Endpointer
 from roomtone.core.errors import EngineError
 from roomtone.core.machine import Signal
+from roomtone.core.speakable import speakable
 from roomtone.ears import Ears
 from roomtone.engines.audio import SoundDevice
 from roomtone.engines.stt import Hints, Stt
@@ -105,6 +106,7 @@ async def open_room(
         )
         conversation = Conversation(parts, manners(settings))
         await warm(stt, conversation.hints)
+        speakable("1", settings.language)  # the first number loads a table, which takes 0.1 s
         await stack.enter_async_context(beside(conversation.run(), "conversation"))
         if listens:  # who only asks one question must not use up the alarms
             await stack.enter_async_context(beside(household.ring_timers(), "timers"))

@@ -19,13 +19,13 @@ from roomtone.core.machine import (
     SpeechPaused,
     SpeechStarted,
 )
-from roomtone.core.sound import FRAME, HOP, RATE, Audio, join
+from roomtone.core.sound import FRAME, HOP, RATE, Audio, join, to_int16
 from roomtone.engines.audio import Capture, Microphone
 from roomtone.engines.echo import Echo, EchoFrame
 from roomtone.engines.vad import Vad
 from roomtone.utterance import Utterance
 
-IDLE_BLOCK_MS = 60
+IDLE_BLOCK_MS = 80
 ALERT_BLOCK_MS = 10
 """Sizes of microphone blocks: large ones cost a Pi least, small ones are heard soonest."""
 
@@ -35,9 +35,14 @@ NOTICING_S = 0.06
 RECENT_HOPS = 100
 """Sound kept for what an utterance begins with: a second, in hops of 10 ms."""
 
-GATE_PRE_ROLL_HOPS = 16
-"""How far an utterance reaches back when the echo engine opened it: its own delay and a first consonant. Not
-further, since Roomtone's own voice lies there."""
+GATE_PRE_ROLL_HOPS = 30
+"""How far an utterance reaches back when the echo engine opened it: as far as any other."""
+
+GATE_NOTICING_HOPS = 9
+"""Of these, how many can hold the person: before that there is only Roomtone's own voice, which is taken down by
+``GATE_HUSH`` so that the recogniser hears the quiet before the first word that it hears before every utterance."""
+
+GATE_HUSH = 10 ** (-40 / 20)
 
 GATE_PAUSE_HOPS = 16
 GATE_END_HOPS = 34
@@ -143,7 +148,7 @@ class Ears:
     def _watch_gate(self, frame: EchoFrame) -> None:
         if self._utterance is None and frame.playing and frame.person >= 0.5:
             self._gate = _Gate(self._sample)
-            self._open(self._sample - GATE_PRE_ROLL_HOPS * HOP, self._sample)
+            self._open(self._sample - GATE_PRE_ROLL_HOPS * HOP, self._sample, hushed=True)
         elif self._gate is not None and self._utterance is not None:
             self._follow_gate(self._gate, frame)
 
@@ -195,11 +200,14 @@ class Ears:
                 self._close(self._sample)
                 self._post(Misfired())
 
-    def _open(self, start: int, noticed: int) -> None:
+    def _open(self, start: int, noticed: int, *, hushed: bool = False) -> None:
         """Open an utterance that reaches back to sample ``start``; speech was noticed at sample ``noticed``."""
         hops = min(len(self._recent), max(1, round((self._sample - start) / HOP)))
+        before = list(self._recent)[-hops:]
+        if hushed:
+            before[:-GATE_NOTICING_HOPS] = [_hush(audio) for audio in before[:-GATE_NOTICING_HOPS]]
         self._utterance = Utterance(self._time(noticed) - NOTICING_S)
-        for audio in list(self._recent)[-hops:]:
+        for audio in before:
             self._utterance.add(audio)
         self._post(SpeechStarted(self._utterance))
 
@@ -208,6 +216,10 @@ class Ears:
             self._utterance.end(self._time(last_speech), self._time(self._sample))
         self._utterance = None
         self._gate = None
+
+
+def _hush(audio: Audio) -> Audio:
+    return Audio(to_int16(audio.samples * GATE_HUSH), audio.rate)
 
 
 class _Gate:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +17,8 @@ class Figure:
     unit: str
     goal: str
     n: int
+
+
+def p(percent: float, samples: Sequence[float]) -> float | None:
+    """Return a percentile, rounded to a tenth; None of no samples."""
+    return round(float(np.percentile(samples, percent)), 1) if len(samples) else None

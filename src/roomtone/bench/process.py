@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def measure() -> list[Figure]:
 
 
 @contextmanager
-def _daemon(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], object]]:
+def _daemon(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[str], bool]]]:
     environment = {**os.environ, "ROOMTONE__AUDIO__ENGINE": "wav", "ROOMTONE__LISTEN__MODE": "open"}
     environment["ROOMTONE__LOG__LEVEL"] = "warning"
     roomtone = [sys.executable, "-m", "roomtone.cli"]

@@ -48,8 +48,8 @@ async def _instant(people: Sequence[Audio]) -> list[Figure]:
             for sound in people:
                 began = rehearsal.device.visit(sound)
                 turns = await rehearsal.at_rest()
-                answered = [turn for turn in turns if turn.latency_ms.overhead is not None]
-                overheads += [turn.latency_ms.overhead for turn in answered]
+                answered = [turn for turn in turns if turn.latency_ms.first_sound is not None]
+                overheads += [turn.latency_ms.overhead or 0.0 for turn in answered]
                 if answered:
                     waits.append(1000 * (rehearsal.first_sound_at(answered[-1]) - began - last_speech_s(sound)))
             steps = [1e6 * seconds for seconds in rehearsal.room.conversation.step_times]
