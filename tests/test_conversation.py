@@ -264,3 +264,29 @@ def test_the_graph_of_messages_follows_what_was_said(run: Run[None], tmp_path: P
             assert len(path) == 4
 
     run(scenario())
+
+
+def test_the_feed_tells_a_turn_as_a_chain_of_causes(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with room(scripted("what time is it"), tmp_path) as rehearsal:
+            with rehearsal.room.feed.watch("turn.*") as events:
+                [turn] = await speaks(rehearsal)
+                told = [await anext(events) for _ in range(4)]
+            assert [event.kind for event in told] == ["turn.begun", "turn.heard", "turn.first_sound", "turn.ended"]
+            assert {event.trace for event in told} == {turn.trace}
+            assert [event.cause for event in told[1:]] == [event.id for event in told[:-1]]
+
+    run(scenario())
+
+
+def test_each_part_says_how_it_is(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with room(scripted("one", "what time is it", stt={"fail_at": 1}), tmp_path) as rehearsal:
+            await rehearsal.at_rest()
+            assert set(rehearsal.room.health().values()) == {"ok"}
+            await speaks(rehearsal)
+            assert "told to fail" in rehearsal.room.health()["stt"]
+            await speaks(rehearsal)
+            assert rehearsal.room.health()["stt"] == "ok"
+
+    run(scenario())

@@ -53,13 +53,13 @@ class Room:
     synthesiser: Tts
 
     def health(self) -> dict[str, str]:
-        """Return ``ok``, or what is wrong, a part: what a watchdog, a console or a person may ask."""
+        """Return ``ok``, or what is wrong, for each part: what a watchdog, a console or a person may ask."""
         conversation = self.conversation
         return {
+            **dict.fromkeys(self.engines, "ok"),
             "audio": self.device.health,
             "conversation": "ok" if conversation.running else "stopped",
-            "store": self.store.mended or conversation.store_trouble or "ok",
-            **{seam: name for seam, name in self.engines.items() if seam != "audio"},
+            **conversation.health,
         }
 
 

@@ -110,7 +110,7 @@ class Conversation:
         self.last_message: str | None = None
         self.step_times: list[float] = []
         self.running = False
-        self.store_trouble: str | None = None
+        self.health = {"stt": "ok", "tts": "ok", "store": "ok"}
         self.hints = Hints(parts.language, parts.skills.grammar(), ())
         parts.household.session = lambda: self.session.id if self.session else None
         parts.household.on_act = lambda: self.post(Acted(self.state.turn or 0))
@@ -154,11 +154,9 @@ class Conversation:
         ears.listens = not state.muted and (state.mode is not Mode.IDLE or state.open)
         ears.alert = state.mode is not Mode.IDLE
         if state.mode is not before.mode or state.muted is not before.muted:
-            self._parts.feed.publish("state.changed", state, source=SOURCE, trace=self._trace(state.turn))
-
-    def _trace(self, number: int | None) -> str | None:
-        live = self._turns.get(number or 0)
-        return live.trace if live else None
+            live = self._turns.get(state.turn or 0)
+            trace, cause = (live.trace, live.last_event) if live else (None, None)
+            self._parts.feed.publish("state.changed", state, source=SOURCE, trace=trace, cause=cause)
 
     # ------------------------------------------------------------------------------------ effects
 
@@ -215,6 +213,7 @@ class Conversation:
             admits=self._admits,
             tell=self._tell,
             keep=self._keep_open,
+            note_health=self.health.__setitem__,
         )
 
     def _anticipate(self, effect: Anticipate) -> None:
@@ -277,7 +276,8 @@ class Conversation:
             self._keep(lambda: self._parts.store.save_turn(turn, closed=True, messages=messages)), "keep turn"
         )
         ticket = live.prompt.ticket if live.prompt else None
-        self._parts.feed.publish("turn.ended", Outcome(turn, ticket), source=SOURCE, trace=turn.trace)
+        outcome = Outcome(turn, ticket)
+        self._parts.feed.publish("turn.ended", outcome, source=SOURCE, trace=turn.trace, cause=live.last_event)
 
     def _keep_closed(self, turn: Turn) -> None:
         messages = self._messages(turn)
@@ -324,7 +324,8 @@ class Conversation:
 
     def _tell(self, live: LiveTurn, kind: str) -> None:
         snapshot = replace(live)
-        self._parts.feed.publish(kind, snapshot, source=SOURCE, trace=live.trace)
+        event = self._parts.feed.publish(kind, snapshot, source=SOURCE, trace=live.trace, cause=live.last_event)
+        live.last_event = event.id
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         assert self._group is not None
@@ -334,10 +335,10 @@ class Conversation:
         """Write to the store; what cannot be kept is said in the log and does not end the conversation."""
         try:
             await write()
-            self.store_trouble = None
+            self.health["store"] = "ok"
         except RoomtoneError as error:
             log.error("%s", error.message)
-            self.store_trouble = error.message
+            self.health["store"] = error.message
             self._parts.feed.publish("store.failed", error, source=SOURCE)
 
     # ------------------------------------------------------------------------------------- asking

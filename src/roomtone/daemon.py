@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict
 from typing import Any
 
 from roomtone import history
@@ -142,8 +143,9 @@ class Answers:
             "result": {
                 "state": state.mode,
                 "muted": state.muted,
+                "engines": self._room.engines,
                 "health": self._room.health(),
-                "events": {kind: tally.count for kind, tally in self._room.feed.tallies.items()},
+                "events": {kind: asdict(tally) for kind, tally in self._room.feed.tallies.items()},
             }
         }
 

@@ -48,6 +48,7 @@ class LiveTurn:
     watch: Stopwatch = field(default_factory=Stopwatch)
     ended: Ended = Ended.COMPLETED
     error: TurnError | None = None
+    last_event: int | None = None
 
     @property
     def heard(self) -> str:
@@ -106,6 +107,7 @@ class Chain:
     admits: Callable[[LiveTurn], bool]
     tell: Callable[[LiveTurn, str], None]
     keep: Callable[[LiveTurn], None]
+    note_health: Callable[[str, str], None]
 
 
 async def take(live: LiveTurn, chain: Chain) -> None:
@@ -157,7 +159,9 @@ async def _hear(live: LiveTurn, utterance: Utterance, chain: Chain) -> None:
         async with asyncio.timeout(None) as bound:
             with live.watch.engine(), utterance.limiting(bound, STT_BOUND_S):
                 await _transcribe(live, utterance, chain)
+        chain.note_health("stt", "ok")
     except (EngineError, TimeoutError) as error:
+        chain.note_health("stt", str(error) or "no answer")
         if live.rival:
             chain.post(FloorKept(live.number))
         await live.committed.wait()
@@ -222,7 +226,12 @@ async def _speak(live: LiveTurn, deltas: AsyncIterator[str], chain: Chain) -> No
     if live.prompt is not None and live.prompt.alarm:
         chain.post(FirstSound(live.number))
         await chain.mouth.alarm_chime()
-    await chain.mouth.speak(noted(), chain.voice, live.speech, live.watch, first_sound, lambda: chain.keep(live))
+    try:
+        await chain.mouth.speak(noted(), chain.voice, live.speech, live.watch, first_sound, lambda: chain.keep(live))
+    except EngineError as error:
+        chain.note_health("tts", error.message)
+        raise
+    chain.note_health("tts", "ok")
 
 
 def _apology(live: LiveTurn, chain: Chain, error: RoomtoneError) -> str:
