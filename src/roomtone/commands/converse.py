@@ -30,9 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="open",
         help="open (the default); button: pressed before each file; wake_word: the files must hold it",
     )
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="write replies, conversation and turns here"
-    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write replies, conversation and turns here")
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
