@@ -13,7 +13,7 @@ from echo_rooms import frames, heard_in, judge, replies, silence, visitors
 from roomtone import engines
 from roomtone.bench.barge_in import room_of, simulate
 from roomtone.core.echo_gate import BANDS, Doubt, EchoGate, GateSettings, Outcome, Verdict
-from roomtone.core.sound import HOP, Audio, Samples, level
+from roomtone.core.sound import HOP, RATE, Audio, Samples, level
 from roomtone.engines import choose, open_engine
 
 ROOMS = range(40, 43)
@@ -148,16 +148,55 @@ def test_every_engine_lets_the_microphone_through_untouched_while_nothing_is_pla
     run(through())
 
 
+def cleaned(name: str, near: list[Samples], far: list[Samples], run: Run[Any]) -> list[Samples]:
+    async def clean() -> list[Samples]:
+        async with open_engine("echo", *choose("echo", name, {})) as echo:
+            return [
+                echo.process(Audio(mic), Audio(played)).near.samples for mic, played in zip(near, far, strict=True)
+            ]
+
+    return run(clean())
+
+
 def test_webrtc_takes_the_echo_out_of_what_is_listened_to(run: Run[Any]) -> None:
     pytest.importorskip("livekit.rtc", reason="the extra 'echo' is not installed")
     far = frames(silence(1), *replies())
     near = heard_in(room_of(41), far)
+    out = cleaned("webrtc", near, far, run)
+    assert level(np.concatenate(out[300:])) < level(np.concatenate(near[300:])) - 12
 
-    async def cleaned() -> Samples:
-        async with open_engine("echo", *choose("echo", "webrtc", {})) as echo:
-            out = [
-                echo.process(Audio(mic), Audio(played)).near.samples for mic, played in zip(near, far, strict=True)
-            ]
-            return np.concatenate(out[300:])
 
-    assert level(run(cleaned())) < level(np.concatenate(near[300:])) - 12
+@pytest.mark.parametrize("seed", ROOMS)
+def test_the_gate_takes_the_echo_out_of_what_is_listened_to(seed: int, run: Run[Any]) -> None:
+    far = frames(silence(1), *replies())
+    near = heard_in(room_of(seed), far)
+    out = cleaned("gate", near, far, run)
+    assert level(np.concatenate(out[300:])) < level(np.concatenate(near[300:])) - 15
+
+
+def test_what_is_left_of_the_echo_is_no_quieter_than_the_room(run: Run[Any]) -> None:
+    far = frames(silence(1), *replies())
+    out = cleaned("gate", heard_in(room_of(41), far), far, run)
+    quietest = np.percentile([level(np.concatenate(out[at : at + 5])) for at in range(300, len(out) - 5)], 2)
+    assert quietest > room_of(41).noise_dbfs - 6
+
+
+def test_a_person_is_left_in_what_the_gate_cleans(run: Run[Any]) -> None:
+    """With the reply ducked, as it is from the first words on, they come through as they are, 10 ms late."""
+    far = frames(silence(1), *replies())
+    echo = heard_in(room_of(41), far)
+    words = frames(visitors()[0] // 2)
+    ducked = [block // 8 for block in far[600 : 600 + len(words)]]
+    near = echo[:600] + [mic // 8 + word for mic, word in zip(echo[600:], words, strict=False)]
+    out = cleaned("gate", near, far[:600] + ducked, run)
+    heard, said = np.concatenate(out[601:]), np.concatenate(words[:-1])
+    assert np.corrcoef(heard, said)[0, 1] > 0.95
+    assert math.isclose(level(heard), level(said), abs_tol=1.0)
+
+
+def test_the_cleaned_sound_joins_the_untouched_one_without_a_click(run: Run[Any]) -> None:
+    hum = (3000 * np.sin(2 * np.pi * 120 * np.arange(3 * RATE) / RATE)).astype(np.int16)
+    far = frames(silence(1), np.ones(RATE // 2, np.int16), silence(1.5))
+    out = np.concatenate(cleaned("gate", frames(hum), far, run)).astype(np.float64)
+    steepest = np.abs(np.diff(hum.astype(np.float64))).max()
+    assert np.abs(np.diff(out)).max() < 2 * steepest

@@ -9,7 +9,7 @@ an unsteady loudspeaker, which defeat a linear canceller, matter little.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from roomtone.core.sound import HOP, RATE, Samples
 
 Floats = npt.NDArray[np.float64]
+Spectrum = npt.NDArray[np.complex128]
 
 # fmt: off
 EDGES_HZ = (
@@ -31,7 +32,8 @@ by their harmonics, and about half a critical band above."""
 FFT = 512
 BINS = np.round(np.array(EDGES_HZ) / RATE * FFT).astype(int)
 BANDS = len(BINS) - 1
-WINDOW = np.hanning(2 * HOP)
+WINDOW = np.hanning(2 * HOP + 1)[:-1]
+"""Two of them, 10 ms apart, add up to 1."""
 
 HISTORY = 400
 """Frames of 10 ms kept for finding the delay."""
@@ -49,13 +51,18 @@ def decibels(power: Floats) -> Floats:
     return result
 
 
-def band_power(samples: Floats) -> Floats:
-    """Return the power in each band of 20 ms of int16-ranged samples (320 of them): shape (BANDS,).
+def spectra(samples: Floats) -> Spectrum:
+    """Return the windowed spectrum of each row of 20 ms of int16-ranged samples (320 of them)."""
+    return np.fft.rfft(samples * WINDOW, FFT)
+
+
+def band_power(spectrum: Spectrum) -> Floats:
+    """Return the power of spectra in each band: shape (..., BANDS).
 
     Speech at -20 dBFS comes out between 60 and 90 dB, digital silence as 0 (power).
     """
-    bins = np.fft.rfft(samples * WINDOW, FFT)[: BINS[-1]]
-    power: Floats = np.add.reduceat(bins.real**2 + bins.imag**2, BINS[:-1]) / 1e3
+    bins = spectrum[..., : BINS[-1]]
+    power: Floats = np.add.reduceat(bins.real**2 + bins.imag**2, BINS[:-1], axis=-1) / 1e3
     return power
 
 
@@ -79,11 +86,25 @@ class GateSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Prediction:
+    """The last 20 ms of the microphone, their power in each band, and what of it echo and noise should be."""
+
+    bins: Spectrum
+    power: Floats
+    echo: Floats
+    noise: Floats
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
-    """One frame's outcome. ``person`` (0 to 1) is the share of evidence: from 0.5 on the gate says "somebody"."""
+    """One frame's outcome. ``person`` (0 to 1) is the share of evidence: from 0.5 on the gate says "somebody".
+
+    ``predicted`` is what the gate expected to hear, while something is played.
+    """
 
     person: float
     playing: bool
+    predicted: Prediction | None = field(default=None, compare=False, repr=False)
 
 
 QUIET = Verdict(0.0, playing=False)
@@ -121,6 +142,12 @@ class NoiseFloor:
             return
         rate = 0.5 * frames
         self._low += np.where(where, np.where(mic > self._low, 0.1 * rate, -0.9 * rate), 0)
+
+    @property
+    def mean(self) -> Floats:
+        """The power that noise has on average, in dB."""
+        mean: Floats = self._low + 0.6 * self._SPREAD
+        return mean
 
     @property
     def level(self) -> Floats:
@@ -196,12 +223,13 @@ class EchoGate:
     def _idle(self, near: Samples) -> None:
         self._playing = False
         if self._frames % self.WATCH_EVERY == 0:
-            self._floor.follow(decibels(band_power(np.concatenate((self._last[0], near)))), self.WATCH_EVERY)
+            self._floor.follow(decibels(band_power(spectra(np.concatenate((self._last[0], near))))), self.WATCH_EVERY)
         self._last[0] = near
 
     def _judge(self, near: Samples, far: Samples) -> Verdict:
         both = np.stack((near, far)).astype(np.float64)
-        mic_power, far_power = (band_power(pair) for pair in np.concatenate((self._last, both), axis=1))
+        bins = spectra(np.concatenate((self._last, both), axis=1))
+        mic_power, far_power = band_power(bins)
         self._last = both
         self._remember(mic_power, far_power)
         recent = self._recent(1, max(0, self._delay - 1), 3)
@@ -210,12 +238,14 @@ class EchoGate:
         loudest = float(echo.max())
         direct, spill = self._direct + echo, self._spill + loudest
         floor = self._floor.level
-        expected = decibels(10 ** (direct / 10) + 10 ** (spill / 10) + 10 ** (floor / 10))
+        predicted = 10 ** (direct / 10) + 10 ** (spill / 10)
+        expected = decibels(predicted + 10 ** (floor / 10))
         unsure_db = 3.0 * max(0.0, 1 - self._loud_frames / self.SURE)
         score = float(np.clip(mic - expected - self._settings.margin_db - unsure_db, 0, 12).mean())
         self._floor.follow(mic, where=np.maximum(direct, spill) < floor - 3)
         self._learn(mic, echo, np.maximum(direct, spill), score)
-        return Verdict(self._person(score), playing=True)
+        prediction = Prediction(bins[0], mic_power + 1e-3, predicted, 10 ** (self._floor.mean / 10))
+        return Verdict(self._person(score), playing=True, predicted=prediction)
 
     def _person(self, score: float) -> float:
         """Add up evidence that leaks away: a strong frame counts up to five times as much as a faint one."""

@@ -1,4 +1,4 @@
-"""The default echo engine: the echo gate alone. It needs numpy and nothing else, and leaves the sound as it is."""
+"""The default echo engine: the echo gate, and a suppressor that works by its prediction. It needs numpy alone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pydantic import Field
 
 from roomtone.core.echo_gate import BANDS, EchoGate, GateSettings
+from roomtone.core.echo_suppressor import EchoSuppressor
 from roomtone.core.sound import HOP, Audio
 from roomtone.engines import EngineSettings
 from roomtone.engines.echo import EchoFrame
@@ -37,17 +38,19 @@ async def open(settings: Settings) -> AsyncIterator[Gate]:  # noqa: A001
 
 
 class Gate:
-    """An ``Echo`` whose ``near`` is the microphone untouched."""
+    """An ``Echo`` whose ``near`` is the microphone less Roomtone's own voice, and 10 ms late, while that is heard."""
 
     def __init__(self, gate: EchoGate) -> None:
         self._gate = gate
+        self._suppressor = EchoSuppressor()
 
     def process(self, near: Audio, far: Audio) -> EchoFrame:
-        """Judge 10 ms. Raises ValueError for frames of another length than 160 samples."""
+        """Judge and clean 10 ms. Raises ValueError for frames of another length than 160 samples."""
         if len(near) != HOP or len(far) != HOP:
             raise ValueError(f"echo frames have {HOP} samples, not {len(near)} and {len(far)}")
         verdict = self._gate.feed(near.samples, far.samples)
-        return EchoFrame(near, verdict.person, verdict.playing)
+        cleaned = self._suppressor.feed(near.samples, verdict.predicted)
+        return EchoFrame(Audio(cleaned), verdict.person, verdict.playing)
 
     def relearn(self) -> None:
         """Learn the echo path again."""
