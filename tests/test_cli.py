@@ -189,6 +189,15 @@ def test_engines_shows_each_with_what_it_lacks_and_what_was_chosen(capsys: pytes
     assert "webrtc" in capsys.readouterr().out
 
 
+def test_the_command_that_installs_an_engine_is_shown_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    monkeypatch.setattr("roomtone.engines.vad.silero.missing", lambda settings: "run: pip install 'roomtone[silero]'")
+    assert cli.main(["engines"]) == 0
+    assert "pip install 'roomtone[silero]'" in capsys.readouterr().out
+
+
 def test_an_engine_named_in_the_configuration_is_shown_as_chosen(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,7 @@ def _why(candidate: engines.Candidate, wanted: str) -> str:
 
 def _show(found: list[dict[str, Any]]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -66,7 +67,7 @@ def _show(found: list[dict[str, Any]]) -> None:
     for row in found:
         mark = "[green]*[/]" if row["chosen"] else ""
         why = row["why"] + (f"; {row['missing']}" if row["missing"] else "")
-        table.add_row(row["seam"] if row["seam"] != seam else "", mark, row["engine"], why)
+        table.add_row(row["seam"] if row["seam"] != seam else "", mark, row["engine"], escape(why))
         seam = row["seam"]
     for empty in sorted(set(SHOWN) - {row["seam"] for row in found}, key=SHOWN.index):
         table.add_row(empty, "", "none", "no engine of this seam comes with this version")
