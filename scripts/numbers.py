@@ -1,0 +1,35 @@
+"""Write the README's table of numbers from what ``roomtone bench --json`` printed (files named on the command line)."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+
+README = Path(__file__).parent.parent / "README.md"
+BEGIN, END = "<!-- numbers: begin -->", "<!-- numbers: end -->"
+
+
+def machine() -> str:
+    """Name this machine: processor, cores, Python."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return f"{os.cpu_count()} cores, {model or platform.machine()}, Python {platform.python_version()}"
+
+
+def table(paths: list[Path]) -> str:
+    """Return the figures as a Markdown table."""
+    figures = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+    lines = ["| figure | measured | goal | n |", "|---|---:|---:|---:|"]
+    for figure in figures:
+        value = "-" if figure["value"] is None else f"{figure['value']:g}"
+        lines.append(f"| `{figure['name']}` | {value} {figure['unit']} | {figure['goal']} | {figure['n']} |")
+    return "\n".join([f"`roomtone bench --json` on a shared virtual machine: {machine()}.", "", *lines])
+
+
+if __name__ == "__main__":
+    before, _, rest = README.read_text("utf-8").partition(BEGIN)
+    text = f"{before}{BEGIN}\n{table([Path(name) for name in sys.argv[1:]])}\n{END}{rest.partition(END)[2]}"
+    README.write_text(text, "utf-8")
