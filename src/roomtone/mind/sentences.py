@@ -19,6 +19,9 @@ from roomtone.mind.phrases import load_language
 from roomtone.mind.skillfiles import Loaded
 from roomtone.mind.skills import Match
 
+MAX_DIGITS = 9
+"""Of a number that is spelt out; no sentence has a longer one."""
+
 
 class Skills:
     """All skills of a household in one language.
@@ -35,9 +38,9 @@ class Skills:
         after, spoken_after = skillfiles.polite(self.language.after, language)
         self._before = re.compile(rf"^(?:{before})(?!\S)", re.IGNORECASE)
         self._after = re.compile(rf"(?<!\S)(?:{after})$", re.IGNORECASE)
-        self._commands = _rules(self._loaded, backchannel=False)
+        self._commands = _rules(self._loaded, alone=False)
         self._polite = {"before": spoken_before or SILENCE, "after": spoken_after or SILENCE}
-        self._alone = _rules(self._loaded, backchannel=True)
+        self._alone = _rules(self._loaded, alone=True)
         self._whole = grammar.utterance(**self._polite, commands=self._commands.values(), alone=self._alone.values())
 
     @staticmethod
@@ -124,7 +127,10 @@ class Skills:
     def _spoken(self, text: str) -> tuple[str, ...]:
         """Return the words of a text as they are spoken, numbers spelt."""
         engine = get_rbnf_engine(self.language.language)
-        spelt = [engine.format_number(int(word)).text if word.isdecimal() else word for word in text.split()]
+        spelt = [
+            engine.format_number(int(word)).text if word.isdecimal() and len(word) <= MAX_DIGITS else word
+            for word in text.split()
+        ]
         return grammar.words(" ".join(spelt)) or ()
 
 
@@ -151,12 +157,13 @@ def _match(text: str, one: Loaded, intents: Intents) -> Match | None:
     )
 
 
-def _rules(loaded: Iterable[Loaded], backchannel: bool) -> dict[str, Node]:
+def _rules(loaded: Iterable[Loaded], alone: bool) -> dict[str, Node]:
+    """Return the graphs of what is said with politeness around it, or of what is said ``alone``."""
     return {
         f"{one.skill.name}_{name}": node
         for one in loaded
         for name, node in one.spoken.items()
-        if one.file.intents[name].backchannel == backchannel
+        if (one.file.intents[name].backchannel or one.file.intents[name].bare) == alone
     }
 
 

@@ -33,6 +33,7 @@ class IntentFile(Noun):
     samples: tuple[str, ...] = ()
     dismisses: bool = False
     backchannel: bool = False
+    bare: bool = False
 
 
 class SkillFile(Noun):

@@ -12,6 +12,7 @@
         samples: ["what time is it"]             each must be recognised as this intent; the first is an example
         dismisses: false                         whether the person wants silence
         backchannel: false                       whether it is said while listening, not to take the floor
+        bare: false                              whether nobody says "please" or "can you" around it
     lists, expansion_rules                    as in hassil; they belong to this skill alone
     replies: {time: "It's {time}."}           a text or several of one meaning
 
