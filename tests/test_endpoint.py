@@ -22,7 +22,7 @@ from roomtone.core.endpoint import (
 )
 from roomtone.core.sound import FRAME, RATE, Audio
 
-QUIET, VOICE = -65.0, -25.0
+QUIET, VOICE = -58.0, -25.0
 Take = list[tuple[float, float]]
 """Frames as (voice detector's probability, level in dBFS)."""
 
@@ -107,8 +107,32 @@ def test_what_the_text_was_worth_holds_only_until_more_is_said() -> None:
     assert not [boundary for boundary in heard if isinstance(boundary, Ended)]
 
 
-def test_a_short_utterance_that_fades_ends_sooner_than_a_long_one() -> None:
-    assert wait_ms(fading(0.5)) < wait_ms(fading(2.0))
+def spoken(seconds: float, *then: float) -> Speech:
+    """An utterance of level speech that sinks at its end, and the levels heard since."""
+    speech = Speech(FRAME, room=QUIET)
+    for dbfs in [*[VOICE] * round(seconds * 50), *[VOICE - 11] * 3, *then]:
+        speech.hear(dbfs, room=QUIET)
+    return speech
+
+
+def unknown_ms(speech: Speech, settings: EndpointSettings | None = None) -> float:
+    return silence_to_end(speech, Completeness.UNKNOWN, settings or EndpointSettings())
+
+
+def test_who_has_said_little_is_answered_sooner_than_who_says_much() -> None:
+    short, long, longer = (unknown_ms(spoken(seconds, *[QUIET] * 6)) for seconds in (0.6, 1.2, 2.4))
+    assert short < long < longer
+
+
+def test_a_sound_in_the_pause_is_waited_for() -> None:
+    sound = VOICE - 22
+    assert unknown_ms(spoken(1, *[QUIET] * 6, sound)) > unknown_ms(spoken(1, *[QUIET] * 5, sound, QUIET)) + 100
+
+
+def test_no_silence_ends_it_sooner_than_the_shortest_nor_later_than_the_longest() -> None:
+    still = spoken(1, *[QUIET] * 6)
+    assert unknown_ms(still, EndpointSettings(usual_ms=60, quick_ms=500)) == 500
+    assert unknown_ms(still, EndpointSettings(usual_ms=3000, slow_ms=600)) == 600
 
 
 def test_a_word_broken_off_is_waited_for_longer_than_one_that_fades() -> None:
@@ -147,7 +171,7 @@ def test_a_short_sound_hardly_above_the_room_is_a_misfire() -> None:
 
 
 def test_who_pauses_long_is_given_long_pauses() -> None:
-    assert wait_ms(fading(1.6)) < wait_ms([*speech(0.5), *quiet(0.6), *fading(0.5)])
+    assert wait_ms(fading(1.6)) < wait_ms([*speech(0.5), *quiet(0.4), *fading(0.5)])
 
 
 def test_endless_speech_ends_at_the_maximum() -> None:
