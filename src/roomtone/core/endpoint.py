@@ -109,7 +109,7 @@ LEAST_RANGE_DB = 12.0
 """Sounds this near the peak are speech however loud the room is."""
 
 # What an end of unknown sense is judged by: milliseconds of silence for each reason to think that more will come.
-# Fitted by logistic regression on recordings from 24 sources, at four levels and in seven rooms, and on meetings: an
+# Fitted by logistic regression on recordings from 24 sources, at four levels and in eight rooms, and on meetings: an
 # end against every pause of 160 ms or more that speech followed. One source at a time was left out. Then rounded, and
 # BROKEN_OFF_MS doubled, as voices without any breath or room (synthetic ones) tell their pauses by nothing else.
 # Inner pauses die away about exponentially, so the silence after which the odds of an end are good enough is linear
