@@ -3,23 +3,34 @@
 The loop is closed: what the gate reports ducks the playback, and the microphone hears the ducked sound. A figure
 runs from the onset of a person's speech at the microphone to the first sample handed to the loudspeaker that is
 12 dB down; the microphone's 10 ms blocks and the playback's own ramp are in it.
+
+Whether the words of an interruption are understood is measured apart, in the daemon's own pipeline.
 """
 
 from __future__ import annotations
 
+import asyncio
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import soxr
 
+from roomtone import engines
 from roomtone.bench import Figure
-from roomtone.core.dialog import Voice
+from roomtone.bench.people import VOICES
+from roomtone.core.dialog import Source, Voice
 from roomtone.core.echo_gate import Doubt, EchoGate, Outcome
+from roomtone.core.machine import Prompt
 from roomtone.core.playback import RAMP_S, Playback
 from roomtone.core.room import Room, Shape, active_dbfs
-from roomtone.core.sound import HOP, RATE, Samples, join, level
+from roomtone.core.sound import HOP, RATE, Audio, Samples, join, level
 from roomtone.engines.tts import espeak
+from roomtone.mind.sentences import Skills
+from roomtone.rehearsal import Rehearsal, rehearsing
+from roomtone.settings import Settings
 
 ROOMTONE = ("en-us", "en-gb-x-rp")
 VISITORS = ("en-us+f3", "en-us+m3", "en-gb-scotland+f2", "en-us+m7", "en-us+f5")
@@ -41,6 +52,19 @@ WORDS = (
     "please be quiet now",
     "tell me something else",
 )
+
+COMMANDS = (
+    "what time is it",
+    "stop",
+    "set a timer for five minutes",
+    "turn it up",
+    "say that again",
+    "what day is it",
+)
+"""What people break in with who are to be understood."""
+
+LEAK_DB = -12.0
+TALKER_M = 1.0
 
 PLAYED_DBFS = -20.0
 ONSET_DB = 15.0
@@ -80,7 +104,8 @@ class Visit:
 async def measure(rooms: int = 12, minutes: float = 10.0, first_seed: int = 0) -> list[Figure]:
     """Measure barge-in with a person 6 dB above the leak and as loud as it, and self-interruption with nobody.
 
-    ``minutes`` of Roomtone's own voice are spread over the rooms. Raises EngineUnavailable without espeak.
+    ``minutes`` of Roomtone's own voice are spread over the rooms. ``understood`` has figures of its own. Raises
+    EngineUnavailable without espeak.
     """
     voices = [await say(REPLIES, voice) for voice in ROOMTONE]
     visitors = [(await say([words], voice))[0] for voice in VISITORS for words in WORDS]
@@ -94,6 +119,41 @@ async def measure(rooms: int = 12, minutes: float = 10.0, first_seed: int = 0) -
     figures.append(Figure("self_interruptions", sum(run.self_stops for run in alone), "replies", "<= 0", seconds))
     figures.append(Figure("self_ducks", sum(run.self_ducks for run in alone), "ducks", "", seconds))
     return figures
+
+
+async def understood(rooms: int = 4, first_seed: int = 100) -> list[Figure]:
+    """Let every command break into a reply in each of the rooms, with the default engines.
+
+    ``bargein_taken`` is the share of interruptions that took the floor, ``bargein_understood`` of those that were
+    answered for what they were. It is meant for a clock that skips waiting. Raises EngineUnavailable without espeak
+    or pocketsphinx.
+    """
+    settings = Settings.model_validate({"listen": {"mode": "open", "follow_up_s": 1}})
+    found: list[tuple[bool, bool]] = []
+    for seed in range(first_seed, first_seed + rooms):
+        room = engines.load("audio", "sim").Settings.model_validate({"leak_db": LEAK_DB, "seed": seed})
+        with tempfile.TemporaryDirectory() as folder:
+            async with rehearsing(settings, Path(folder), ("sim", room)) as rehearsal:
+                found += [await _breaks_in(rehearsal, seed, number) for number in range(len(COMMANDS))]
+    taken, right = (round(100 * sum(column) / len(found), 1) for column in zip(*found, strict=True))
+    return [
+        Figure("bargein_taken", taken, "%", ">= 80", len(found)),
+        Figure("bargein_understood", right, "%", ">= 60", len(found)),
+    ]
+
+
+async def _breaks_in(rehearsal: Rehearsal, seed: int, number: int) -> tuple[bool, bool]:
+    """Break into a reply 2 s after its first sound; return whether that took the floor, and was understood."""
+    await asyncio.sleep(SETTLE_S)  # the gate wants to have heard the room before it believes in anybody
+    [sound] = await say([COMMANDS[number]], VOICES[(seed + number) % len(VOICES)])
+    asked = Skills.load("en").recognise(COMMANDS[number])
+    rehearsal.room.conversation.post(Prompt(REPLIES[number % len(REPLIES)], Source.CLI, verbatim=True))
+    while (await rehearsal.next_event()).kind != "turn.first_sound":
+        pass
+    await asyncio.sleep(2.0)
+    rehearsal.device.visit(Audio(sound), distance_m=TALKER_M)
+    turns = await rehearsal.at_rest()
+    return len(turns) > 1, asked is not None and asked.intent in [turn.intent for turn in turns]
 
 
 def room_of(seed: int) -> Shape:

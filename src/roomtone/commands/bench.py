@@ -35,7 +35,10 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         "turns": lambda: run_skipping(_turns(recordings)),
         "endpointing": lambda: endpointing.measure(recordings) if recordings else [],
         "understanding": lambda: _real(understanding.measure(recordings)),
-        "barge_in": lambda: _real(barge_in.measure()),
+        "barge_in": lambda: [
+            *_real(barge_in.measure()),
+            *run_skipping(barge_in.understood(), counts_work=False),
+        ],
         "process": process.measure,
     }
     for subject in args.only or SUBJECTS:
