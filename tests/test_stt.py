@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from conftest import Run
 from roomtone.child import child
 from roomtone.core.errors import EngineCrashed, EngineTimeout
+from roomtone.core.room import convolve, impulse_response
 from roomtone.core.sound import RATE, Audio, join
 from roomtone.engines.stt import Hints, Pause, Transcript, pocketsphinx, script
+from roomtone.engines.stt._dereverberation import dereverberated
 from roomtone.engines.stt._jsgf import graph
 from roomtone.engines.stt._pocketsphinx_child import Decoded, Found
 from speech import room_noise, said
@@ -148,6 +150,15 @@ def test_a_hang_and_a_crash_cost_one_utterance_each(
             assert [t.text for t in await heard(stt, Audio.silence(1.0))] == ["well"]
 
     run(scenario())
+
+
+def test_reverberation_becomes_weaker_and_dry_speech_stays_as_it_was(run: Run[Audio]) -> None:
+    dry = run(said("set a pasta timer for nine minutes")).samples.astype(np.float64)
+    wet = convolve(dry, impulse_response(1.0, 0.4, seed=1))[: len(dry) + RATE // 4]
+    end = slice(len(dry) - RATE * 4 // 10, len(dry) - RATE * 2 // 10)  # the last word dies away
+    assert np.std(dereverberated(wet)[end]) < 0.85 * np.std(wet[end])
+    assert np.std(dereverberated(dry) - dry) < 0.1 * np.std(dry)
+    assert [len(dereverberated(np.zeros(length))) for length in (0, 1, 700, 16_000)] == [0, 1, 700, 16_000]
 
 
 def sentences(grammar: str, unknown: Iterable[str] = ()) -> set[str]:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from roomtone.core.sound import FRAME, RATE, Audio, to_int16
+from roomtone.engines.stt._dereverberation import dereverberated
 from roomtone.engines.stt._jsgf import graph
 
 PHONES = """
@@ -98,7 +99,7 @@ class Recogniser:
     def decode(self, pcm: bytes, grammar: str) -> Decoded:
         """Decode 16 kHz 16-bit sound as one whole: the cepstral mean is then taken over just this sound."""
         self.prepare(grammar)
-        pcm = self._as_in_a_room(pcm)
+        pcm = self._as_trained(pcm)
         beginning, sentence = self._search(_name(grammar), pcm)
         if not _words(beginning) and not _words(sentence):
             return Decoded()
@@ -115,8 +116,9 @@ class Recogniser:
         decoder.end_utt()
         return so_far, _segments(decoder)
 
-    def _as_in_a_room(self, pcm: bytes) -> bytes:
-        sound = Audio.from_bytes(pcm).samples.astype(np.float64)
+    def _as_trained(self, pcm: bytes) -> bytes:
+        """Return sound as the model's training was: with little reverberation and a little noise."""
+        sound = dereverberated(Audio.from_bytes(pcm).samples.astype(np.float64))
         frames = sound[: len(sound) // FRAME * FRAME].reshape(-1, FRAME)
         if not len(frames):
             return pcm
