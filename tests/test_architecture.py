@@ -18,6 +18,7 @@ FLOORS = """
     daemon rehearsal timeline
     app hub
     conversation
+    recorder
     ears turn
     household mouth utterance
     edges

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 
@@ -20,6 +21,9 @@ class Adder:
         print("native libraries print where they like")
         self.total += number
         return self.total
+
+    def pad(self, size: int) -> str:
+        return "x" * size
 
     def fail(self) -> None:
         raise ValueError("no such word")
@@ -69,5 +73,30 @@ def test_a_hang_is_killed(run: Run[None]) -> None:
         assert process is not None
         with pytest.raises(ProcessLookupError):
             os.kill(process, 0)
+
+    run(scenario())
+
+
+def test_why_it_could_not_start_is_told_every_time(run: Run[None]) -> None:
+    async def scenario() -> None:
+        async with child("adder", "no_such_module:Adder") as adder:
+            for _ in range(2):
+                with pytest.raises(EngineError, match="no_such_module"):
+                    await adder.call("add", 1, timeout=30)
+
+    run(scenario())
+
+
+def test_a_caller_that_leaves_does_not_put_the_next_one_out_of_step(run: Run[None]) -> None:
+    async def scenario() -> None:
+        async with child("adder", "test_child:Adder", 0) as adder:
+            await adder.call("add", 0, timeout=30)
+            for number in range(20):
+                async with asyncio.TaskGroup() as group:
+                    task = group.create_task(adder.call("pad", 200_000, timeout=30))
+                    for _ in range(number):
+                        await asyncio.sleep(0)
+                    task.cancel()
+            assert await adder.call("add", 5, timeout=30) == 5
 
     run(scenario())

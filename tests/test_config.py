@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roomtone import config
-from roomtone.config import find_file, flat, load, load_or_last_good, masked
+from roomtone.config import find_file, flat, keep, load, load_or_last_good, masked
 from roomtone.core.errors import ConfigError
 
 
@@ -263,6 +263,7 @@ def test_the_last_good_configuration_is_used_while_the_file_is_wrong(file: Path,
     state = tmp_path / "state"
     file.write_text("device: {room: kitchen}")
     assert load_or_last_good(file, state, {})[1] == []
+    assert keep(file, state, {}) == []
     file.write_text("device: {rom: kitchen}")
     settings, told = load_or_last_good(file, state, {})
     assert settings.device.room == "kitchen"
@@ -271,7 +272,7 @@ def test_the_last_good_configuration_is_used_while_the_file_is_wrong(file: Path,
 
 def test_a_wrong_variable_does_not_lose_the_last_good_file(file: Path, tmp_path: Path) -> None:
     file.write_text("device: {room: kitchen}")
-    load_or_last_good(file, tmp_path, {})
+    keep(file, tmp_path, {})
     settings, told = load_or_last_good(file, tmp_path, {"ROOMTONE__LISTEN__MODE": "x"})
     assert settings.device.room == "kitchen"
     assert told[0].startswith("ROOMTONE__LISTEN__MODE: listen.mode: ")
@@ -287,9 +288,9 @@ def test_without_a_last_good_configuration_the_defaults_are_used(file: Path, tmp
 def test_the_copy_is_private_and_written_only_when_the_file_changes(file: Path, tmp_path: Path) -> None:
     state = tmp_path / "state"
     file.write_text("device: {room: kitchen}")
-    load_or_last_good(file, state, {})
+    keep(file, state, {})
     kept = state / config.LAST_GOOD
     first = kept.stat()
-    load_or_last_good(file, state, {})
+    keep(file, state, {})
     assert kept.stat().st_ino == first.st_ino
     assert first.st_mode & 0o777 == 0o600

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ import yaml
 
 from conftest import Run
 from roomtone.control import ask_daemon
-from roomtone.core.sound import encode_wav
+from roomtone.core.errors import DaemonGone
+from roomtone.core.sound import Audio, encode_wav
 from speech import said
 
 BOUND_S = 60.0
@@ -29,12 +30,15 @@ BOUND_S = 60.0
 class Daemon:
     """A running ``roomtone run --json``."""
 
-    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, config: dict[str, Any], output: str | None = None) -> None:
         self.state_dir = folder / "state"
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
         self.where = ["--config", str(folder / "config.yaml"), "--state-dir", str(self.state_dir)]
         command = [sys.executable, "-m", "roomtone.cli", "run", "--json", *self.where]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        with open(output, "w") if output else nullcontext() as stdout:
+            self.process = subprocess.Popen(
+                command, stdout=stdout or subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
 
     def turn(self) -> dict[str, Any]:
         """Wait for the next turn that it prints."""
@@ -51,7 +55,8 @@ class Daemon:
     def until_ready(self) -> None:
         """Wait until it answers on its socket."""
         deadline = time.monotonic() + BOUND_S
-        while self.command("ask", "hello").returncode != 0:
+        while asyncio.run(state(self)) == "":
+            assert self.process.poll() is None
             assert time.monotonic() < deadline
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
@@ -123,8 +128,12 @@ def test_a_signal_makes_it_listen_and_another_ends_it(tmp_path: Path) -> None:
 
 
 async def state(daemon: Daemon) -> str:
-    async for message in ask_daemon(daemon.state_dir / "control.sock", {"command": "status"}):
-        return str(message["result"]["state"])
+    """Return the daemon's state, or "" while it does not listen."""
+    try:
+        async for message in ask_daemon(daemon.state_dir / "control.sock", {"command": "status"}):
+            return str(message["result"]["state"])
+    except DaemonGone:
+        pass
     return ""
 
 
@@ -136,3 +145,37 @@ def test_a_broken_configuration_is_said_and_the_daemon_runs_all_the_same(
         assert "configuration has a mistake" in daemon.turn()["spoken"]
         assert daemon.stop() == 0
         assert "listne" in daemon.errors
+
+
+def test_a_setting_that_nothing_can_be_opened_with_is_given_up_aloud(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROOMTONE__AUDIO__ENGINE", "wav")
+    with running(tmp_path, {"personas": {"default": "nobody"}}) as daemon:
+        assert "configuration has a mistake" in daemon.turn()["spoken"]
+        assert daemon.stop() == 0
+        assert "nobody" in daemon.errors
+        assert not (daemon.state_dir / "config.last-good.yaml").exists()
+
+
+def test_a_full_disk_behind_its_output_does_not_end_the_daemon(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, {"audio": {"engine": "wav"}}, output="/dev/full")
+    try:
+        daemon.until_ready()
+        assert daemon.command("ask", "what time is it").returncode == 0
+        assert daemon.command("ask", "what time is it").returncode == 0
+        assert asyncio.run(state(daemon)) != ""
+        assert daemon.stop() == 0
+    finally:
+        daemon.process.kill()
+        daemon.process.communicate()
+
+
+def test_a_rehearsal_leaves_the_households_timers_alone(tmp_path: Path) -> None:
+    with running(tmp_path, {"audio": {"engine": "wav"}}) as daemon:
+        daemon.until_ready()
+        (tmp_path / "a.wav").write_bytes(encode_wav(Audio.silence(1.0)))
+        refused = daemon.command("converse", str(tmp_path / "a.wav"))
+        assert refused.returncode == 1
+        assert "in use by process" in refused.stderr
+        assert daemon.stop() == 0

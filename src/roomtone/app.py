@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from roomtone.engines.audio import SoundDevice
 from roomtone.engines.stt import Hints, Stt
 from roomtone.engines.tts import Tts
 from roomtone.flow import Feed, Inbox, beside
-from roomtone.household import RoomHousehold
+from roomtone.household import Timers
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills
 from roomtone.mind.thinking import Mind
@@ -46,8 +46,9 @@ class Room:
     device: SoundDevice
     feed: Feed
     store: Store
-    household: RoomHousehold
+    timers: Timers
     conversation: Conversation
+    persona: Persona
     phrases: Phrases
     recogniser: Stt
     synthesiser: Tts
@@ -60,17 +61,24 @@ class Room:
             "audio": self.device.health,
             "conversation": "ok" if conversation.running else "stopped",
             **conversation.health,
+            **({"store": self.store.mended} if self.store.mended else {}),
         }
 
 
 @asynccontextmanager
 async def open_room(
-    settings: Settings, state_dir: Path, *, device: SoundDevice | None = None, listens: bool = True
+    settings: Settings,
+    state_dir: Path,
+    *,
+    device: SoundDevice | None = None,
+    listens: bool = True,
+    rings: bool = True,
+    session_gap_s: float = Manners.session_gap_s,
 ) -> AsyncIterator[Room]:
     """Open a room and run it for as long as the context lasts.
 
-    ``device`` takes the place of the configured audio engine; with ``listens`` False the microphone is left
-    alone and timers do not ring.
+    ``device`` takes the place of the configured audio engine. Without ``listens`` the microphone is left alone, and
+    without ``rings`` the timers: who only asks one question must not use up the alarms.
     Raises EngineUnavailable or ConfigError where a part cannot be opened: one line, with what mends it.
     """
     async with AsyncExitStack() as stack:
@@ -86,7 +94,7 @@ async def open_room(
         phrases = Phrases.load(settings.language)
         feed, inbox = Feed(), Inbox[Signal]()
         ears = Ears(sound.microphone, echo, vad, Endpointer(settings.endpoint), inbox.post)
-        household = RoomHousehold(store, sound.loudspeaker, persona, settings.zone, phrases, inbox.post)
+        timers = Timers(store, settings.zone, phrases, inbox.post)
         mouth = Mouth(tts, sound.loudspeaker, settings.language)
         mind = Mind(skills, phrases)
         parts = Parts(
@@ -96,20 +104,22 @@ async def open_room(
             skills=skills,
             phrases=phrases,
             mouth=mouth,
-            household=household,
+            timers=timers,
             store=store,
             feed=feed,
             inbox=inbox,
             persona=persona,
             room=settings.device.room,
             language=settings.language,
+            time_zone=settings.zone,
         )
-        conversation = Conversation(parts, manners(settings))
+        conversation = Conversation(parts, replace(manners(settings), session_gap_s=session_gap_s))
         await warm(stt, conversation.hints)
         speakable("1", settings.language)  # the first number loads a table, which takes 0.1 s
         await stack.enter_async_context(beside(conversation.run(), "conversation"))
-        if listens:  # who only asks one question must not use up the alarms
-            await stack.enter_async_context(beside(household.ring_timers(), "timers"))
+        if rings:
+            await stack.enter_async_context(beside(timers.ring(), "timers"))
+        if listens:
             await stack.enter_async_context(beside(ears.run(), "ears"))
         yield Room(
             settings=settings,
@@ -117,8 +127,9 @@ async def open_room(
             device=sound,
             feed=feed,
             store=store,
-            household=household,
+            timers=timers,
             conversation=conversation,
+            persona=persona,
             phrases=phrases,
             recogniser=stt,
             synthesiser=tts,

@@ -55,6 +55,6 @@ async def _ask_here(settings: Settings, prompt: Prompt, audio: Choice) -> Turn:
     async with (
         state_lock(settings.state_dir),
         engines.open_engine("audio", *audio) as device,
-        open_room(settings, settings.state_dir, device=device, listens=False) as room,
+        open_room(settings, settings.state_dir, device=device, listens=False, rings=False) as room,
     ):
         return await room.conversation.answer(prompt)

@@ -35,6 +35,7 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
         self._turnstile = asyncio.Lock()
         self._numbers = itertools.count(1)
+        self._length: int | None = None
 
     @property
     def pid(self) -> int | None:
@@ -69,12 +70,16 @@ class Child:
     async def _exchange(self, process: asyncio.subprocess.Process, request: tuple[int, str, Any]) -> Any:
         assert process.stdin is not None
         assert process.stdout is not None
-        content = pickle.dumps(request, protocol=pickle.HIGHEST_PROTOCOL)
-        process.stdin.write(HEADER.pack(len(content)) + content)
+        message = pickle.dumps(request, protocol=pickle.HIGHEST_PROTOCOL)
+        process.stdin.write(HEADER.pack(len(message)) + message)
         await process.stdin.drain()
         while True:
-            (length,) = HEADER.unpack(await process.stdout.readexactly(HEADER.size))
-            number, failed, result = pickle.loads(await process.stdout.readexactly(length))  # our child
+            # A caller may be cancelled at either wait: what was read of an answer is kept for the next one.
+            if self._length is None:
+                (self._length,) = HEADER.unpack(await process.stdout.readexactly(HEADER.size))
+            content = await process.stdout.readexactly(self._length)
+            self._length = None
+            number, failed, result = pickle.loads(content)
             if number != request[0]:
                 continue  # the late answer to a call whose caller was cancelled
             if failed:
@@ -84,15 +89,23 @@ class Child:
     async def _started(self) -> asyncio.subprocess.Process:
         if self._process is not None and self._process.returncode is None:
             return self._process
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "roomtone.child"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=1 << 24,
-            start_new_session=True,  # Ctrl-C is the parent's to answer; the child ends when its stdin does
-        )
-        await self._bounded(self._process, "", (self._factory, self._args), START_BOUND_S)
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "roomtone.child"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=1 << 24,
+                start_new_session=True,  # Ctrl-C is the parent's to answer; the child ends when its stdin does
+            )
+        except OSError as error:
+            raise EngineCrashed(f"{self.name} cannot be started: {error.strerror}") from error
+        self._length = None
+        try:
+            await self._bounded(self._process, "", (self._factory, self._args), START_BOUND_S)
+        except EngineError:
+            await self._kill()
+            raise
         return self._process
 
     async def _kill(self) -> None:

@@ -27,8 +27,10 @@ __all__ = [
     "SYSTEM_FILE",
     "Settings",
     "default_state_dir",
+    "fallbacks",
     "find_file",
     "flat",
+    "keep",
     "load",
     "load_or_last_good",
     "masked",
@@ -73,26 +75,34 @@ def load_or_last_good(
     """Return the configuration, or where it is wrong the last good one, or the defaults; and the mistakes.
 
     The variables of the environment go before the file and before the defaults, as far as they are right.
-
-    A copy of a good file is kept in ``state_dir`` (None: the default one, so that it is found again when the file
-    that names another cannot be read).
     """
+    try:
+        return load(path, env), []
+    except ConfigError as error:
+        return fallbacks(state_dir, env)[0], list(error.details["mistakes"])
+
+
+def fallbacks(state_dir: Path | None = None, env: Mapping[str, str] = os.environ) -> list[Settings]:
+    """Return what to go on with where the configuration cannot be used: the last good one, then the defaults."""
     kept = (state_dir or default_state_dir(env)) / LAST_GOOD
     plain = {name: value for name, value in env.items() if not name.startswith("ROOMTONE__")}
-    file = find_file(path, env)
-    try:
-        settings = load(file, env)
-    except ConfigError as error:
-        mistakes = list(error.details["mistakes"])
-    else:
-        return settings, _keep(file, kept)
     last_good = [(kept, env), (kept, plain)] if kept.is_file() else []
+    found = []
     for candidate, variables in (*last_good, (None, env)):
         try:
-            return _load(candidate, variables), mistakes
+            found.append(_load(candidate, variables))
         except ConfigError:
             continue
-    return Settings(), mistakes
+    return [*found, Settings()]
+
+
+def keep(path: Path | None = None, state_dir: Path | None = None, env: Mapping[str, str] = os.environ) -> list[str]:
+    """Keep a copy of a file that worked in ``state_dir``; return what hinders that, if anything.
+
+    ``state_dir`` None is the default one, so that the copy is found again when the file that names another cannot
+    be read.
+    """
+    return _keep(find_file(path, env), (state_dir or default_state_dir(env)) / LAST_GOOD)
 
 
 def _keep(file: Path | None, kept: Path) -> list[str]:

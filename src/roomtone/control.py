@@ -2,8 +2,8 @@
 
 The protocol is JSON lines over a Unix socket. A client sends one request, an object with ``command`` and that
 command's own keys; the daemon answers with any number of events and then exactly one last line, either
-``{"result": ...}`` or ``{"error": {"code", "message", "details"}}``, and closes. A client that hangs up takes its
-request back.
+``{"result": ...}`` or ``{"error": {"code", "message", "details"}}``, and closes. A client that hangs up gets no
+answer; what it asked for may be done all the same.
 """
 
 from __future__ import annotations

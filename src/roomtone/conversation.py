@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from roomtone.core.dialog import Message, Persona, Role, Session, Source, Turn, new_id
+from roomtone.core.dialog import Persona, Source, Turn, new_id
 from roomtone.core.endpoint import Completeness
 from roomtone.core.errors import RoomtoneError
 from roomtone.core.machine import (
@@ -25,7 +26,6 @@ from roomtone.core.machine import (
     Commit,
     Drop,
     Duck,
-    Effect,
     Hold,
     Mode,
     Patience,
@@ -43,11 +43,12 @@ from roomtone.ears import Ears
 from roomtone.engines.audio import Loudspeaker
 from roomtone.engines.stt import Hints, Stt
 from roomtone.flow import Feed, Inbox
-from roomtone.household import RoomHousehold
+from roomtone.household import Timers, TurnHousehold
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills
 from roomtone.mind.thinking import Mind
 from roomtone.mouth import Mouth
+from roomtone.recorder import Recorder
 from roomtone.store import Store
 from roomtone.turn import Chain, LiveTurn, take
 
@@ -55,23 +56,28 @@ log = logging.getLogger(__name__)
 
 SOURCE = "conversation"
 
-SESSION_GAP_S = 600.0
-"""Silence after which what is said next belongs to another conversation."""
-
 VOICED_WORTH_AN_ANSWER_S = 0.4
 """Voiced sound from which not understanding is admitted aloud; less is a cough or a chair."""
+
+STEPS_KEPT = 10_000
+"""Of the last steps through the machine, the times are kept for the bench."""
 
 PARKED_S = 1.0
 """Quiet that someone who said "stop" gets before a waiting alarm speaks."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Manners:
-    """How a room behaves: who may begin, and how long it listens (seconds)."""
+    """How a room behaves. All times are seconds.
+
+    ``open``: whoever speaks is heard; else only who called. ``follow_up_s`` and ``called_s``: how long it listens
+    after an answer, and after a call. What is said ``session_gap_s`` after the last turn begins another session.
+    """
 
     open: bool = True
     follow_up_s: float = 6.0
     called_s: float = 8.0
+    session_gap_s: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,44 +90,60 @@ class Parts:
     skills: Skills
     phrases: Phrases
     mouth: Mouth
-    household: RoomHousehold
+    timers: Timers
     store: Store
     feed: Feed
     inbox: Inbox[Signal]
     persona: Persona
     room: str
     language: str
+    time_zone: ZoneInfo
 
 
 class Conversation:
     """Reads the inbox for as long as it runs; everything it does comes out of ``machine.step``."""
 
     def __init__(self, parts: Parts, manners: Manners) -> None:
-        self._parts = parts
+        self.parts = parts
         self._manners = manners
         self.state = State(open=manners.open, follows_up=manners.follow_up_s > 0)
-        self.session: Session | None = None
+        self.running = False
+        self.step_times: deque[float] = deque(maxlen=STEPS_KEPT)
+        self.hints = Hints(parts.language, parts.skills.grammar(), ())
+        self.recorder = Recorder(
+            parts.store, parts.feed, parts.room, parts.persona, manners.session_gap_s, self._spawn
+        )
+        self._health = {"stt": "ok", "tts": "ok"}
         self._group: asyncio.TaskGroup | None = None
         self._turns: dict[int, LiveTurn] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._turns_in_session = 0
-        self._last_ended = 0.0
         self._not_understood = 0
-        self.last_message: str | None = None
-        self.step_times: list[float] = []
-        self.running = False
-        self.health = {"stt": "ok", "tts": "ok", "store": "ok"}
-        self.hints = Hints(parts.language, parts.skills.grammar(), ())
-        parts.household.session = lambda: self.session.id if self.session else None
-        parts.household.on_act = lambda: self.post(Acted(self.state.turn or 0))
+        self._orders: dict[type, Callable[[Any], object]] = {
+            Begin: self._begin,
+            Anticipate: self._anticipate,
+            Commit: self._commit,
+            Stop: self._stop,
+            Drop: self._drop,
+            Record: self._record,
+            Await: self._await,
+            Chime: lambda _: self._spawn(self._chime(), "chime"),
+            Duck: lambda _: self._loudspeaker.duck(),
+            Hold: lambda _: self._loudspeaker.pause(),
+            Resume: lambda _: self._loudspeaker.resume(),
+        }
+
+    @property
+    def health(self) -> dict[str, str]:
+        """``ok``, or what is wrong, for each part that a turn passes through."""
+        return {**self._health, "ears": self.parts.ears.health, "store": self.recorder.health}
 
     @property
     def _loudspeaker(self) -> Loudspeaker:
-        return self._parts.mouth.loudspeaker
+        return self.parts.mouth.loudspeaker
 
     def post(self, signal: Signal) -> None:
         """Add a fact to the inbox."""
-        self._parts.inbox.post(signal)
+        self.parts.inbox.post(signal)
 
     async def run(self) -> None:
         """Be the conversation until cancelled."""
@@ -131,7 +153,7 @@ class Conversation:
             self.running = True
             try:
                 while True:
-                    self.take_in(await self._parts.inbox.next())
+                    self.take_in(await self.parts.inbox.next())
             finally:
                 self.running = False
 
@@ -141,80 +163,94 @@ class Conversation:
         before = self.state
         self.state, effects = step(before, signal)
         for effect in effects:
-            self._carry_out(effect)
+            self._orders[type(effect)](effect)
         self._attend(before)
         self.step_times.append(time.perf_counter() - begun)
-        del self.step_times[:-10_000]
 
     def _attend(self, before: State) -> None:
         """Tell ears and feed where things stand now."""
         state = self.state
-        ears = self._parts.ears
+        ears = self.parts.ears
         ears.muted = state.muted
         ears.listens = not state.muted and (state.mode is not Mode.IDLE or state.open)
         ears.alert = state.mode is not Mode.IDLE
+        if (answering := self._turns.get(state.turn or 0)) is not None:
+            # Who goes on speaking before an answer may change what is asked: nothing is done while that is in doubt.
+            in_doubt = state.mode is Mode.INTERRUPT and state.back is Mode.THINKING
+            answering.free.clear() if in_doubt else answering.free.set()
         if state.mode is not before.mode or state.muted is not before.muted:
             live = self._turns.get(state.turn or 0)
             trace, cause = (live.trace, live.last_event) if live else (None, None)
-            self._parts.feed.publish("state.changed", state, source=SOURCE, trace=trace, cause=cause)
+            self.parts.feed.publish("state.changed", state, source=SOURCE, trace=trace, cause=cause)
 
     # ------------------------------------------------------------------------------------ effects
-
-    def _carry_out(self, effect: Effect) -> None:
-        orders: dict[type, Callable[[Any], object]] = {
-            Begin: self._begin,
-            Anticipate: self._anticipate,
-            Commit: self._commit,
-            Stop: self._stop,
-            Drop: self._drop,
-            Record: self._record,
-            Await: self._await,
-            Chime: lambda _: self._spawn(self._parts.mouth.chime(), "chime"),
-            Duck: lambda _: self._loudspeaker.duck(),
-            Hold: lambda _: self._loudspeaker.pause(),
-            Resume: lambda _: self._loudspeaker.resume(),
-        }
-        orders[type(effect)](effect)
 
     def _begin(self, effect: Begin) -> None:
         live = LiveTurn(effect.turn, effect.utterance, effect.prompt, rival=self.state.rival == effect.turn)
         if effect.joined is not None:
             self._join(live, effect.joined)
         self._turns[effect.turn] = live
-        self._tasks[effect.turn] = self._spawn(self._run_turn(live), f"turn {effect.turn}")
+        self._tasks[effect.turn] = self._run(live)
         self._tell(live, "turn.begun")
 
     def _join(self, live: LiveTurn, earlier: int) -> None:
         before = self._turns.get(earlier)
-        if before is not None and before.utterance is not None and live.utterance is not None:
-            live.utterance.continued_from(before.utterance)
-            live.joined_text = before.heard
+        if before is None or before.acted or before.utterance is None or live.utterance is None:
+            return
+        live.utterance.continued_from(before.utterance)
+        live.joined_text = before.heard
 
-    async def _run_turn(self, live: LiveTurn) -> None:
-        try:
-            await take(live, self._chain())
-        finally:
-            live.watch.ended = asyncio.get_running_loop().time()
-            self.post(TurnEnded(live.number))
+    def _run(self, live: LiveTurn) -> asyncio.Task[None]:
+        """Start a turn's task. Its end is told by its callback, since a task may be cancelled before it began."""
+        task = self._spawn(take(live, self._chain(live)), f"turn {live.number}")
+        task.add_done_callback(lambda _: self._ended(live))
+        return task
 
-    def _chain(self) -> Chain:
-        parts = self._parts
+    def _ended(self, live: LiveTurn) -> None:
+        live.watch.ended = asyncio.get_running_loop().time()
+        self.post(TurnEnded(live.number))
+
+    def _chain(self, live: LiveTurn) -> Chain:
+        parts = self.parts
         return Chain(
             stt=parts.stt,
             mind=parts.mind,
             skills=parts.skills,
             phrases=parts.phrases,
             mouth=parts.mouth,
-            household=parts.household,
+            household=self._household(live),
             hints=self.hints,
             voice=parts.persona.voice,
             post=self.post,
             expect=self._expect,
             admits=self._admits,
             tell=self._tell,
-            keep=self._keep_open,
-            note_health=self.health.__setitem__,
+            keep=lambda live: self.recorder.keep(live, self._loudspeaker.heard),
+            note_health=self._health.__setitem__,
         )
+
+    def _household(self, live: LiveTurn) -> TurnHousehold:
+        def on_act() -> None:
+            live.acted = True  # at once: a rival that begins before the fact below is read must know
+            self.post(Acted(live.number))
+
+        parts, session = self.parts, self.recorder.session
+        return TurnHousehold(
+            parts.persona,
+            parts.time_zone,
+            self._loudspeaker,
+            parts.timers,
+            parts.store,
+            session.id if session else None,
+            on_act,
+        )
+
+    async def _chime(self) -> None:
+        """Chime; a loudspeaker that is lost has been told of already and must not end the conversation."""
+        try:
+            await self.parts.mouth.chime()
+        except RoomtoneError as error:
+            log.warning("no chime: %s", error.message)
 
     def _anticipate(self, effect: Anticipate) -> None:
         live = self._turns.get(effect.turn)
@@ -223,27 +259,18 @@ class Conversation:
 
     def _expect(self, live: LiveTurn, completeness: Completeness) -> None:
         if live.number in (self.state.turn, self.state.rival):
-            self._parts.ears.expect(completeness)
+            self.parts.ears.expect(completeness)
 
     def _commit(self, effect: Commit) -> None:
         live = self._turns.get(effect.turn)
         if live is None:
             return
-        session = self.current_session()
-        self._turns_in_session += 1
-        live.in_session = self._turns_in_session
         live.watch.committed = asyncio.get_running_loop().time()
-        if live.utterance is not None:
+        if live.utterance is not None and live.utterance.ended_at is not None:
             live.watch.last_speech = live.utterance.last_speech_at
-        live.session = session
-        self._keep_open(live)
+            live.watch.committed = live.utterance.ended_at
+        self.recorder.begin(live, self._loudspeaker.heard)
         live.committed.set()
-
-    def _keep_open(self, live: LiveTurn) -> None:
-        """Write a turn's row as far as it is: a power cut must not take what was said."""
-        if live.session is not None:
-            turn = live.record(self._loudspeaker.heard)
-            self._spawn(self._keep(lambda: self._parts.store.save_turn(turn, closed=False)), "keep turn")
 
     def _stop(self, effect: Stop) -> None:
         live = self._turns.get(effect.turn)
@@ -252,14 +279,21 @@ class Conversation:
         live.ended = effect.how
         live.speech.stopped_at = self._loudspeaker.heard
         self._loudspeaker.stop()
-        self._cancel(effect.turn)
+        self._cancel(live)
 
     def _drop(self, effect: Drop) -> None:
-        self._turns.pop(effect.turn, None)
-        self._cancel(effect.turn)
+        live = self._turns.pop(effect.turn, None)
+        if live is None:
+            return
+        if live.speech.pieces:
+            self._loudspeaker.stop()
+        self.recorder.forget(live)
+        self._cancel(live)
 
-    def _cancel(self, number: int) -> None:
-        task = self._tasks.pop(number, None)
+    def _cancel(self, live: LiveTurn) -> None:
+        if live.utterance is not None:
+            self.parts.ears.abandon(live.utterance)
+        task = self._tasks.pop(live.number, None)
         if task is not None:
             task.cancel()
 
@@ -268,32 +302,12 @@ class Conversation:
         live = self._turns.pop(effect.turn, None)
         if live is None or live.session is None:
             return
-        turn = live.record(self._loudspeaker.heard)
-        self._last_ended = asyncio.get_running_loop().time()
+        turn = self.recorder.close(live, self._loudspeaker.heard)
         self._not_understood = self._not_understood + 1 if not turn.heard and turn.source is Source.VOICE else 0
-        messages = self._messages(turn)
-        self._spawn(
-            self._keep(lambda: self._parts.store.save_turn(turn, closed=True, messages=messages)), "keep turn"
-        )
-        ticket = live.prompt.ticket if live.prompt else None
-        outcome = Outcome(turn, ticket)
-        self._parts.feed.publish("turn.ended", outcome, source=SOURCE, trace=turn.trace, cause=live.last_event)
-
-    def _keep_closed(self, turn: Turn) -> None:
-        messages = self._messages(turn)
-        write = partial(self._parts.store.save_turn, turn, closed=True, messages=messages)
-        self._spawn(self._keep(write), "keep turn")
-
-    def _messages(self, turn: Turn) -> list[tuple[Message, list[str]]]:
-        """Return what was said in a turn as nodes of the graph, each behind the one before it."""
-        messages: list[tuple[Message, list[str]]] = []
-        for role, text in ((Role.PERSON, turn.heard), (Role.ROOMTONE, turn.spoken)):
-            if text:
-                parents = [self.last_message] if self.last_message else []
-                message = Message(session=turn.session, role=role, text=text, persona=turn.persona)
-                messages.append((message, parents))
-                self.last_message = message.id
-        return messages
+        if live.prompt is not None and live.prompt.alarm is not None:
+            self.recorder.later(self.parts.timers.heard(live.prompt.alarm))
+        outcome = Outcome(turn, live.prompt.ticket if live.prompt else None)
+        self.parts.feed.publish("turn.ended", outcome, source=SOURCE, trace=turn.trace, cause=live.last_event)
 
     def _await(self, effect: Await) -> None:
         seconds = {
@@ -310,43 +324,21 @@ class Conversation:
         voiced = live.utterance.voiced_s if live.utterance else 0.0
         return voiced >= VOICED_WORTH_AN_ANSWER_S and self._not_understood == 0
 
-    def current_session(self) -> Session:
-        """Return the session that what is said now belongs to, beginning one where need be."""
-        now = asyncio.get_running_loop().time()
-        if self.session is None or now - self._last_ended > SESSION_GAP_S:
-            self.session = Session(room=self._parts.room, persona=self._parts.persona.id)
-            self._turns_in_session = 0
-            self.last_message = None
-            self._last_ended = now
-            session = self.session
-            self._spawn(self._keep(lambda: self._parts.store.begin_session(session)), "keep session")
-        return self.session
-
     def _tell(self, live: LiveTurn, kind: str) -> None:
         snapshot = replace(live)
-        event = self._parts.feed.publish(kind, snapshot, source=SOURCE, trace=live.trace, cause=live.last_event)
+        event = self.parts.feed.publish(kind, snapshot, source=SOURCE, trace=live.trace, cause=live.last_event)
         live.last_event = event.id
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         assert self._group is not None
         return self._group.create_task(work, name=name)
 
-    async def _keep(self, write: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Write to the store; what cannot be kept is said in the log and does not end the conversation."""
-        try:
-            await write()
-            self.health["store"] = "ok"
-        except RoomtoneError as error:
-            log.error("%s", error.message)
-            self.health["store"] = error.message
-            self._parts.feed.publish("store.failed", error, source=SOURCE)
-
     # ------------------------------------------------------------------------------------- asking
 
     async def answer(self, prompt: Prompt) -> Turn:
         """Post a prompt and return the turn that answered it."""
         ticket = new_id()
-        with self._parts.feed.watch("turn.ended") as ended:
+        with self.parts.feed.watch("turn.ended") as ended:
             self.post(replace(prompt, ticket=ticket))
             async for event in ended:
                 if event.data.ticket == ticket:

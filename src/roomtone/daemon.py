@@ -6,8 +6,8 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -30,27 +30,30 @@ LOOK_S = 1.0
 """How often the sound device is asked how it is."""
 
 
-async def serve(settings: Settings, mistakes: list[str], watch: Callable[[Room], Awaitable[None]]) -> None:
-    """Run a room until SIGTERM or SIGINT; ``watch`` runs beside it. Raises what opening the room raises."""
-    stop = asyncio.Event()
+Ready = Callable[[], None]
+Watch = Callable[[Room], Coroutine[Any, Any, None]]
+
+
+async def serve(settings: Settings, mistakes: list[str], watch: Watch, on_ready: Ready) -> None:
+    """Run a room until SIGTERM or SIGINT; ``watch`` runs beside it, ``on_ready`` is called once it is open.
+
+    Raises what opening the room raises; nothing is left of it then, so other settings may be tried.
+    """
     async with AsyncExitStack() as stack:
+        signals = stack.enter_context(obeying_signals())
         await stack.enter_async_context(state_lock(settings.state_dir))
-        # The socket comes before the engines: a second daemon is refused at once, an early asker waits a moment.
-        path = socket_path(settings.state_dir)
-        server = await stack.enter_async_context(control.listening(path))
+        # The socket comes before the engines: who asks early waits a moment instead of being refused.
+        server = await stack.enter_async_context(control.listening(socket_path(settings.state_dir)))
         room = await stack.enter_async_context(open_room(settings, settings.state_dir))
-        await stack.enter_async_context(obeying_signals(room, stop))
+        signals.wakes(room.conversation.post)
         await stack.enter_async_context(beside(control.serve_on(server, Answers(room).answer), "control"))
         await stack.enter_async_context(beside(watch_device(room), "device watch"))
-        await stack.enter_async_context(beside(_run(watch(room)), "watch"))
+        await stack.enter_async_context(beside(watch(room), "watch"))
+        on_ready()
         _tell_troubles(room, mistakes)
         log.info("ready: %s", ", ".join(f"{seam} {name}" for seam, name in room.engines.items()))
-        await stop.wait()
+        await signals.stop.wait()
         log.info("stopping")
-
-
-async def _run(work: Awaitable[None]) -> None:
-    await work
 
 
 def _tell_troubles(room: Room, mistakes: list[str]) -> None:
@@ -59,6 +62,7 @@ def _tell_troubles(room: Room, mistakes: list[str]) -> None:
         say(room, "config_broken")
     if room.store.mended:
         log.warning("%s", room.store.mended)
+        say(room, "store_mended")
 
 
 def say(room: Room, phrase: str, **values: object) -> None:
@@ -67,27 +71,49 @@ def say(room: Room, phrase: str, **values: object) -> None:
     room.conversation.post(Prompt(text, Source.SCHEDULE, verbatim=True))
 
 
-@asynccontextmanager
-async def obeying_signals(room: Room, stop: asyncio.Event) -> AsyncIterator[None]:
+class Signals:
+    """What signals and the keyboard want: ``stop`` is set by SIGTERM and SIGINT; the rest call the room."""
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        self._post: Callable[[Wake], None] | None = None
+        self._called = False
+
+    def wake(self) -> None:
+        """Call the room, or note it for when the room is open."""
+        if self._post is None:
+            self._called = True
+        else:
+            self._post(Wake(Source.BUTTON))
+
+    def wakes(self, post: Callable[[Wake], None]) -> None:
+        """Say whom to call; who was early is heard now."""
+        self._post = post
+        if self._called:
+            self.wake()
+
+
+@contextmanager
+def obeying_signals() -> Iterator[Signals]:
     """SIGTERM and SIGINT end the daemon; SIGUSR1, and Enter on a terminal, make it listen."""
     loop = asyncio.get_running_loop()
-    wake = Wake(Source.BUTTON)
-    handlers: dict[signal.Signals, Callable[[], Any]] = {
-        signal.SIGTERM: stop.set,
-        signal.SIGINT: stop.set,
-        signal.SIGUSR1: lambda: room.conversation.post(wake),
+    signals = Signals()
+    reactions = {
+        signal.SIGTERM: signals.stop.set,
+        signal.SIGINT: signals.stop.set,
+        signal.SIGUSR1: signals.wake,
     }
-    for number, react in handlers.items():
+    for number, react in reactions.items():
         loop.add_signal_handler(number, react)
     keyboard = sys.stdin.fileno() if sys.stdin is not None and sys.stdin.isatty() else None
     if keyboard is not None:
-        loop.add_reader(keyboard, _on_line, lambda: room.conversation.post(wake), loop)
+        loop.add_reader(keyboard, _on_line, signals.wake, loop)
     try:
-        yield
+        yield signals
     finally:
         if keyboard is not None:
             loop.remove_reader(keyboard)
-        for number in handlers:
+        for number in reactions:
             loop.remove_signal_handler(number)
 
 
@@ -125,7 +151,7 @@ class Answers:
             "status": self._status,
             "wake": lambda _: self._post(Wake(Source.CLI)),
             "stop": lambda _: self._post(Dismiss(Source.CLI)),
-            "mute": lambda request: self._post(MuteSet(bool(request.get("muted", True)))),
+            "mute": lambda request: self._post(MuteSet(_truth(request, "muted"))),
         }
         command = str(request["command"])
         if command not in commands:
@@ -133,7 +159,10 @@ class Answers:
         return commands[command](request)
 
     async def _ask(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        prompt = prompt_for(str(request.get("text", "")), verbatim=request["command"] == "say")
+        text = request.get("text")
+        if not isinstance(text, str):
+            raise UsageError('text: give a string, as in {"command": "ask", "text": "hello"}')
+        prompt = prompt_for(text, verbatim=request["command"] == "say")
         turn: Turn = await self._room.conversation.answer(prompt)
         yield {"result": turn.model_dump(mode="json")}
 
@@ -154,6 +183,13 @@ class Answers:
         yield {"result": "done"}
 
 
+def _truth(request: dict[str, Any], key: str) -> bool:
+    value = request.get(key, True)
+    if not isinstance(value, bool):
+        raise UsageError(f"{key}: give true or false")
+    return value
+
+
 def prompt_for(text: str, *, verbatim: bool) -> Prompt:
     """Return a typed text as a prompt. Raises UsageError for none, and for one longer than ``LONGEST_TEXT``."""
     if not text.strip():
@@ -162,4 +198,6 @@ def prompt_for(text: str, *, verbatim: bool) -> Prompt:
         raise UsageError(
             f"the text has {len(text)} characters; at most {LONGEST_TEXT} are spoken at once: shorten it"
         )
-    return Prompt(text, Source.CLI, verbatim=verbatim)
+    # A terminal's odd bytes come as lone surrogates, which nothing can write down.
+    readable = text.encode("utf-8", "replace").decode("utf-8")
+    return Prompt(readable, Source.CLI, verbatim=verbatim)

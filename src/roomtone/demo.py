@@ -23,6 +23,9 @@ COUGH = "(coughs)"
 
 BEFORE_A_VISIT_S = 1.0
 
+ANSWER_BOUND_S = 15.0
+"""A visitor who waits to interrupt speaks after this long even if there is no reply to interrupt."""
+
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
@@ -90,9 +93,13 @@ async def play(rehearsal: Rehearsal, show: Callable[[Visit], None]) -> list[str]
 
 
 async def _into_reply(rehearsal: Rehearsal, seconds: float) -> None:
-    """Wait until Roomtone has been answering for so long."""
-    while (await rehearsal.next_event()).kind != "turn.first_sound":
-        pass
+    """Wait until Roomtone has been answering for so long; if no answer comes, go on all the same."""
+    try:
+        async with asyncio.timeout(ANSWER_BOUND_S):
+            while (await rehearsal.next_event()).kind not in ("turn.first_sound", "turn.ended"):
+                pass
+    except TimeoutError:
+        return
     await asyncio.sleep(seconds)
 
 

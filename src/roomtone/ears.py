@@ -6,6 +6,8 @@ echo engine decides, and at once: an utterance is opened on its first word, and 
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 
@@ -23,7 +25,10 @@ from roomtone.core.sound import FRAME, HOP, RATE, Audio, join, to_int16
 from roomtone.engines.audio import Capture, Microphone
 from roomtone.engines.echo import Echo, EchoFrame
 from roomtone.engines.vad import Vad
+from roomtone.flow import beside
 from roomtone.utterance import Utterance
+
+log = logging.getLogger(__name__)
 
 IDLE_BLOCK_MS = 80
 ALERT_BLOCK_MS = 10
@@ -48,6 +53,9 @@ GATE_PAUSE_HOPS = 16
 GATE_END_HOPS = 34
 """Silence after which a sound made while Roomtone speaks has paused, and is over."""
 
+LOST_S = 2.0
+"""Without a block for this long, a microphone is lost, whatever its engine still hopes for."""
+
 RELEARN_WITHIN_S = 10.0
 """Two sounds that came to nothing within this time were more likely echo of a room that has changed."""
 
@@ -69,10 +77,10 @@ class Ears:
         self.listens = False
         self.alert = False
         self.muted = False
-        self.heard_s = 0.0
+        self.health = "ok"
         self._microphone = microphone
         self._echo = echo
-        self._vad = vad
+        self.vad = vad
         self._endpointer = endpointer
         self._post = post
         self._utterance: Utterance | None = None
@@ -88,11 +96,44 @@ class Ears:
 
     async def run(self) -> None:
         """Listen until the microphone ends."""
-        async for capture in self._microphone:
+        async with beside(self._watch_microphone(), "watching the microphone"):
+            async for capture in self._microphone:
+                self._hear_or_tell(capture)
+        self.finish()
+
+    def _hear_or_tell(self, capture: Capture) -> None:
+        """Hear a block; one that an engine chokes on is passed over, and what was being said ends there."""
+        end = self._sample + len(capture.near)
+        try:
             self.hear(capture)
+            self.health = "ok"
+        except Exception as error:
+            if self.health == "ok":
+                log.exception("a block of sound could not be heard")
+            self.health = str(error) or type(error).__name__
+            self._sample, self._half = end, None
+            self.finish()
+
+    async def _watch_microphone(self) -> None:
+        """End what is being said when the microphone falls silent for good: someone waits for an answer."""
+        while True:
+            heard = self._sample
+            await asyncio.sleep(LOST_S)
+            if self._sample == heard:
+                self.finish()
+
+    def finish(self) -> None:
+        """End what is being said, as if the person had finished."""
         if self._utterance is not None:
             self._close(self._sample)
+            self._endpointer.reset()
             self._post(SpeechEnded())
+
+    def abandon(self, utterance: Utterance) -> None:
+        """Nobody waits for this utterance any more: whoever goes on speaking begins another."""
+        if utterance is self._utterance:
+            self._close(self._sample)
+            self._endpointer.reset()
 
     def expect(self, completeness: Completeness) -> None:
         """Say whether the text so far asks for more words."""
@@ -105,7 +146,6 @@ class Ears:
         for start in range(0, len(capture.near), HOP):
             near, far = capture.near.cut(start, start + HOP), capture.far.cut(start, start + HOP)
             self._hop(self._echo.process(near, far))
-        self.heard_s = self._sample / RATE
         self._set_pace()
 
     def _set_pace(self) -> None:
@@ -179,7 +219,7 @@ class Ears:
         if first.playing or second.playing:
             speech = 1.0 if max(first.person, second.person) >= 0.5 else 0.0
         else:
-            speech = self._vad.probability(audio)
+            speech = self.vad.probability(audio)
         if self._utterance is not None and speech >= 0.5:
             self._utterance.voiced_s += FRAME / RATE
         self._fed += FRAME

@@ -128,8 +128,9 @@ class Mouth:
             stream = self._tts.speak(speakable(text, self._language), voice)
             try:
                 while (sound := await self._next_sound(stream, watch)) is not None:
-                    yield text, sound
-                    text = ""
+                    if len(sound):
+                        yield text, sound
+                        text = ""
             finally:
                 await close(stream)
 
@@ -145,8 +146,6 @@ class Mouth:
         self, pieces: AsyncIterator[tuple[str, Audio]], speech: Speech, on_first_sound: Callable[[], None]
     ) -> None:
         async for text, sound in pieces:
-            if not len(sound):
-                continue
             start = self._loudspeaker.queued
             if text:
                 speech.pieces.append(Piece(text, start, start))

@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from roomtone import engines
 from roomtone.app import Room, open_room
+from roomtone.control import state_lock
 from roomtone.core.dialog import Source, Turn
 from roomtone.core.errors import AudioError
 from roomtone.core.machine import Mode
@@ -75,10 +76,11 @@ class Rehearsal:
         return self._began + self._first_sounds[turn.trace]
 
     def nothing_heard(self) -> Turn:
-        """Return the turn of somebody in whose sound there was no speech."""
-        session = self.room.conversation.current_session()
-        blank = {"turn": 0, "trace": "", "session": session.id, "room": session.room, "persona": session.persona}
-        return Turn(**blank, source=Source.VOICE)
+        """Return the turn of somebody in whose sound there was no speech; it belongs to no session."""
+        persona, room = self.room.persona.id, self.room.settings.device.room
+        session = self.room.conversation.recorder.session
+        known = session.id if session else ""
+        return Turn(turn=0, trace="", session=known, room=room, persona=persona, source=Source.VOICE)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time() - self._began
@@ -105,12 +107,20 @@ class Rehearsal:
 
 @asynccontextmanager
 async def rehearsing(
-    settings: Settings, state_dir: Path, audio: tuple[str, EngineSettings], out: Path | None = None
+    settings: Settings,
+    state_dir: Path,
+    audio: tuple[str, EngineSettings],
+    out: Path | None = None,
+    *,
+    rings: bool = True,
 ) -> AsyncIterator[Rehearsal]:
-    """Open a room on a ``wav`` or ``sim`` device, given by name and settings."""
+    """Open a room on a ``wav`` or ``sim`` device, given by name and settings; all that is said is one session.
+
+    ``rings`` False leaves the timers of ``state_dir`` alone: on a virtual clock an hour is over in a second.
+    """
     async with (
         engines.open_engine("audio", *audio) as device,
-        open_room(settings, state_dir, device=device) as room,
+        open_room(settings, state_dir, device=device, rings=rings, session_gap_s=float("inf")) as room,
     ):
         with room.feed.watch() as events:
             rehearsal = Rehearsal(room, device, out)
@@ -120,11 +130,15 @@ async def rehearsing(
                 rehearsal.write_out(out)
 
 
-@contextmanager
-def state_for(named: Path | None) -> Iterator[Path]:
-    """Give the state folder that was named, else one that lasts as long as the context: never the household's."""
+@asynccontextmanager
+async def state_for(named: Path | None) -> AsyncIterator[Path]:
+    """Give the state folder that was named, locked, else one that lasts as long as the context.
+
+    Raises StateBusy where a daemon has the named one.
+    """
     if named is not None:
-        yield named
+        async with state_lock(named):
+            yield named
         return
     with tempfile.TemporaryDirectory(prefix="roomtone-") as folder:
         yield Path(folder)

@@ -83,6 +83,10 @@ class Store:
             statements += _message(message, parents)
         await self._write(*statements)
 
+    async def drop_turn(self, session: str, turn: int) -> None:
+        """Take back the row of a turn that came to be part of another."""
+        await self._write(("DELETE FROM turns WHERE session = ? AND turn = ? AND NOT closed", (session, turn)))
+
     async def last_turn(self, session: str) -> Turn | None:
         """Return the last finished turn of a session in which something was heard."""
         where = "session = ? AND closed AND json_extract(data, '$.heard') != '' ORDER BY turn DESC LIMIT 1"

@@ -30,7 +30,10 @@ STT_BOUND_S = 12.0
 
 @dataclass(slots=True)
 class LiveTurn:
-    """A turn while it runs. Everything that its record needs is here, outside the task that may be cancelled."""
+    """A turn while it runs. Everything that its record needs is here, outside the task that may be cancelled.
+
+    ``committed``: it may answer. ``free``: nobody is going on with what they asked. ``acted``: it changed something.
+    """
 
     number: int
     utterance: Utterance | None = None
@@ -39,6 +42,8 @@ class LiveTurn:
     joined_text: str | None = None
     trace: str = field(default_factory=new_id)
     committed: asyncio.Event = field(default_factory=asyncio.Event)
+    free: asyncio.Event = field(default_factory=asyncio.Event)
+    acted: bool = False
     session: Session | None = None
     in_session: int = 0
     transcript: Transcript | None = None
@@ -144,6 +149,7 @@ async def _answer_it(live: LiveTurn, chain: Chain) -> None:
     await live.committed.wait()
     live.watch.understood = loop.time()
     chain.tell(live, "turn.heard")
+    await live.free.wait()
     live.answer = await _think(live, chain)
     if live.answer is None:
         return
@@ -160,14 +166,14 @@ async def _hear(live: LiveTurn, utterance: Utterance, chain: Chain) -> None:
             with live.watch.engine(), utterance.limiting(bound, STT_BOUND_S):
                 await _transcribe(live, utterance, chain)
         chain.note_health("stt", "ok")
-    except (EngineError, TimeoutError) as error:
-        chain.note_health("stt", str(error) or "no answer")
+    except Exception as error:  # whatever it was: nobody may speak up before the person has finished
+        late = f"the recogniser had no answer after {STT_BOUND_S:g} s"
+        failure = EngineTimeout(late) if isinstance(error, TimeoutError) else error
+        chain.note_health("stt", str(failure))
         if live.rival:
             chain.post(FloorKept(live.number))
         await live.committed.wait()
-        if isinstance(error, TimeoutError):
-            raise EngineTimeout(f"the recogniser had no answer after {STT_BOUND_S:g} s") from error
-        raise
+        raise failure from error
 
 
 async def _transcribe(live: LiveTurn, utterance: Utterance, chain: Chain) -> None:
@@ -223,7 +229,7 @@ async def _speak(live: LiveTurn, deltas: AsyncIterator[str], chain: Chain) -> No
         chain.post(FirstSound(live.number))
         chain.tell(live, "turn.first_sound")
 
-    if live.prompt is not None and live.prompt.alarm:
+    if live.prompt is not None and live.prompt.alarm is not None:
         chain.post(FirstSound(live.number))
         await chain.mouth.alarm_chime()
     try:

@@ -38,14 +38,16 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     sounds = [read_sound(path) for path in args.files]
     listen = settings.listen.model_copy(update={"mode": args.listen})
     prepare(args.out)
-    with state_for(args.state_dir) as state_dir:
-        return run_skipping(_converse(args, settings.model_copy(update={"listen": listen}), sounds, state_dir))
+    return run_skipping(_converse(args, settings.model_copy(update={"listen": listen}), sounds))
 
 
-async def _converse(args: argparse.Namespace, settings: Settings, sounds: list[Audio], state_dir: Path) -> int:
+async def _converse(args: argparse.Namespace, settings: Settings, sounds: list[Audio]) -> int:
     failed = False
     silent = ("wav", engines.load("audio", "wav").Settings())
-    async with rehearsing(settings, state_dir, silent, args.out) as rehearsal:
+    async with (
+        state_for(args.state_dir) as state_dir,
+        rehearsing(settings, state_dir, silent, args.out, rings=args.state_dir is None) as rehearsal,
+    ):
         for path, sound in zip(args.files, sounds, strict=True):
             if args.listen == "button":
                 rehearsal.room.conversation.post(Wake(Source.BUTTON))

@@ -45,15 +45,17 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     prepare(args.out)
     listen = settings.listen.model_copy(update={"mode": "open"})
     settings = settings.model_copy(update={"listen": listen})
-    with state_for(args.state_dir) as state_dir:
-        main = _demo(args, settings, state_dir)
-        return asyncio.run(main) if args.pace == "real" else run_skipping(main)
+    main = _demo(args, settings)
+    return asyncio.run(main) if args.pace == "real" else run_skipping(main)
 
 
-async def _demo(args: argparse.Namespace, settings: Settings, state_dir: Path) -> int:
+async def _demo(args: argparse.Namespace, settings: Settings) -> int:
     room = ("sim", engines.load("audio", "sim").Settings())
     console = Console(quiet=bool(args.json), highlight=False, soft_wrap=True)
-    async with rehearsing(settings, state_dir, room, args.out) as rehearsal:
+    async with (
+        state_for(args.state_dir) as state_dir,
+        rehearsing(settings, state_dir, room, args.out, rings=args.state_dir is None) as rehearsal,
+    ):
         timeline = Timeline(console, rehearsal.room.engines)
         with console.status("a visitor comes in") as status:
             timeline.status = status

@@ -47,7 +47,7 @@ async def _hear_all(args: argparse.Namespace, settings: Settings, sounds: list[A
     async with AsyncExitStack() as stack:
         stt_name, stt_settings = settings.engine("stt")
         stt = await stack.enter_async_context(engines.open_engine("stt", stt_name, stt_settings))
-        skills = Skills.load(settings.language, settings.state_dir / "skills")
+        skills = Skills.load(settings.language, args.state_dir and args.state_dir / "skills")
         recogniser = Recogniser(stt, skills, Hints(settings.language, skills.grammar()))
         for path, sound in zip(args.files, sounds, strict=True):
             for heard in await _hear(settings, sound, recogniser):

@@ -7,12 +7,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
 
-from roomtone import daemon, logs
+from roomtone import config, daemon, logs
 from roomtone.app import Room
 from roomtone.commands import say, say_json
 from roomtone.config import Settings
+from roomtone.core.errors import ConfigError, EngineUnavailable, PersonaError, RoomtoneError
+from roomtone.flow import Event
 from roomtone.timeline import lines
+
+log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,20 +30,57 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    """Run the daemon; print a line for each thing that happens, or with --json an object for each turn."""
+    """Run the daemon; print a line for each thing that happens, or with --json an object for each turn.
+
+    Settings with which the room cannot be opened are given up for the last that worked, or for the defaults.
+    """
     logs.set_up(settings.log)
-    asyncio.run(daemon.serve(settings, args.mistakes, _print_turns if args.json else _print_lines))
-    return 0
+    others = [other for other in config.fallbacks(args.state_dir) if other != settings]
+    first: RoomtoneError | None = None
+    for candidate in [settings, *others]:
+        try:
+            asyncio.run(_serve(args, candidate))
+        except (ConfigError, EngineUnavailable, PersonaError) as error:
+            first = first or error
+            args.mistakes.append(error.message)
+            log.error("%s", error.message)
+        else:
+            return 0
+    assert first is not None
+    raise first
 
 
-async def _print_turns(room: Room) -> None:
-    with room.feed.watch("turn.ended") as events:
-        async for event in events:
-            say_json(event.data.turn)
+async def _serve(args: argparse.Namespace, settings: Settings) -> None:
+    def on_ready() -> None:
+        if not args.mistakes:
+            for hindrance in config.keep(args.config, args.state_dir):
+                log.warning("%s", hindrance)
+
+    show = _show_turn if args.json else _show_lines
+
+    async def watch(room: Room) -> None:
+        with room.feed.watch() as events:
+            async for event in events:
+                show(event)
+
+    await daemon.serve(settings, args.mistakes, watch, on_ready)
 
 
-async def _print_lines(room: Room) -> None:
-    with room.feed.watch() as events:
-        async for event in events:
-            for line in lines(event):
-                say(line)
+def _show_turn(event: Event) -> None:
+    if event.kind == "turn.ended":
+        _print(lambda: say_json(event.data.turn))
+
+
+def _show_lines(event: Event) -> None:
+    for line in lines(event):
+        _print(partial(say, line))
+
+
+def _print(write: Callable[[], None]) -> None:
+    """Print; a full disk or a reader that has gone ends the printing, not the daemon."""
+    try:
+        write()
+        sys.stdout.flush()
+    except OSError as error:
+        log.warning("nothing more is printed: %s", error.strerror)
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # for the rest of the process

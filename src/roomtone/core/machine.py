@@ -50,14 +50,14 @@ class Dismiss:
 class Prompt:
     """A text to answer as if it had been heard, or, with ``verbatim``, to say as it is.
 
-    ``ticket`` is the asker's own mark, by which it finds the turn again.
+    ``ticket`` is the asker's own mark, by which it finds the turn again; ``alarm`` is the id of the timer that rings.
     """
 
     text: str
     source: Source
     verbatim: bool = False
     ticket: str | None = None
-    alarm: bool = False
+    alarm: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

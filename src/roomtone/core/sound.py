@@ -88,8 +88,8 @@ def join(parts: Iterable[Audio], rate: int = RATE) -> Audio:
 
 
 def to_int16(samples: npt.NDArray[np.floating]) -> Samples:
-    """Round int16-ranged floats to int16; what is too loud is clipped, never wrapped."""
-    clipped: Samples = np.clip(np.rint(samples), -32768, 32767).astype(np.int16)
+    """Round int16-ranged floats to int16; what is too loud is clipped, never wrapped, and what is no number is 0."""
+    clipped: Samples = np.clip(np.rint(np.nan_to_num(samples)), -32768, 32767).astype(np.int16)
     return clipped
 
 

@@ -13,7 +13,9 @@ from roomtone.core.dialog import Persona, Timer, Turn
 class Household(Protocol):
     """What a skill may know and do. Every change has reached the disk when its call returns."""
 
-    persona: Persona
+    @property
+    def persona(self) -> Persona:
+        """Who the room speaks as."""
 
     def now(self) -> datetime:
         """Return the present in the household's time zone."""

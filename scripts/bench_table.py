@@ -1,4 +1,4 @@
-"""Write the README's table of numbers from what ``roomtone bench --json`` printed (files named on the command line)."""
+"""Write the README's table of numbers from files of what ``roomtone bench --json`` printed."""
 
 from __future__ import annotations
 
