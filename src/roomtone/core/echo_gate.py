@@ -288,7 +288,10 @@ class EchoGate:
         self._learnt += heard
 
     def _find_delay(self) -> None:
-        """Correlate the two envelopes; a delay is taken over once two looks a second apart agree on it."""
+        """Correlate the two envelopes; a delay is taken over once two looks a second apart agree on it.
+
+        While the echo path is not known yet, one look is enough: any delay found is better than one assumed.
+        """
         mic = np.maximum(decibels(self._recent(0, 0, HISTORY - LAGS)), self._floor.level)
         far = np.maximum(decibels(self._recent(1, 0, HISTORY)), 20.0)
         mic = (mic - mic.mean(0)) / (mic.std(0) + 1)
@@ -297,8 +300,10 @@ class EchoGate:
         product = np.fft.irfft((np.fft.rfft(far, size, 0) * np.fft.rfft(mic, size, 0).conj()).sum(1), size)
         fit = product[: LAGS + 1][::-1] / mic.size  # index: frames of delay
         best = int(np.argmax(fit))
-        if fit[best] > 0.5 and best == self._candidate and abs(best - self._delay) > 1:
+        sure = best == self._candidate or not self.known
+        if fit[best] > 0.5 and sure and abs(best - self._delay) > 1:
             self._delay = best
+            self._learnt[:] = 0
         self._candidate = best
 
 
