@@ -10,6 +10,9 @@ from typing import Any, TypeVar
 import pytest
 
 from roomtone.clock import run_skipping
+from sound_card import server
+
+__all__ = ["server"]
 
 T = TypeVar("T")
 Run = Callable[[Coroutine[Any, Any, T]], T]

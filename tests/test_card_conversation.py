@@ -1,0 +1,61 @@
+"""A conversation through a real sound card's path: PortAudio, a virtual card, and the loudspeaker's own echo."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Run
+from roomtone.app import Room, open_room
+from roomtone.core.dialog import Ended, Turn
+from roomtone.core.sound import Audio
+from roomtone.flow import Watcher, worker
+from roomtone.settings import Settings
+from sound_card import Server
+from speech import said
+
+CARD = {"engine": "sounddevice", "input": "roommic", "output": "roomspk"}
+SETTINGS = Settings.model_validate({"audio": CARD, "listen": {"mode": "open"}})
+BOUND_S = 60.0
+
+
+async def next_turn(events: Watcher) -> Turn:
+    async with asyncio.timeout(BOUND_S):
+        turn: Turn = (await anext(events)).data.turn
+        return turn
+
+
+async def first_sound(room: Room) -> None:
+    with room.feed.watch("turn.first_sound") as events:
+        async with asyncio.timeout(BOUND_S):
+            await anext(events)
+
+
+@pytest.mark.hardware
+def test_a_question_is_answered_and_the_answer_interrupted(
+    run_in_real_time: Run[Any], server: Server, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        question = await said("what can you do", "en-us+m3")
+        interruption = await said("what time is it", "en-us+m3")
+        async with open_room(SETTINGS, tmp_path) as room:
+            with worker("visitor") as visitor, room.feed.watch("turn.ended") as ended:
+
+                async def says(sound: Audio) -> None:
+                    await visitor.call(server.feed, sound)
+
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(says(question))
+                    await first_sound(room)
+                    await asyncio.sleep(1.5)  # into the reply
+                    await says(interruption)
+                first, second = await next_turn(ended), await next_turn(ended)
+        assert (first.heard, first.ended) == ("what can you do", Ended.INTERRUPTED)
+        assert 0 < len(first.spoken) < len(first.said)
+        assert (second.intent, second.ended) == ("clock.time", Ended.COMPLETED)
+        assert second.spoken == second.said
+
+    run_in_real_time(main())
