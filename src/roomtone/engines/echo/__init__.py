@@ -14,9 +14,10 @@ AUTO = ("gate",)
 class EchoFrame:
     """One 10 ms frame of the near end after echo processing.
 
-    ``near`` is what is left to listen to (160 samples, 16 kHz); ``person`` is how likely it is, 0 to 1, that
-    someone other than the loudspeaker makes a sound; ``playing`` says whether the loudspeaker's sound or its
-    tail in the room can be in this frame at all: where it is False, the plain voice detector decides.
+    ``near`` is what is left to listen to (160 samples, 16 kHz; while ``playing`` it may come up to 10 ms late).
+    ``person`` is how likely it is, 0 to 1, that someone other than the loudspeaker makes a sound. ``playing`` says
+    whether the loudspeaker's sound or its tail in the room can be in this frame at all: where it is False, the plain
+    voice detector decides.
     """
 
     near: Audio
