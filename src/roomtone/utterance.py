@@ -24,6 +24,7 @@ class Utterance:
         self.ended_at: float | None = None
         self.voiced_s = 0.0
         self._parts: list[Audio | Pause] = []
+        self._last_pause = 0
         self._news = asyncio.Event()
         self._limits: list[tuple[asyncio.Timeout, float]] = []
 
@@ -38,6 +39,7 @@ class Utterance:
 
     def pause(self) -> None:
         """Mark that the person has paused here."""
+        self._last_pause = len(self._parts)
         self._tell(Pause())
 
     def end(self, last_speech_at: float, ended_at: float) -> None:
@@ -62,17 +64,25 @@ class Utterance:
 
     def continued_from(self, earlier: Utterance) -> None:
         """Put an earlier, ended utterance before this one, so that both are recognised as one."""
-        self._parts[:0] = [part for part in earlier._parts if isinstance(part, Audio)]
+        before = earlier.sound()
+        self._parts[:0] = before
+        self._last_pause += len(before)
         self.speech_at = earlier.speech_at
         self.voiced_s += earlier.voiced_s
 
     async def stream(self) -> AsyncIterator[Audio | Pause]:
-        """Yield what was said so far and then what comes, until it has ended."""
+        """Yield what was said so far and then what comes, until it has ended.
+
+        A pause that was followed by another while the reader was busy is left out: who talks and talks must not
+        leave a recogniser with a backlog of partials that nobody wants any more.
+        """
         position = 0
         while True:
             while position < len(self._parts):
+                part = self._parts[position]
                 position += 1
-                yield self._parts[position - 1]
+                if isinstance(part, Audio) or position > self._last_pause:
+                    yield part
             if self.ended:
                 return
             self._news.clear()
