@@ -135,7 +135,7 @@ class Mouth:
                 await close(stream)
 
     async def _next_sound(self, stream: AsyncIterator[Audio], watch: Stopwatch) -> Audio | None:
-        with watch.engine():
+        with watch.waiting():
             try:
                 async with asyncio.timeout(FIRST_PIECE_BOUND_S):
                     return await anext(stream, None)

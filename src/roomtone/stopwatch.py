@@ -14,7 +14,7 @@ Interval = tuple[float, float]
 
 @dataclass(slots=True)
 class Stopwatch:
-    """Moments of one turn, in seconds of the event loop, and the intervals spent inside engines."""
+    """Moments of one turn, in seconds of the event loop, and the intervals in which it waited for others."""
 
     last_speech: float | None = None
     committed: float | None = None
@@ -22,12 +22,12 @@ class Stopwatch:
     first_word: float | None = None
     first_sound: float | None = None
     ended: float | None = None
-    engines: list[Interval] = field(default_factory=list)
+    waits: list[Interval] = field(default_factory=list)
     _working: dict[int, float] = field(default_factory=dict)
 
     @contextmanager
-    def engine(self) -> Iterator[None]:
-        """Count the time in here as an engine's."""
+    def waiting(self) -> Iterator[None]:
+        """Count the time in here as not Roomtone's own: an engine works, or a person is still speaking."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
         mark = max(self._working, default=0) + 1
@@ -36,7 +36,7 @@ class Stopwatch:
             yield
         finally:
             del self._working[mark]
-            self.engines.append((begun, loop.time()))
+            self.waits.append((begun, loop.time()))
 
     def latency(self) -> Latency:
         """Return the turn's latencies; stages that did not happen are None."""
@@ -53,10 +53,10 @@ class Stopwatch:
         )
 
     def _excused(self, start: float | None) -> float:
-        """Return the milliseconds up to the first sound that were endpoint wait or spent inside engines."""
+        """Return the milliseconds up to the first sound that were endpoint wait, an engine's, or a person's."""
         assert start is not None
         assert self.first_sound is not None
-        waits = [*self.engines, *((begun, self.first_sound) for begun in self._working.values())]
+        waits = [*self.waits, *((begun, self.first_sound) for begun in self._working.values())]
         if self.last_speech is not None and self.committed is not None:
             waits.append((self.last_speech, self.committed))
         clipped = [(max(start, begun), min(self.first_sound, ended)) for begun, ended in waits]

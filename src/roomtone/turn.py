@@ -149,7 +149,8 @@ async def _answer_it(live: LiveTurn, chain: Chain) -> None:
     await live.committed.wait()
     live.watch.understood = loop.time()
     chain.tell(live, "turn.heard")
-    await live.free.wait()
+    with live.watch.waiting():
+        await live.free.wait()
     live.answer = await _think(live, chain)
     if live.answer is None:
         return
@@ -163,7 +164,7 @@ async def _hear(live: LiveTurn, utterance: Utterance, chain: Chain) -> None:
     """Recognise the utterance while it is being spoken. Raises EngineError, but not before it may be answered."""
     try:
         async with asyncio.timeout(None) as bound:
-            with live.watch.engine(), utterance.limiting(bound, STT_BOUND_S):
+            with live.watch.waiting(), utterance.limiting(bound, STT_BOUND_S):
                 await _transcribe(live, utterance, chain)
         chain.note_health("stt", "ok")
     except Exception as error:  # whatever it was: nobody may speak up before the person has finished
