@@ -110,8 +110,8 @@ class Latency(Noun):
     ``endpoint``: last sample of speech to the decision that it was the last. ``stt``, ``think``, ``tts``: that
     decision to the text, the text to the first word of the answer, that to its first sound. ``first_sound``:
     last sample of speech to the first sample of the reply handed to the loudspeaker. ``total``: to the turn's
-    end. ``overhead``: ``first_sound`` less the union of the endpoint wait, every interval inside an engine, and the time in which the
-    person went on speaking.
+    end. ``overhead``: ``first_sound`` less the union of the endpoint wait, every interval inside an engine, and
+    the time in which the person went on speaking.
     """
 
     endpoint: float | None = None
