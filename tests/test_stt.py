@@ -58,6 +58,18 @@ def test_a_command_is_heard_and_other_speech_is_not(run: Run[None]) -> None:
     run(scenario())
 
 
+def test_an_everyday_word_is_not_taken_for_a_short_command(run: Run[None]) -> None:
+    short = Hints(grammar="#JSGF V1.0; grammar short; public <command> = stop | thanks | hello;")
+
+    async def scenario() -> None:
+        async with pocketsphinx.open(pocketsphinx.Settings(min_score=-4)) as stt:
+            assert [t.text for t in await heard(stt, await said("stop"), hints=short)] == ["stop"]
+            assert [t.text for t in await heard(stt, await said("seven"), hints=short)] == [""]
+            assert [t.text for t in await heard(stt, await said("window"), hints=short)] == [""]
+
+    run(scenario())
+
+
 def test_a_pause_gives_the_beginning_of_an_unfinished_sentence(run: Run[None]) -> None:
     async def scenario() -> None:
         async with pocketsphinx.open(pocketsphinx.Settings()) as stt:

@@ -2,7 +2,8 @@
 
 A grammar always finds something. What it found is believed only where the grammar's words fit the sound nearly as
 well as any phones at all would: the same sound is decoded again by a loop over the language's phones, and the score
-is the difference of the two acoustic log-likelihoods, in nats a frame, over the frames of the words.
+is the difference of the two acoustic log-likelihoods, in nats a frame, over the frames of the words. A short
+sentence has to fit about as well as any one everyday word does, too.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from roomtone.core.sound import FRAME, RATE, Audio, to_int16
 from roomtone.engines.stt._dereverberation import dereverberated
+from roomtone.engines.stt._everyday import WORDS
 from roomtone.engines.stt._jsgf import graph
 
 PHONES = """
@@ -31,6 +33,15 @@ NOISE_DB = 32.0
 finds a quarter fewer sentences."""
 
 NOISE_S = 10.0
+
+SHORT = 3
+"""Words of a sentence that is compared with everyday words; a longer one is like none of them."""
+
+EVERYDAY_MARGIN = 0.5
+"""Nats a frame by which an everyday word may fit better than a short sentence."""
+
+SHORT_BONUS = 0.3
+"""Nats a frame added to the score of a short sentence that no everyday word explains: it has been tried twice."""
 
 NOTHING = -99.0
 """Score where no words were found at all."""
@@ -75,6 +86,9 @@ class Recogniser:
         loop = " | ".join(f"qx{phone.lower()}" for phone in PHONES.split())
         self._decoder.add_jsgf_string("phones", f"#JSGF V1.0;\ngrammar phones;\npublic <phones> = ({loop})+;")
 
+        words = " | ".join(filter(self._knows, WORDS.split()))
+        self._decoder.add_jsgf_string("everyday", f"#JSGF V1.0;\ngrammar day;\npublic <word> = ({words});")
+
     def prepare(self, grammar: str) -> list[str]:
         """Compile a JSGF grammar unless that is done; return the words it had to do without.
 
@@ -104,7 +118,13 @@ class Recogniser:
         if not _words(beginning) and not _words(sentence):
             return Decoded()
         _, phones = self._search("phones", pcm)
-        return Decoded(_found(sentence, phones), _found(beginning, phones))
+        found = _found(sentence, phones)
+        if 0 < len(_words(sentence)) <= SHORT:
+            _, everyday = self._search("everyday", pcm)
+            if everyday and _gain(sentence, everyday) < -EVERYDAY_MARGIN:
+                return Decoded()
+            found = found._replace(score=found.score + SHORT_BONUS)
+        return Decoded(found, _found(beginning, phones))
 
     def _search(self, name: str, pcm: bytes) -> tuple[list[Segment], list[Segment]]:
         """Return the best path so far, and the best one that ends where the grammar may end."""
@@ -158,12 +178,17 @@ def _words(segments: Iterable[Segment]) -> list[Segment]:
 
 def _found(segments: list[Segment], phones: list[Segment]) -> Found:
     words = _words(segments)
-    frames = sum(word.last - word.first + 1 for word in words)
-    if frames <= 0:
+    if not words:
         return Found()
-    gain = sum(word.likelihood - _within(phones, word.first, word.last) for word in words)
     # The dictionary numbers a word's further pronunciations: "a(2)".
-    return Found(" ".join(word.word.partition("(")[0] for word in words), gain / frames)
+    return Found(" ".join(word.word.partition("(")[0] for word in words), _gain(segments, phones))
+
+
+def _gain(segments: list[Segment], other: list[Segment]) -> float:
+    """Return how much better a path's words fit than another path does there, in nats a frame."""
+    words = _words(segments)
+    frames = sum(word.last - word.first + 1 for word in words)
+    return sum(word.likelihood - _within(other, word.first, word.last) for word in words) / max(frames, 1)
 
 
 def _within(segments: list[Segment], first: int, last: int) -> float:
