@@ -27,7 +27,7 @@ from roomtone.engines.tts import Tts, espeak
 from roomtone.mind import grammar
 from roomtone.mind.sentences import Skills
 
-VOICES = ("en-gb", "en-gb-x-rp", "en-us+f2", "en-us+m7")
+VOICES = ("en-gb", "en-gb-x-rp", "en-us+f2", "en-us+m7", "en-us+m3", "en-gb+f3")
 """None of them is a persona's."""
 
 NOISE_DB = (15.0, 20.0, 25.0)
@@ -35,7 +35,7 @@ NOISE_DB = (15.0, 20.0, 25.0)
 
 QUIET_DB = 50.0
 
-COMMANDS = 30
+COMMANDS = 20
 SPEECH_DBFS = -23.0
 LEAD_S, PAUSE_S, TAIL_S = 0.3, 0.2, 0.2
 """Of an utterance: before the speech, from its end to the Pause, and from there to the utterance's end."""

@@ -24,7 +24,7 @@ ear nose mouth hair arm leg back heart year month week today tomorrow yesterday 
 second moment time always never sometimes often again later soon early late yes yeah okay please sorry well right
 left maybe really sure fine good bad great nice happy sad big little old new young cold warm dry wet fast
 easy hard high low full empty open close clean dirty beautiful pretty funny tired hungry ready wrong same
-different went gone going coming came take took give gave put keep kept leave let know knew think say 
+different went gone going coming came take took give gave put keep kept leave let know knew think say
 ask answer hear heard listen speak talk read watch show play run walk sit stand sleep eat drink buy sell pay
 cost cut break build grow learn teach try begin finish turn move carry hold bring send meet help need want
 wish love hate hope believe feel felt forget remember wait win lose follow happen change something nothing
