@@ -105,20 +105,20 @@ def settled(doubt: Doubt, persons: list[float]) -> tuple[int, Outcome] | None:
     return None
 
 
-def test_a_sound_that_goes_on_is_confirmed_a_third_of_a_second_after_the_duck() -> None:
-    assert settled(Doubt(), [0.9] * 100) == (35, Outcome.CONFIRMED)
+def test_a_sound_that_goes_on_is_confirmed_a_quarter_of_a_second_after_the_duck() -> None:
+    assert settled(Doubt(), [0.9] * 100) == (25, Outcome.CONFIRMED)
 
 
 def test_a_tap_is_not_confirmed_however_loud() -> None:
-    assert settled(Doubt(), [1.0] * 20 + [0.0] * 100) == (60, Outcome.UNCONFIRMED)
+    assert settled(Doubt(), [1.0] * 15 + [0.0] * 100) == (55, Outcome.UNCONFIRMED)
 
 
 def test_words_with_a_gap_between_them_are_confirmed() -> None:
-    assert settled(Doubt(), [0.8] * 20 + [0.1] * 10 + [0.8] * 15) == (45, Outcome.CONFIRMED)
+    assert settled(Doubt(), [0.8] * 20 + [0.1] * 15 + [0.8] * 5) == (40, Outcome.CONFIRMED)
 
 
 def test_a_doubt_is_open_until_it_is_settled() -> None:
-    assert settled(Doubt(), [0.0] * 59) is None
+    assert settled(Doubt(), [0.0] * 54) is None
 
 
 # ---------------------------------------------------------------------------------------------- engines

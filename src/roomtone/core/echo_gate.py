@@ -326,7 +326,7 @@ class Doubt:
     as many settle that it was nobody.
     """
 
-    def __init__(self, ignore: int = 20, need: int = 15, within: int = 40) -> None:
+    def __init__(self, ignore: int = 15, need: int = 10, within: int = 40) -> None:
         self._ignore = ignore
         self._need = need
         self._left = within
