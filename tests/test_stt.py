@@ -19,7 +19,7 @@ from roomtone.core.sound import RATE, Audio, join
 from roomtone.engines.stt import Hints, Pause, Transcript, pocketsphinx, script
 from roomtone.engines.stt._dereverberation import dereverberated
 from roomtone.engines.stt._jsgf import graph
-from roomtone.engines.stt._pocketsphinx_child import Decoded, Found
+from roomtone.engines.stt._pocketsphinx_child import Decoded, Found, Recogniser, Segment
 from speech import room_noise, said
 
 HOME = """#JSGF V1.0; /* comment */
@@ -260,3 +260,11 @@ def test_the_script_gives_its_texts_in_order(run: Run[None]) -> None:
         ]
 
     run(scenario())
+
+
+def test_words_that_nobody_could_say_in_their_time_are_not_believed() -> None:
+    recogniser = Recogniser()
+    assert recogniser._pronounceable([Segment("hello", 0, 35, 0.0)])
+    assert not recogniser._pronounceable([Segment("hello", 0, 9, 0.0)])
+    assert not recogniser._pronounceable([Segment("hello", 0, 120, 0.0)])
+    assert recogniser._pronounceable([Segment("stop", 0, 30, 0.0), Segment("it", 31, 36, 0.0)])

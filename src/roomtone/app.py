@@ -115,6 +115,7 @@ async def open_room(
         )
         conversation = Conversation(parts, replace(manners(settings), session_gap_s=session_gap_s))
         await warm(stt, conversation.hints)
+        await warm(stt, conversation.rival_hints)
         speakable("1", settings.language)  # the first number loads a table, which takes 0.1 s
         await stack.enter_async_context(beside(conversation.run(), "conversation"))
         if rings:

@@ -56,7 +56,7 @@ log = logging.getLogger(__name__)
 
 SOURCE = "conversation"
 
-VOICED_WORTH_AN_ANSWER_S = 0.4
+VOICED_WORTH_AN_ANSWER_S = 0.5
 """Voiced sound from which not understanding is admitted aloud; less is a cough or a chair."""
 
 STEPS_KEPT = 10_000
@@ -109,7 +109,8 @@ class Conversation:
         self.state = State(open=manners.open, follows_up=manners.follow_up_s > 0)
         self.running = False
         self.step_times: deque[float] = deque(maxlen=STEPS_KEPT)
-        self.hints = Hints(parts.language, parts.skills.grammar(), ())
+        self.hints = Hints(parts.language, parts.skills.grammar())
+        self.rival_hints = Hints(parts.language, parts.skills.grammar(interrupting=True))
         self.recorder = Recorder(
             parts.store, parts.feed, parts.room, parts.persona, manners.session_gap_s, self._spawn
         )
@@ -219,7 +220,7 @@ class Conversation:
             phrases=parts.phrases,
             mouth=parts.mouth,
             household=self._household(live),
-            hints=self.hints,
+            hints=self.rival_hints if live.rival else self.hints,
             voice=parts.persona.voice,
             post=self.post,
             expect=self._expect,

@@ -86,9 +86,20 @@ class Skills:
         match = self._strictly(text)
         return match is not None and match.backchannel
 
-    def grammar(self) -> str:
-        """Return all that can be said as JSGF, lower case, one rule a line."""
-        return grammar.jsgf(self._polite, self._commands, self._alone)
+    def grammar(self, *, interrupting: bool = False) -> str:
+        """Return all that can be said as JSGF, lower case, one rule a line.
+
+        Who speaks into a reply says other things than who begins: nobody greets there, and "mhm" is not a turn of
+        its own elsewhere. The fewer sentences a recogniser weighs, the surer it is of the right one.
+        """
+        unsaid = {
+            f"{one.skill.name}_{name}"
+            for one in self._loaded
+            for name, intent in one.file.intents.items()
+            if (intent.opening if interrupting else intent.backchannel)
+        }
+        said = {rule: node for rule, node in self._alone.items() if rule not in unsaid}
+        return grammar.jsgf(self._polite, self._commands, said)
 
     def sample(self, random: Random) -> tuple[str, str]:
         """Draw an intent and one of its sentences as the grammar has them, without politeness around it."""

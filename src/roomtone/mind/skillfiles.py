@@ -34,6 +34,7 @@ class IntentFile(Noun):
     dismisses: bool = False
     backchannel: bool = False
     bare: bool = False
+    opening: bool = False
 
 
 class SkillFile(Noun):

@@ -47,7 +47,7 @@ SPEECH_RANGE_DB = 30.0
 class Settings(EngineSettings):
     """How sure a command must be."""
 
-    min_score: float = Field(-1.4, ge=-10, le=10)
+    min_score: float = Field(-1.5, ge=-10, le=10)
     """Nats a frame against free phones, from which a sentence is believed; higher is stricter."""
     timeout_s: float = Field(10.0, gt=0)
     """Longest that one decode may take."""
@@ -98,7 +98,7 @@ class Pocketsphinx:
         if not grammar or grammar in self._prepared:
             return
         unknown = await self._process.call("prepare", grammar, timeout=self._settings.timeout_s)
-        self._prepared = {grammar}
+        self._prepared.add(grammar)
         if unknown:
             log.warning("pocketsphinx does without the words %s: its dictionary lacks them", ", ".join(unknown))
 

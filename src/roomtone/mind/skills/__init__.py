@@ -13,6 +13,7 @@
         dismisses: false                         whether the person wants silence
         backchannel: false                       whether it is said while listening, not to take the floor
         bare: false                              whether nobody says "please" or "can you" around it
+        opening: false                           whether nobody would say it into a reply: a greeting
     lists, expansion_rules                    as in hassil; they belong to this skill alone
     replies: {time: "It's {time}."}           a text or several of one meaning
 

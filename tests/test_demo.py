@@ -1,0 +1,34 @@
+"""The demo as a newcomer runs it, and what it says when it does not go as its script expects."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from roomtone import cli
+from roomtone.core.dialog import Ended
+from roomtone.core.sound import decode_wav
+
+
+def test_every_visitor_is_answered_and_the_conversation_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["demo", "--pace", "fast", "--out", str(tmp_path), "--json"]) == 0
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    kept = [json.loads(line) for line in (tmp_path / "turns.jsonl").read_text().splitlines()]
+    assert printed == kept
+    assert [turn["ended"] for turn in kept].count(Ended.INTERRUPTED) == 1
+    assert decode_wav((tmp_path / "conversation.wav").read_bytes()).seconds > 30
+    for turn in kept:
+        assert decode_wav(Path(turn["reply_wav"]).read_bytes()).seconds > 0.3
+
+
+def test_what_is_not_as_expected_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROOMTONE__STT__ENGINE", "script")
+    monkeypatch.setenv("ROOMTONE__TTS__ENGINE", "tone")
+    assert cli.main(["demo", "--pace", "fast", "--out", str(tmp_path)]) == 1
+    assert "not as expected: Anna (what time is it)" in capsys.readouterr().err
