@@ -82,11 +82,11 @@ class EndpointSettings(BaseModel):
     """Silence after which a pause is reported: early, so that the text can speak before ``quick_ms``."""
     complete_ms: int = Field(260, ge=60, le=3000)
     """Silence that ends a whole command, at the latest."""
-    usual_ms: int = Field(240, ge=60, le=3000)
+    usual_ms: int = Field(210, ge=60, le=3000)
     """Silence that ends a second of speech of unknown sense where nothing gives reason to doubt its end."""
     quick_ms: int = Field(180, ge=60, le=3000)
     """The shortest silence that ends an utterance of unknown sense."""
-    slow_ms: int = Field(1000, ge=60, le=5000)
+    slow_ms: int = Field(920, ge=60, le=5000)
     """The longest, unless pauses before it were longer."""
     patient_ms: int = Field(1400, ge=60, le=10_000)
     """Silence that ends an incomplete one; also the longest that long pauses before it make it."""
