@@ -8,8 +8,7 @@ import platform
 import sys
 from pathlib import Path
 
-README = Path(__file__).parent.parent / "README.md"
-BEGIN, END = "<!-- numbers: begin -->", "<!-- numbers: end -->"
+from readme_block import write
 
 
 def machine() -> str:
@@ -30,6 +29,4 @@ def table(paths: list[Path]) -> str:
 
 
 if __name__ == "__main__":
-    before, _, rest = README.read_text("utf-8").partition(BEGIN)
-    text = f"{before}{BEGIN}\n{table([Path(name) for name in sys.argv[1:]])}\n{END}{rest.partition(END)[2]}"
-    README.write_text(text, "utf-8")
+    write("numbers", table([Path(name) for name in sys.argv[1:]]))

@@ -6,17 +6,16 @@ import inspect
 import json
 import sys
 import textwrap
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
+from readme_block import write
 from roomtone import engines
 from roomtone.settings import SEAMS, Settings
 
-README = Path(__file__).parent.parent / "README.md"
-BEGIN, END = "<!-- keys: begin -->", "<!-- keys: end -->"
+NAME = "keys"
 
 OF_THE_MACHINE = {"id": "the machine's name", "state_dir": "see below", "time_zone": "the machine's"}
 WIDTH = 116
@@ -73,14 +72,8 @@ def listing() -> str:
     return "\n".join([*lines, "```"])
 
 
-def written(readme: str) -> str:
-    """Return the README's text with the list in its place."""
-    before, _, rest = readme.partition(BEGIN)
-    return f"{before}{BEGIN}\n{listing()}\n{END}{rest.partition(END)[2]}"
-
-
 if __name__ == "__main__":
     if "--write" in sys.argv:
-        README.write_text(written(README.read_text("utf-8")), "utf-8")
+        write(NAME, listing())
     else:
         print(listing())

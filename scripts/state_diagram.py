@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from pathlib import Path
 
+from readme_block import write
 from roomtone.core import machine
 from roomtone.core.dialog import Source
 from roomtone.core.machine import Mode, Prompt, State, step
 
-README = Path(__file__).parent.parent / "README.md"
-BEGIN, END = "<!-- states: begin -->", "<!-- states: end -->"
+NAME = "states"
 
 SIGNALS = (
     *(machine.Wake(), machine.Dismiss(), Prompt("", Source.CLI), machine.SpeechStarted("")),
@@ -62,14 +61,8 @@ def diagram() -> str:
     return "\n".join(lines)
 
 
-def written(readme: str) -> str:
-    """Return the README's text with the diagram in its place."""
-    before, _, rest = readme.partition(BEGIN)
-    return f"{before}{BEGIN}\n{diagram()}\n{END}{rest.partition(END)[2]}"
-
-
 if __name__ == "__main__":
     if "--write" in sys.argv:
-        README.write_text(written(README.read_text("utf-8")), "utf-8")
+        write(NAME, diagram())
     else:
         print(diagram())

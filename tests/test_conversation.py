@@ -146,7 +146,7 @@ def test_a_recogniser_that_fails_or_hangs_is_owned_up_to_and_the_next_turn_works
                 [failed] = await speaks(rehearsal)
                 assert failed.ended is Ended.FAILED
                 assert failed.error is not None
-                assert failed.spoken == rehearsal.room.phrases.say("hearing_failed")
+                assert failed.spoken == rehearsal.room.parts.phrases.say("hearing_failed")
                 [worked] = await speaks(rehearsal)
                 assert worked.intent == "clock.time"
 
@@ -164,7 +164,7 @@ def test_a_synthesiser_that_fails_at_the_third_sentence_costs_no_sentence_before
                 assert turn.ended is Ended.FAILED
                 assert turn.spoken.startswith("This is one. This is two.")
                 assert "This is four" not in turn.spoken
-                assert turn.spoken.endswith(rehearsal.room.phrases.say("speaking_failed"))
+                assert turn.spoken.endswith(rehearsal.room.parts.phrases.say("speaking_failed"))
                 await rehearsal.at_rest()
                 [worked] = await speaks(rehearsal)
                 assert worked.spoken == worked.said
@@ -362,10 +362,10 @@ async def _odd(*_: object) -> AsyncIterator[object]:
 def test_an_engine_that_raises_what_it_should_not_costs_one_turn(run: Run[None], tmp_path: Path) -> None:
     async def scenario() -> None:
         async with room(scripted("what time is it"), tmp_path) as rehearsal:
-            recogniser = rehearsal.room.recogniser
+            recogniser = rehearsal.room.parts.stt
             good, recogniser.transcribe = recogniser.transcribe, _odd  # type: ignore[method-assign]
             [failed] = await speaks(rehearsal)
-            assert (failed.ended, failed.spoken) == (Ended.FAILED, rehearsal.room.phrases.say("hearing_failed"))
+            assert (failed.ended, failed.spoken) == (Ended.FAILED, rehearsal.room.parts.phrases.say("hearing_failed"))
             recogniser.transcribe = good  # type: ignore[method-assign]
             [worked] = await speaks(rehearsal)
             assert worked.intent == "clock.time"
@@ -378,7 +378,7 @@ def test_a_recogniser_that_fails_over_a_reply_lets_the_reply_go_on(run: Run[None
         async with room(scripted(HELP), tmp_path) as rehearsal:
             rehearsal.device.visit(await somebody_speaks())
             await until(rehearsal, "turn.first_sound")
-            rehearsal.room.recogniser.transcribe = _odd  # type: ignore[method-assign]
+            rehearsal.room.parts.stt.transcribe = _odd  # type: ignore[method-assign]
             rehearsal.device.visit(await somebody_speaks())
             [turn] = await rehearsal.at_rest()
             assert (turn.ended, turn.spoken) == (Ended.COMPLETED, turn.said)
@@ -389,7 +389,7 @@ def test_a_recogniser_that_fails_over_a_reply_lets_the_reply_go_on(run: Run[None
 def test_a_voice_detector_that_fails_is_told_and_the_room_goes_on(run: Run[None], tmp_path: Path) -> None:
     async def scenario() -> None:
         async with room(scripted("what time is it"), tmp_path) as rehearsal:
-            vad = rehearsal.room.conversation.parts.ears.vad
+            vad = rehearsal.room.parts.ears.vad
             good, vad.probability = vad.probability, lambda _: 1 / 0
             assert await speaks(rehearsal) == []
             assert "division" in rehearsal.room.health()["ears"]

@@ -44,14 +44,19 @@ class Room:
     settings: Settings
     engines: dict[str, str]
     device: SoundDevice
-    feed: Feed
-    store: Store
-    timers: Timers
+    parts: Parts
     conversation: Conversation
-    persona: Persona
-    phrases: Phrases
-    recogniser: Stt
     synthesiser: Tts
+
+    @property
+    def feed(self) -> Feed:
+        """Where state and finished turns go out."""
+        return self.parts.feed
+
+    @property
+    def store(self) -> Store:
+        """What was said, and the timers."""
+        return self.parts.store
 
     def health(self) -> dict[str, str]:
         """Return ``ok``, or what is wrong, for each part: what a watchdog, a console or a person may ask."""
@@ -84,57 +89,52 @@ async def open_room(
     async with AsyncExitStack() as stack:
         opened = _Opener(settings, stack)
         store = await stack.enter_async_context(open_store(state_dir / FILE_NAME))
-        skills = Skills.load(settings.language, state_dir / "skills")
-        for refused in skills.refused:
-            log.warning("%s", refused)
-        persona = load_persona(settings)
-        tts, stt = await opened.engine("tts"), await opened.engine("stt")
-        echo, vad = await opened.engine("echo"), await opened.engine("vad")
-        sound: SoundDevice = device or await opened.engine("audio")
-        phrases = Phrases.load(settings.language)
-        feed, inbox = Feed(), Inbox[Signal]()
-        ears = Ears(sound.microphone, echo, vad, Endpointer(settings.endpoint), inbox.post)
-        timers = Timers(store, settings.zone, phrases, inbox.post)
-        mouth = Mouth(tts, sound.loudspeaker, settings.language)
-        mind = Mind(skills, phrases)
-        parts = Parts(
-            ears=ears,
-            stt=stt,
-            mind=mind,
-            skills=skills,
-            phrases=phrases,
-            mouth=mouth,
-            timers=timers,
-            store=store,
-            feed=feed,
-            inbox=inbox,
-            persona=persona,
-            room=settings.device.room,
-            language=settings.language,
-            time_zone=settings.zone,
-        )
+        parts, tts = await _parts(opened, store, state_dir, device)
         conversation = Conversation(parts, replace(manners(settings), session_gap_s=session_gap_s))
-        await warm(stt, conversation.hints)
-        await warm(stt, conversation.rival_hints)
-        speakable("1", settings.language)  # the first number loads a table, which takes 0.1 s
+        await _warm_up(parts, conversation)
         await stack.enter_async_context(beside(conversation.run(), "conversation"))
         if rings:
-            await stack.enter_async_context(beside(timers.ring(), "timers"))
+            await stack.enter_async_context(beside(parts.timers.ring(), "timers"))
         if listens:
-            await stack.enter_async_context(beside(ears.run(), "ears"))
-        yield Room(
-            settings=settings,
-            engines=opened.chosen,
-            device=sound,
-            feed=feed,
-            store=store,
-            timers=timers,
-            conversation=conversation,
-            persona=persona,
-            phrases=phrases,
-            recogniser=stt,
-            synthesiser=tts,
-        )
+            await stack.enter_async_context(beside(parts.ears.run(), "ears"))
+        yield Room(settings, opened.chosen, opened.device, parts, conversation, tts)
+
+
+async def _parts(opened: _Opener, store: Store, state_dir: Path, device: SoundDevice | None) -> tuple[Parts, Tts]:
+    """Open the engines and make what a conversation consists of; the synthesiser too, for who wants other voices."""
+    settings = opened.settings
+    skills = Skills.load(settings.language, state_dir / "skills")
+    for refused in skills.refused:
+        log.warning("%s", refused)
+    persona, phrases = load_persona(settings), Phrases.load(settings.language)
+    tts, stt = await opened.engine("tts"), await opened.engine("stt")
+    echo, vad = await opened.engine("echo"), await opened.engine("vad")
+    opened.device = sound = device or await opened.engine("audio")
+    inbox = Inbox[Signal]()
+    parts = Parts(
+        ears=Ears(sound.microphone, echo, vad, Endpointer(settings.endpoint), inbox.post),
+        stt=stt,
+        mind=Mind(skills, phrases),
+        skills=skills,
+        phrases=phrases,
+        mouth=Mouth(tts, sound.loudspeaker, settings.language),
+        timers=Timers(store, settings.zone, phrases, inbox.post),
+        store=store,
+        feed=Feed(),
+        inbox=inbox,
+        persona=persona,
+        room=settings.device.room,
+        language=settings.language,
+        time_zone=settings.zone,
+    )
+    return parts, tts
+
+
+async def _warm_up(parts: Parts, conversation: Conversation) -> None:
+    """Load what the first turn would wait for."""
+    for hints in (conversation.hints, conversation.rival_hints):
+        await warm(parts.stt, hints)
+    speakable("1", parts.language)  # the first number loads a table, which takes 0.1 s
 
 
 class _Opener:
@@ -142,11 +142,12 @@ class _Opener:
 
     def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
         self.chosen: dict[str, str] = {}
-        self._settings = settings
+        self.settings = settings
+        self.device: SoundDevice
         self._stack = stack
 
     async def engine(self, seam: str) -> Any:
-        name, settings = self._settings.engine(seam)
+        name, settings = self.settings.engine(seam)
         self.chosen[seam] = name
         return await self._stack.enter_async_context(engines.open_engine(seam, name, settings))
 

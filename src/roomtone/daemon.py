@@ -67,7 +67,7 @@ def _tell_troubles(room: Room, mistakes: list[str]) -> None:
 
 def say(room: Room, phrase: str, **values: object) -> None:
     """Let the room say one of its own phrases."""
-    text = room.phrases.say(phrase, **values)
+    text = room.parts.phrases.say(phrase, **values)
     room.conversation.post(Prompt(text, Source.SCHEDULE, verbatim=True))
 
 
