@@ -120,3 +120,9 @@ def test_nobody_greets_into_a_reply_and_a_nod_is_no_turn_of_its_own() -> None:
     assert "mhm" in interrupts
     assert "mhm" not in begins
     assert all("stop" in grammar for grammar in (begins, interrupts))
+
+
+def test_the_words_that_ask_for_silence_are_known() -> None:
+    words = Skills.load("en").dismissing_words()
+    assert {"stop", "quiet", "enough"} <= set(words)
+    assert not {"timer", "hello", "time"} & set(words)

@@ -135,7 +135,7 @@ class Unwell:
     def prepare(self, grammar: str) -> list[str]:
         return []
 
-    def decode(self, pcm: bytes, grammar: str) -> Decoded:
+    def decode(self, pcm: bytes, grammar: str, expected: tuple[str, ...]) -> Decoded:
         with open(self.marks, "a+") as marks:
             marks.seek(0)
             before = len(marks.read())

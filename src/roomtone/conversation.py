@@ -110,7 +110,9 @@ class Conversation:
         self.running = False
         self.step_times: deque[float] = deque(maxlen=STEPS_KEPT)
         self.hints = Hints(parts.language, parts.skills.grammar())
-        self.rival_hints = Hints(parts.language, parts.skills.grammar(interrupting=True))
+        self.rival_hints = Hints(
+            parts.language, parts.skills.grammar(interrupting=True), parts.skills.dismissing_words()
+        )
         self.recorder = Recorder(
             parts.store, parts.feed, parts.room, parts.persona, manners.session_gap_s, self._spawn
         )

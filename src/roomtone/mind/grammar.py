@@ -174,6 +174,11 @@ def _runs(items: Iterable[Expression]) -> list[list[Expression]]:
     return [run for run in runs if run]
 
 
+def vocabulary(node: Node) -> set[str]:
+    """Return the words of a graph."""
+    return {node.text} if isinstance(node, Word) else set().union(*map(vocabulary, node.items))
+
+
 def sample(node: Node, random: Random) -> str:
     """Return one sentence of a graph, drawn at random."""
     if isinstance(node, Word):

@@ -101,6 +101,13 @@ class Skills:
         said = {rule: node for rule, node in self._alone.items() if rule not in unsaid}
         return grammar.jsgf(self._polite, self._commands, said)
 
+    def dismissing_words(self) -> tuple[str, ...]:
+        """Return the words of all sentences that ask for silence: they must not be missed."""
+        nodes = [
+            node for one in self._loaded for name, node in one.spoken.items() if one.file.intents[name].dismisses
+        ]
+        return tuple(sorted(set().union(*(grammar.vocabulary(node) for node in nodes))))
+
     def sample(self, random: Random) -> tuple[str, str]:
         """Draw an intent and one of its sentences as the grammar has them, without politeness around it."""
         one = random.choice([one for one in self._loaded if one.spoken])

@@ -18,7 +18,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """What helps a recogniser: the language, a JSGF grammar of all that can be understood, likely words."""
+    """What helps a recogniser: the language, a JSGF grammar of all that can be understood, words not to be missed."""
 
     language: str = "en"
     grammar: str = ""

@@ -40,6 +40,9 @@ SHORT = 3
 EVERYDAY_MARGIN = 0.5
 """Nats a frame by which an everyday word may fit better than a short sentence."""
 
+EXPECTED_MARGIN = 1.2
+"""The same for a sentence of words that are not to be missed, such as "stop" over a reply."""
+
 SHORT_BONUS = 0.5
 """Nats a frame added to the score of a short sentence that no everyday word explains: it has been tried twice."""
 
@@ -117,8 +120,11 @@ class Recogniser:
             self._decoder.remove_search(oldest)
         return unknown
 
-    def decode(self, pcm: bytes, grammar: str) -> Decoded:
-        """Decode 16 kHz 16-bit sound as one whole: the cepstral mean is then taken over just this sound."""
+    def decode(self, pcm: bytes, grammar: str, expected: tuple[str, ...] = ()) -> Decoded:
+        """Decode 16 kHz 16-bit sound as one whole: the cepstral mean is then taken over just this sound.
+
+        A short sentence of nothing but ``expected`` words is believed more readily.
+        """
         self.prepare(grammar)
         pcm = self._as_trained(pcm)
         beginning, sentence = self._search(_name(grammar), pcm)
@@ -130,7 +136,8 @@ class Recogniser:
         found = _found(sentence, phones)
         if 0 < len(_words(sentence)) <= SHORT:
             _, everyday = self._search("everyday", pcm)
-            if everyday and _gain(sentence, everyday) < -EVERYDAY_MARGIN:
+            likely = all(_spelt(word) in expected for word in _words(sentence))
+            if everyday and _gain(sentence, everyday) < -(EXPECTED_MARGIN if likely else EVERYDAY_MARGIN):
                 return Decoded()
             found = found._replace(score=found.score + SHORT_BONUS)
         return Decoded(found, _found(beginning, phones))
@@ -199,8 +206,12 @@ def _found(segments: list[Segment], phones: list[Segment]) -> Found:
     words = _words(segments)
     if not words:
         return Found()
-    # The dictionary numbers a word's further pronunciations: "a(2)".
-    return Found(" ".join(word.word.partition("(")[0] for word in words), _gain(segments, phones))
+    return Found(" ".join(_spelt(word) for word in words), _gain(segments, phones))
+
+
+def _spelt(segment: Segment) -> str:
+    """Return a word without the number that the dictionary gives its further pronunciations: "a(2)"."""
+    return segment.word.partition("(")[0]
 
 
 def _gain(segments: list[Segment], other: list[Segment]) -> float:

@@ -86,12 +86,12 @@ class Pocketsphinx:
                 parts.append(part.samples)
                 continue
             sound = _joined(parts)
-            decoded, covered = await self._decode(sound, hints.grammar), len(sound)
+            decoded, covered = await self._decode(sound, hints), len(sound)
             sentence = self._transcript(decoded.sentence, hints, final=False)
             yield sentence if sentence.text else self._transcript(decoded.beginning, hints, final=False)
         sound = _joined(parts)
         if not covered or spoken_since(sound, covered):
-            decoded = await self._decode(sound, hints.grammar)
+            decoded = await self._decode(sound, hints)
         yield self._transcript(decoded.sentence, hints, final=True)
 
     async def _prepare(self, grammar: str) -> None:
@@ -102,11 +102,11 @@ class Pocketsphinx:
         if unknown:
             log.warning("pocketsphinx does without the words %s: its dictionary lacks them", ", ".join(unknown))
 
-    async def _decode(self, sound: Samples, grammar: str) -> Decoded:
-        if not grammar or not SHORTEST_S * RATE <= len(sound) <= LONGEST_S * RATE:
+    async def _decode(self, sound: Samples, hints: Hints) -> Decoded:
+        if not hints.grammar or not SHORTEST_S * RATE <= len(sound) <= LONGEST_S * RATE:
             return Decoded()
         decoded: Decoded = await self._process.call(
-            "decode", Audio(sound).to_bytes(), grammar, timeout=self._settings.timeout_s
+            "decode", Audio(sound).to_bytes(), hints.grammar, hints.words, timeout=self._settings.timeout_s
         )
         return decoded
 
