@@ -125,6 +125,18 @@ def test_stop_is_answered_by_silence(run: Run[None], tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_hello_into_a_reply_asks_for_the_floor(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with room(scripted(HELP, "hello", "what time is it"), tmp_path) as rehearsal:
+            first, second = await interrupted(rehearsal, await somebody_speaks("hello"))
+            assert first.ended is Ended.INTERRUPTED
+            assert (second.heard, second.said) == ("hello", "")
+            [third] = await speaks(rehearsal)
+            assert third.intent == "clock.time"
+
+    run(scenario())
+
+
 def test_speech_that_is_not_understood_is_admitted_once_and_not_again(run: Run[None], tmp_path: Path) -> None:
     async def scenario() -> None:
         async with room(scripted("", "", "what time is it", ""), tmp_path) as rehearsal:

@@ -154,7 +154,7 @@ async def _answer_it(live: LiveTurn, chain: Chain) -> None:
     live.answer = await _think(live, chain)
     if live.answer is None:
         return
-    if live.answer.dismisses and live.rival:
+    if live.rival and (live.answer.dismisses or live.answer.opens):
         chain.post(Dismiss(live.source))
         return
     await _speak(live, live.answer.deltas, chain)

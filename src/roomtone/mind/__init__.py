@@ -44,10 +44,12 @@ class Answer:
     """How a turn is answered.
 
     ``deltas`` is the text as it comes. ``dismisses`` says that the person wants silence: where the turn cut a
-    reply short, being quiet is the answer and the deltas go unspoken.
+    reply short, being quiet is the answer and the deltas go unspoken. ``opens``: it was a greeting; said into a reply
+    it means "listen to me", and is answered by being quiet too.
     """
 
     answered_by: str
     deltas: AsyncIterator[str]
     intent: str | None = None
     dismisses: bool = False
+    opens: bool = False

@@ -89,14 +89,14 @@ class Skills:
     def grammar(self, *, interrupting: bool = False) -> str:
         """Return all that can be said as JSGF, lower case, one rule a line.
 
-        Who speaks into a reply says other things than who begins: nobody greets there, and "mhm" is not a turn of
-        its own elsewhere. The fewer sentences a recogniser weighs, the surer it is of the right one.
+        Only who speaks into a reply (``interrupting``) says "mhm": elsewhere it is no turn of its own, and the fewer
+        sentences a recogniser weighs, the surer it is of the right one.
         """
         unsaid = {
             f"{one.skill.name}_{name}"
             for one in self._loaded
             for name, intent in one.file.intents.items()
-            if (intent.opening if interrupting else intent.backchannel)
+            if intent.backchannel and not interrupting
         }
         said = {rule: node for rule, node in self._alone.items() if rule not in unsaid}
         return grammar.jsgf(self._polite, self._commands, said)
@@ -172,6 +172,7 @@ def _match(text: str, one: Loaded, intents: Intents) -> Match | None:
         unfinished=bool((found.intent_metadata or {}).get("unfinished")),
         dismisses=intent.dismisses,
         backchannel=intent.backchannel,
+        opening=intent.opening,
     )
 
 

@@ -33,7 +33,7 @@ class Mind:
         if match is None:
             return Answer("offline", _deltas([self._phrases.say("beyond_me")]))
         said = await self._ask(match, household)
-        return Answer("skill", _deltas(said), match.intent, match.dismisses)
+        return Answer("skill", _deltas(said), match.intent, match.dismisses, match.opening)
 
     async def _ask(self, match: Match, household: Household) -> list[str]:
         skill = self._by_name[match.skill]

@@ -13,7 +13,7 @@
         dismisses: false                         whether the person wants silence
         backchannel: false                       whether it is said while listening, not to take the floor
         bare: false                              whether nobody says "please" or "can you" around it
-        opening: false                           whether nobody would say it into a reply: a greeting
+        opening: false                           whether it greets: said into a reply it asks for the floor
     lists, expansion_rules                    as in hassil; they belong to this skill alone
     replies: {time: "It's {time}."}           a text or several of one meaning
 
@@ -42,6 +42,7 @@ class Match:
     unfinished: bool = False
     dismisses: bool = False
     backchannel: bool = False
+    opening: bool = False
 
     @property
     def intent(self) -> str:
