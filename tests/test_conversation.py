@@ -525,3 +525,12 @@ def test_the_wait_for_the_text_of_an_interruption_is_the_recognisers(run: Run[No
             assert turn.latency_ms.stt == 600
 
     run(scenario())
+
+
+def test_a_cough_that_sounds_a_little_like_help_does_not_take_the_floor(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with room(scripted(HELP, "help", stt={"confidence": 0.7}), tmp_path) as rehearsal:
+            [turn] = await interrupted(rehearsal, cough())
+            assert turn.ended is Ended.COMPLETED
+
+    run(scenario())

@@ -28,6 +28,10 @@ STT_BOUND_S = 12.0
 """A recogniser that has no final text this long after the utterance ended has failed; someone is waiting."""
 
 
+SURE_GREETING = 0.85
+"""Confidence from which a short greeting into a reply is one: a cough sounds like "help" to a grammar."""
+
+
 @dataclass(slots=True)
 class LiveTurn:
     """A turn while it runs. Everything that its record needs is here, outside the task that may be cancelled.
@@ -194,12 +198,21 @@ def _judge(live: LiveTurn, transcript: Transcript, chain: Chain) -> None:
         chain.expect(live, completeness)
     if not live.rival:
         return
-    text = transcript.text
-    words = text and text != live.joined_text and not chain.skills.is_backchannel(text)
+    words = transcript.text != live.joined_text and _are_words(transcript, chain)
     if words and (transcript.final or completeness is Completeness.COMPLETE):
         chain.post(FloorTaken(live.number))
     elif transcript.final:
         chain.post(FloorKept(live.number))
+
+
+def _are_words(transcript: Transcript, chain: Chain) -> bool:
+    """Whether somebody said something into a reply, rather than nodded or coughed."""
+    match = chain.skills.recognise(transcript.text) if transcript.text else None
+    if match is None:
+        return bool(transcript.text)
+    if match.opening and transcript.confidence < SURE_GREETING:
+        return False
+    return not match.backchannel
 
 
 async def _think(live: LiveTurn, chain: Chain) -> Answer | None:

@@ -23,6 +23,8 @@ class Settings(EngineSettings):
     """Begin again with the first text when the last was used."""
     delay_s: float = Field(0.0, ge=0)
     """Wait this long before each transcript."""
+    confidence: float = Field(1.0, ge=0, le=1)
+    """Of every transcript."""
     partials: bool = True
     """Give the first half of the words at the first pause, all of them at later ones."""
     fail_at: int | None = None
@@ -55,7 +57,7 @@ class Script:
             if isinstance(part, Pause) and self._settings.partials:
                 heard = len(words) if heard else (len(words) + 1) // 2
                 await asyncio.sleep(self._settings.delay_s)
-                yield Transcript(" ".join(words[:heard]), language=hints.language, final=False)
+                yield Transcript(" ".join(words[:heard]), self._settings.confidence, hints.language, final=False)
         if not number:
             yield Transcript("", language=hints.language)
             return
@@ -64,7 +66,7 @@ class Script:
         await asyncio.sleep(self._settings.delay_s)
         if number == self._settings.fail_at:
             raise EngineError(f"script: told to fail at utterance {number}")
-        yield Transcript(text, language=hints.language)
+        yield Transcript(text, self._settings.confidence, hints.language)
 
     def _text(self, number: int) -> str:
         texts = self._settings.texts
