@@ -33,9 +33,6 @@ from roomtone.utterance import Utterance
 
 log = logging.getLogger(__name__)
 
-CALLED_S = 8.0
-"""How long Roomtone listens after it was called, before it takes nobody for an answer."""
-
 
 @dataclass(frozen=True, slots=True)
 class Room:
@@ -165,7 +162,7 @@ def manners(settings: Settings) -> Manners:
     listen = settings.listen
     wakes = settings.engine("wake")[0] != "none"
     is_open = listen.mode == "open" or (listen.mode == "wake_word" and not wakes)
-    return Manners(open=is_open, follow_up_s=listen.follow_up_s, called_s=CALLED_S)
+    return Manners(open=is_open, follow_up_s=listen.follow_up_s)
 
 
 async def warm(stt: Stt, hints: Hints) -> None:

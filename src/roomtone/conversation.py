@@ -1,6 +1,6 @@
 """The conversation of one room: facts come in, the machine says what follows, and it is carried out here.
 
-It owns the one turn task (and, in doubt, its rival's), the session and the waits.
+It owns the one turn task (and, in doubt, its rival's) and the waits.
 """
 
 from __future__ import annotations
@@ -174,15 +174,14 @@ class Conversation:
         """Tell ears and feed where things stand now."""
         state = self.state
         ears = self.parts.ears
-        ears.muted = state.muted
         ears.listens = not state.muted and (state.mode is not Mode.IDLE or state.open)
         ears.alert = state.mode is not Mode.IDLE
-        if (answering := self._turns.get(state.turn or 0)) is not None:
+        live = self._turns.get(state.turn or 0)
+        if live is not None:
             # Who goes on speaking before an answer may change what is asked: nothing is done while that is in doubt.
             in_doubt = state.mode is Mode.INTERRUPT and state.back is Mode.THINKING
-            answering.free.clear() if in_doubt else answering.free.set()
+            live.free.clear() if in_doubt else live.free.set()
         if state.mode is not before.mode or state.muted is not before.muted:
-            live = self._turns.get(state.turn or 0)
             trace, cause = (live.trace, live.last_event) if live else (None, None)
             self.parts.feed.publish("state.changed", state, source=SOURCE, trace=trace, cause=cause)
 
@@ -308,7 +307,7 @@ class Conversation:
         turn = self.recorder.close(live, self._loudspeaker.heard)
         self._not_understood = self._not_understood + 1 if not turn.heard and turn.source is Source.VOICE else 0
         if live.prompt is not None and live.prompt.alarm is not None:
-            self.recorder.later(self.parts.timers.heard(live.prompt.alarm))
+            self.recorder.write(self.parts.timers.heard(live.prompt.alarm))
         outcome = Outcome(turn, live.prompt.ticket if live.prompt else None)
         self.parts.feed.publish("turn.ended", outcome, source=SOURCE, trace=turn.trace, cause=live.last_event)
 

@@ -76,7 +76,6 @@ class Ears:
     ) -> None:
         self.listens = False
         self.alert = False
-        self.muted = False
         self.health = "ok"
         self._microphone = microphone
         self._echo = echo
@@ -125,15 +124,13 @@ class Ears:
     def finish(self) -> None:
         """End what is being said, as if the person had finished."""
         if self._utterance is not None:
-            self._close(self._sample)
-            self._endpointer.reset()
+            self._break_off()
             self._post(SpeechEnded())
 
     def abandon(self, utterance: Utterance) -> None:
         """Nobody waits for this utterance any more: whoever goes on speaking begins another."""
         if utterance is self._utterance:
-            self._close(self._sample)
-            self._endpointer.reset()
+            self._break_off()
 
     def expect(self, completeness: Completeness) -> None:
         """Say whether the text so far asks for more words."""
@@ -180,8 +177,7 @@ class Ears:
         """Stop listening: what is being said now is nobody's."""
         self._half = None
         if self._utterance is not None or self._endpointer.speaking:
-            self._close(self._sample)
-            self._endpointer.reset()
+            self._break_off()
 
     # ------------------------------------------------------------------------- while Roomtone is heard
 
@@ -256,6 +252,11 @@ class Ears:
             self._utterance.end(self._time(last_speech), self._time(self._sample))
         self._utterance = None
         self._gate = None
+
+    def _break_off(self) -> None:
+        """Close what is being said here, before the endpointer would have."""
+        self._close(self._sample)
+        self._endpointer.reset()
 
 
 def _hush(audio: Audio) -> Audio:

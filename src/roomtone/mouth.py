@@ -52,11 +52,6 @@ class Speech:
     pieces: list[Piece] = field(default_factory=list)
     stopped_at: int | None = None
 
-    @property
-    def said(self) -> str:
-        """Everything that was given to the loudspeaker."""
-        return " ".join(piece.text for piece in self.pieces)
-
     def spoken(self, heard: int) -> str:
         """Return the words that had reached the room when ``heard`` samples had; a word begun is not counted."""
         until = heard if self.stopped_at is None else min(heard, self.stopped_at)

@@ -53,13 +53,13 @@ class Recorder:
     def keep(self, live: LiveTurn, heard: int) -> None:
         """Write a turn's row as far as it is."""
         if live.session is not None:
-            self._write(self._store.save_turn(live.record(heard), closed=False))
+            self.write(self._store.save_turn(live.record(heard), closed=False))
 
     def close(self, live: LiveTurn, heard: int) -> Turn:
         """Write a turn's row for the last time, with its messages; return the turn."""
         turn = live.record(heard)
         self._last_at = asyncio.get_running_loop().time()
-        self._write(self._store.save_turn(turn, closed=True, messages=self._messages(turn)))
+        self.write(self._store.save_turn(turn, closed=True, messages=self._messages(turn)))
         return turn
 
     def forget(self, live: LiveTurn) -> None:
@@ -68,12 +68,8 @@ class Recorder:
             return
         if live.in_session == self._turns:
             self._turns -= 1
-        self._write(self._store.drop_turn(live.session.id, live.in_session))
+        self.write(self._store.drop_turn(live.session.id, live.in_session))
         live.session = None
-
-    def later(self, write: Coroutine[Any, Any, None]) -> None:
-        """Write something else beside the conversation."""
-        self._write(write)
 
     def _current_session(self) -> Session:
         now = asyncio.get_running_loop().time()
@@ -82,7 +78,7 @@ class Recorder:
             self.last_message = None
             self._turns = 0
             self._last_at = now
-            self._write(self._store.begin_session(self.session))
+            self.write(self._store.begin_session(self.session))
         return self.session
 
     def _messages(self, turn: Turn) -> list[tuple[Message, list[str]]]:
@@ -96,7 +92,8 @@ class Recorder:
                 self.last_message = message.id
         return messages
 
-    def _write(self, write: Coroutine[Any, Any, None]) -> None:
+    def write(self, write: Coroutine[Any, Any, None]) -> None:
+        """Do one write to the store beside the conversation."""
         self._spawn(self._guarded(write), "store")
 
     async def _guarded(self, write: Coroutine[Any, Any, None]) -> None:

@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 STT_BOUND_S = 12.0
 """A recogniser that has no final text this long after the utterance ended has failed; someone is waiting."""
 
-
 SURE_GREETING = 0.85
 """Confidence from which a short greeting into a reply is one: a cough sounds like "help" to a grammar."""
 
