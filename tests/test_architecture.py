@@ -13,23 +13,25 @@ SOURCE = Path(__file__).parent.parent / "src" / "roomtone"
 FLOORS = """
     cli
     commands
+    doctor
     bench
     demo hearing asking
     daemon rehearsal timeline
     app hub
+    metrics
     conversation
     recorder
     ears turn
     household mouth utterance
     edges
     control
-    history
+    failover history
     mind store personas logs stopwatch
     config
     settings
     config_sources migrations shipped
     engines
-    child flow
+    child flow models
     clock
     core
 """
@@ -40,7 +42,9 @@ ONLY = {
     "clock": "core",
     "flow": "core clock",
     "child": "core clock",
-    "engines": "core clock flow child",
+    "engines": "core clock flow child models",
+    "models": "core clock",
+    "failover": "core clock flow engines",
     "mind": "core flow clock engines shipped",
     "store": "core flow migrations",
     "personas": "core flow shipped",

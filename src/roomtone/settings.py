@@ -233,6 +233,11 @@ class Settings(Section):
         """The household's time zone."""
         return zoneinfo.ZoneInfo(self.time_zone)
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """What an engine may know of the rest of the configuration, by the names of its own settings."""
+        return {"models_dir": self.state_dir / "models", "language": self.language}
+
     def section(self, seam: str) -> EngineSection:
         """Return the section of a seam; a seam that has none is on ``auto``."""
         return getattr(self, seam) if seam in SEAMS else EngineSection()
@@ -243,7 +248,7 @@ class Settings(Section):
         Raises EngineUnavailable where none can be opened here.
         """
         section = self.section(seam)
-        name, settings = engines.choose(seam, section.engine, section.keys)
+        name, settings = engines.choose(seam, section.engine, section.keys, self.given)
         shared = section.shared.keys() & type(settings).model_fields
         if shared:
             settings = settings.model_copy(update={key: section.shared[key] for key in shared})

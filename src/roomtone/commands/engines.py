@@ -31,7 +31,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 def _found(settings: Settings) -> Iterator[dict[str, Any]]:
     for seam in SHOWN:
         section = settings.section(seam)
-        for candidate in engines.survey(seam, section.engine, section.keys):
+        for candidate in engines.survey(seam, section.engine, section.keys, settings.given):
             yield {
                 "seam": seam,
                 "engine": candidate.name,

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from importlib import util
@@ -88,20 +89,23 @@ def load(seam: str, name: str) -> EngineFile:
     return cast("EngineFile", importlib.import_module(path))
 
 
-def choose(seam: str, name: str, keys: dict[str, Any]) -> tuple[str, EngineSettings]:
+def choose(
+    seam: str, name: str, keys: Mapping[str, Any], given: Mapping[str, Any] | None = None
+) -> tuple[str, EngineSettings]:
     """Settle which engine a section of the config means, and read its keys into that engine's Settings.
 
     ``auto`` takes the first engine of ``AUTO`` that can be opened here; keys that belong to another engine
-    of the seam are then passed over. Raises EngineUnavailable where none can be opened, ConfigError for
+    of the seam are then passed over. ``given`` holds what the rest of the configuration says (``models_dir``), for
+    engines whose Settings have such a field. Raises EngineUnavailable where none can be opened, ConfigError for
     keys that no engine knows, pydantic's ValidationError for wrong values.
     """
     if name != "auto":
-        return name, load(seam, name).Settings.model_validate(keys)
+        engine = load(seam, name)
+        return name, engine.Settings.model_validate({**_known(engine, given or {}), **keys})
     reasons = []
     for candidate in auto_order(seam):
         engine = load(seam, candidate)
-        known = {key: value for key, value in keys.items() if key in engine.Settings.model_fields}
-        settings = engine.Settings.model_validate(known)
+        settings = engine.Settings.model_validate(_known(engine, {**(given or {}), **keys}))
         reason = engine.missing(settings)
         if reason is None:
             return candidate, settings
@@ -109,17 +113,22 @@ def choose(seam: str, name: str, keys: dict[str, Any]) -> tuple[str, EngineSetti
     raise EngineUnavailable(f"no {seam} engine can be opened here; {'; '.join(reasons)}", seam=seam)
 
 
-def survey(seam: str, name: str, keys: dict[str, Any]) -> list[Candidate]:
+def _known(engine: EngineFile, keys: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in keys.items() if key in engine.Settings.model_fields}
+
+
+def survey(
+    seam: str, name: str, keys: Mapping[str, Any], given: Mapping[str, Any] | None = None
+) -> list[Candidate]:
     """List a seam's engines with what each lacks here, and which one the config's choice comes to."""
     try:
-        chosen = choose(seam, name, keys)[0]
+        chosen = choose(seam, name, keys, given)[0]
     except EngineUnavailable:
         chosen = ""
     found = []
     for candidate in sorted({*names(seam), *([chosen] if chosen else [])}):
         engine = load(seam, candidate)
-        known = {key: value for key, value in keys.items() if key in engine.Settings.model_fields}
-        reason = engine.missing(engine.Settings.model_validate(known))
+        reason = engine.missing(engine.Settings.model_validate(_known(engine, {**(given or {}), **keys})))
         found.append(Candidate(seam, candidate, candidate == chosen, reason))
     return found
 
