@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from roomtone import engines, personas
+from roomtone import engines, logs, personas
 from roomtone.conversation import Conversation, Manners, Parts
 from roomtone.core.dialog import Persona
 from roomtone.core.endpoint import Endpointer
@@ -89,6 +89,7 @@ async def open_room(
         parts, tts = await _parts(opened, store, state_dir, device)
         conversation = Conversation(parts, replace(manners(settings), session_gap_s=session_gap_s))
         await _warm_up(parts, conversation)
+        stack.enter_context(logs.during(conversation.place))
         await stack.enter_async_context(beside(conversation.run(), "conversation"))
         if rings:
             await stack.enter_async_context(beside(parts.timers.ring(), "timers"))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from roomtone import logs
 from roomtone.core.dialog import Persona, Source, Turn, new_id
 from roomtone.core.endpoint import Completeness
 from roomtone.core.errors import RoomtoneError
@@ -41,7 +42,8 @@ from roomtone.core.machine import (
 )
 from roomtone.ears import Ears
 from roomtone.engines.audio import Loudspeaker
-from roomtone.engines.stt import Hints, Stt
+from roomtone.engines.stt import Hints
+from roomtone.failover import SttLine
 from roomtone.flow import Feed, Inbox
 from roomtone.household import Timers, TurnHousehold
 from roomtone.mind.phrases import Phrases
@@ -85,7 +87,7 @@ class Parts:
     """What a conversation is made of."""
 
     ears: Ears
-    stt: Stt
+    stt: SttLine
     mind: Mind
     skills: Skills
     phrases: Phrases
@@ -143,6 +145,19 @@ class Conversation:
     @property
     def _loudspeaker(self) -> Loudspeaker:
         return self.parts.mouth.loudspeaker
+
+    def place(self, live: LiveTurn | None = None) -> dict[str, object]:
+        """Say for the log which turn is on (the one that has the floor, unless given) and the state; {} without."""
+        live = live or self._turns.get(self.state.turn or 0)
+        if live is None:
+            return {}
+        session = live.session or self.recorder.session
+        return {
+            "turn": live.in_session or None,
+            "session": session.id if session else None,
+            "trace": live.trace,
+            "state": self.state.mode.value,
+        }
 
     def post(self, signal: Signal) -> None:
         """Add a fact to the inbox."""
@@ -204,7 +219,8 @@ class Conversation:
 
     def _run(self, live: LiveTurn) -> asyncio.Task[None]:
         """Start a turn's task. Its end is told by its callback, since a task may be cancelled before it began."""
-        task = self._spawn(take(live, self._chain(live)), f"turn {live.number}")
+        with logs.during(lambda: self.place(live)):
+            task = self._spawn(take(live, self._chain(live)), f"turn {live.number}")
         task.add_done_callback(lambda _: self._ended(live))
         return task
 
@@ -304,7 +320,8 @@ class Conversation:
         live = self._turns.pop(effect.turn, None)
         if live is None or live.session is None:
             return
-        turn = self.recorder.close(live, self._loudspeaker.heard)
+        with logs.during(lambda: self.place(live)):
+            turn = self.recorder.close(live, self._loudspeaker.heard)
         self._not_understood = self._not_understood + 1 if not turn.heard and turn.source is Source.VOICE else 0
         if live.prompt is not None and live.prompt.alarm is not None:
             self.recorder.write(self.parts.timers.heard(live.prompt.alarm))
