@@ -8,7 +8,7 @@ from typing import Protocol
 from roomtone.core.dialog import Voice
 from roomtone.core.sound import Audio
 
-AUTO = ("espeak",)
+AUTO = ("piper", "espeak")
 
 
 class Tts(Protocol):
