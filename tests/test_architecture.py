@@ -28,7 +28,7 @@ FLOORS = """
     failover history
     mind store personas logs stopwatch
     config
-    settings
+    settings database
     config_sources migrations shipped
     engines
     child flow models
@@ -44,9 +44,10 @@ ONLY = {
     "child": "core clock",
     "engines": "core clock flow child models",
     "models": "core clock",
-    "failover": "core clock flow engines",
+    "failover": "core clock flow engines settings",
     "mind": "core flow clock engines shipped",
-    "store": "core flow migrations",
+    "store": "core flow database",
+    "database": "core migrations",
     "personas": "core flow shipped",
     "edges": "core flow clock control store personas settings",
     "control": "core clock",

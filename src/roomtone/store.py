@@ -16,29 +16,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from roomtone.core.dialog import Ended, Message, Session, Timer, Turn, TurnError, now
+from roomtone import database
+from roomtone.core.dialog import Ended, Message, Session, Timer, Turn, TurnError
 from roomtone.core.errors import StoreError
+from roomtone.database import Statement
 from roomtone.flow import Worker, close, worker
-from roomtone.migrations import migrate
 
 FILE_NAME = "roomtone.db"
 """The store in its state folder."""
 
-PAGE_BYTES = 2048
-"""Half of SQLite's default: a turn touches a dozen pages, and every page touched is written twice."""
-
-Statement = tuple[str, tuple[Any, ...]]
-
 _ERASED = ("sessions", "messages", "edges", "turns")
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_SAID = {
-    sqlite3.SQLITE_FULL: "the disk with {path} is full; make room there, for example: sudo apt clean",
-    sqlite3.SQLITE_READONLY: "{path} may not be written; give this user its folder: sudo chown -R $USER {folder}",
-    sqlite3.SQLITE_CANTOPEN: "{path} cannot be opened; give this user its folder: sudo chown -R $USER {folder}",
-    sqlite3.SQLITE_BUSY: "{path} is being written by another program; end that one and try again",
-    sqlite3.SQLITE_CORRUPT: "{path} is damaged; restart Roomtone: it is set aside and a new one begun",
-    sqlite3.SQLITE_NOTADB: "{path} is damaged; restart Roomtone: it is set aside and a new one begun",
-}
 
 
 class Store:
@@ -115,7 +102,7 @@ class Store:
     async def erase(self) -> None:
         """Forget all that was said, also in databases that were set aside; timers stay."""
         await self._write(*((f"DELETE FROM {table}", ()) for table in _ERASED))
-        await self._run(_shrink)
+        await self._run(database.shrink)
         for aside in self.path.parent.glob(f"{self.path.name}.corrupt-*"):
             aside.unlink()
 
@@ -161,9 +148,9 @@ class Store:
         """Open the file: set it aside if it is damaged, migrate it, close turns that were cut off."""
 
         def work() -> None:
-            self._connection, self.mended = _opened(self.path)
+            self._connection, self.mended = database.opened(self.path)
 
-        await self._thread.call(_speaking(work, self.path))
+        await self._thread.call(database.speaking(work, self.path))
         cut = await self._turns("closed = 0 ORDER BY rowid")
         stopped = TurnError(code="STOPPED", message="Roomtone stopped in the middle of this turn")
         self.unfinished = tuple(turn.model_copy(update={"ended": Ended.FAILED, "error": stopped}) for turn in cut)
@@ -186,10 +173,10 @@ class Store:
         return self._connection
 
     async def _run(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
-        return await self._thread.call(_speaking(lambda: work(self._open_connection()), self.path))
+        return await self._thread.call(database.speaking(lambda: work(self._open_connection()), self.path))
 
     async def _write(self, *statements: Statement, durable: bool = False) -> None:
-        await self._run(lambda connection: _commit(connection, statements, durable))
+        await self._run(lambda connection: database.commit(connection, statements, durable))
 
     async def _read(self, query: str, *values: Any) -> list[sqlite3.Row]:
         rows: list[sqlite3.Row] = await self._run(lambda connection: connection.execute(query, values).fetchall())
@@ -214,90 +201,6 @@ async def open_store(path: Path) -> AsyncIterator[Store]:
             yield store
         finally:
             await store.close()
-
-
-# ------------------------------------------------------------------------------ on the store's own thread
-
-
-def _opened(path: Path) -> tuple[sqlite3.Connection, str | None]:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.touch(0o600)  # what is said at home is nobody else's to read; SQLite's other files follow this one
-    try:
-        return _connected(path), None
-    except sqlite3.DatabaseError as error:
-        if _cause(error) not in _DAMAGED:
-            raise
-    aside = _set_aside(path)
-    return _connected(path), f"the store was damaged and was moved to {aside}; a new one was begun"
-
-
-def _connected(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None)
-    try:
-        connection.row_factory = sqlite3.Row
-        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            damage = sqlite3.DatabaseError("quick_check failed")
-            damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-            raise damage
-        migrate(connection)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _set_aside(path: Path) -> Path:
-    """Move the database and what belongs to it to a name of its own."""
-    stem = f"{path.name}.corrupt-{now():%Y%m%dT%H%M%S.%fZ}"
-    for suffix in ("", "-wal", "-shm"):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(path.with_name(stem + suffix))
-    path.touch(0o600)
-    return path.with_name(stem)
-
-
-def _commit(connection: sqlite3.Connection, statements: Iterable[Statement], durable: bool) -> None:
-    """Run the statements as one transaction, all or none; ``durable``: on the disk when this returns."""
-    connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        for statement, values in statements:
-            connection.execute(statement, values)
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:  # a full disk may have ended it already
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _shrink(connection: sqlite3.Connection) -> None:
-    """Rewrite the file without the pages that were freed, so that what was erased cannot be read from it."""
-    connection.execute("VACUUM")
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-
-def _speaking(work: Callable[[], Any], path: Path) -> Callable[[], Any]:
-    """Let ``work`` fail with a line for a person."""
-
-    def said() -> Any:
-        try:
-            return work()
-        except sqlite3.Error as error:
-            text = _SAID.get(_cause(error), "{path} failed ({error}); see: roomtone doctor")
-            raise StoreError(text.format(path=path, folder=path.parent, error=error), path=str(path)) from error
-        except OSError as error:
-            text = f"{path} cannot be opened ({error.strerror}); mend the folder, or use another --state-dir"
-            raise StoreError(text, path=str(path)) from error
-
-    return said
-
-
-def _cause(error: sqlite3.Error) -> int:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _message(message: Message, parents: Sequence[str]) -> list[Statement]:

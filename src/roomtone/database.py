@@ -1,0 +1,112 @@
+"""The SQLite file under the store: opened or set aside, committed to, and shrunk. It blocks: a thread's work."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from roomtone.core.dialog import now
+from roomtone.core.errors import StoreError
+from roomtone.migrations import migrate
+
+PAGE_BYTES = 2048
+"""Half of SQLite's default: a turn touches a dozen pages, and every page touched is written twice."""
+
+Statement = tuple[str, tuple[Any, ...]]
+
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_SAID = {
+    sqlite3.SQLITE_FULL: "the disk with {path} is full; make room there, for example: sudo apt clean",
+    sqlite3.SQLITE_READONLY: "{path} may not be written; give this user its folder: sudo chown -R $USER {folder}",
+    sqlite3.SQLITE_CANTOPEN: "{path} cannot be opened; give this user its folder: sudo chown -R $USER {folder}",
+    sqlite3.SQLITE_BUSY: "{path} is being written by another program; end that one and try again",
+    sqlite3.SQLITE_CORRUPT: "{path} is damaged; restart Roomtone: it is set aside and a new one begun",
+    sqlite3.SQLITE_NOTADB: "{path} is damaged; restart Roomtone: it is set aside and a new one begun",
+}
+
+
+def opened(path: Path) -> tuple[sqlite3.Connection, str | None]:
+    """Open a database at the present schema, a new one where it is damaged; return it and what was done about damage.
+
+    Raises sqlite3.Error and OSError where that fails, StoreError for a database of a newer version.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.touch(0o600)  # what is said at home is nobody else's to read; SQLite's other files follow this one
+    try:
+        return _connected(path), None
+    except sqlite3.DatabaseError as error:
+        if _cause(error) not in _DAMAGED:
+            raise
+    aside = _set_aside(path)
+    return _connected(path), f"the store was damaged and was moved to {aside}; a new one was begun"
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.row_factory = sqlite3.Row
+        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            damage = sqlite3.DatabaseError("quick_check failed")
+            damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise damage
+        migrate(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _set_aside(path: Path) -> Path:
+    """Move the database and what belongs to it to a name of its own."""
+    stem = f"{path.name}.corrupt-{now():%Y%m%dT%H%M%S.%fZ}"
+    for suffix in ("", "-wal", "-shm"):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(path.with_name(stem + suffix))
+    path.touch(0o600)
+    return path.with_name(stem)
+
+
+def commit(connection: sqlite3.Connection, statements: Iterable[Statement], durable: bool) -> None:
+    """Run the statements as one transaction, all or none; ``durable``: on the disk when this returns."""
+    connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statement, values in statements:
+            connection.execute(statement, values)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # a full disk may have ended it already
+            connection.execute("ROLLBACK")
+        raise
+
+
+def shrink(connection: sqlite3.Connection) -> None:
+    """Rewrite the file without the pages that were freed, so that what was erased cannot be read from it."""
+    connection.execute("VACUUM")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def speaking(work: Callable[[], Any], path: Path) -> Callable[[], Any]:
+    """Let ``work`` fail with a line for a person."""
+
+    def said() -> Any:
+        try:
+            return work()
+        except sqlite3.Error as error:
+            text = _SAID.get(_cause(error), "{path} failed ({error}); see: roomtone doctor")
+            raise StoreError(text.format(path=path, folder=path.parent, error=error), path=str(path)) from error
+        except OSError as error:
+            text = f"{path} cannot be opened ({error.strerror}); mend the folder, or use another --state-dir"
+            raise StoreError(text, path=str(path)) from error
+
+    return said
+
+
+def _cause(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
