@@ -18,8 +18,8 @@ from roomtone.core.machine import Signal
 from roomtone.core.speakable import speakable
 from roomtone.ears import Ears
 from roomtone.engines.audio import SoundDevice
-from roomtone.engines.stt import Hints, Stt
-from roomtone.engines.tts import Tts
+from roomtone.engines.stt import Hints
+from roomtone.failover import SttLine, TtsLine, open_stt, open_tts
 from roomtone.flow import Feed, Inbox, beside
 from roomtone.household import Timers
 from roomtone.mind.phrases import Phrases
@@ -43,7 +43,7 @@ class Room:
     device: SoundDevice
     parts: Parts
     conversation: Conversation
-    synthesiser: Tts
+    synthesiser: TtsLine
 
     @property
     def feed(self) -> Feed:
@@ -58,11 +58,13 @@ class Room:
     def health(self) -> dict[str, str]:
         """Return ``ok``, or what is wrong, for each part: what a watchdog, a console or a person may ask."""
         conversation = self.conversation
+        lines = (self.parts.stt, self.synthesiser)
         return {
             **dict.fromkeys(self.engines, "ok"),
             "audio": self.device.health,
             "conversation": "ok" if conversation.running else "stopped",
             **conversation.health,
+            **{line.seam: line.health for line in lines if conversation.health[line.seam] == "ok"},
             **({"store": self.store.mended} if self.store.mended else {}),
         }
 
@@ -98,14 +100,15 @@ async def open_room(
         yield Room(settings, opened.chosen, opened.device, parts, conversation, tts)
 
 
-async def _parts(opened: _Opener, store: Store, state_dir: Path, device: SoundDevice | None) -> tuple[Parts, Tts]:
+async def _parts(opened: _Opener, store: Store, state_dir: Path, device: SoundDevice | None) -> tuple[Parts, TtsLine]:
     """Open the engines and make what a conversation consists of; the synthesiser too, for who wants other voices."""
     settings = opened.settings
     skills = Skills.load(settings.language, state_dir / "skills")
     for refused in skills.refused:
         log.warning("%s", refused)
     persona, phrases = load_persona(settings), Phrases.load(settings.language)
-    tts, stt = await opened.engine("tts"), await opened.engine("stt")
+    feed = Feed()
+    tts, stt = await opened.lines(feed)
     echo, vad = await opened.engine("echo"), await opened.engine("vad")
     opened.device = sound = device or await opened.engine("audio")
     inbox = Inbox[Signal]()
@@ -118,7 +121,7 @@ async def _parts(opened: _Opener, store: Store, state_dir: Path, device: SoundDe
         mouth=Mouth(tts, sound.loudspeaker, settings.language),
         timers=Timers(store, settings.zone, phrases, inbox.post),
         store=store,
-        feed=Feed(),
+        feed=feed,
         inbox=inbox,
         persona=persona,
         room=settings.device.room,
@@ -149,6 +152,17 @@ class _Opener:
         self.chosen[seam] = name
         return await self._stack.enter_async_context(engines.open_engine(seam, name, settings))
 
+    async def lines(self, feed: Feed) -> tuple[TtsLine, SttLine]:
+        """Open what speaks and what recognises, each with what stands in for it."""
+
+        def on_failure(seam: str, name: str, error: EngineError) -> None:
+            feed.publish("engine.failed", (seam, name, error), source="failover")
+
+        tts = await self._stack.enter_async_context(open_tts(self.settings, on_failure))
+        stt = await self._stack.enter_async_context(open_stt(self.settings, on_failure))
+        self.chosen |= {"tts": tts.places[0].name, "stt": stt.places[0].name}
+        return tts, stt
+
 
 def load_persona(settings: Settings) -> Persona:
     """Load the default persona, from the household's folder or from those that came with Roomtone."""
@@ -166,12 +180,12 @@ def manners(settings: Settings) -> Manners:
     return Manners(open=is_open, follow_up_s=listen.follow_up_s)
 
 
-async def warm(stt: Stt, hints: Hints) -> None:
+async def warm(stt: SttLine, hints: Hints) -> None:
     """Let the recogniser load what the first turn would wait for. A failure is the turn's to tell."""
     silence = Utterance(0.0)
     silence.end(0.0, 0.0)
     try:
-        async for _ in stt.transcribe(silence.stream(), hints):
+        async for _ in stt.transcribe(silence, hints):
             pass
     except EngineError as error:
         log.warning("%s", error.message)

@@ -51,8 +51,8 @@ class Visit:
     then: dict[str, Any] | None = None
 
 
-ANNA = Visitor("Anna", Voice(voice_id="en-us+f2"), 1.0)
-BEN = Visitor("Ben", Voice(voice_id="en-us+m3"), 1.2)
+ANNA = Visitor("Anna", Voice(engine="espeak", voice_id="en-us+f2"), 1.0)
+BEN = Visitor("Ben", Voice(engine="espeak", voice_id="en-us+m3"), 1.2)
 
 COMPLETED = {"ended": Ended.COMPLETED}
 

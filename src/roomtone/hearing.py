@@ -11,8 +11,9 @@ from roomtone.core.machine import Misfired, Signal, SpeechEnded, SpeechPaused, S
 from roomtone.ears import Ears
 from roomtone.engines.audio import SoundDevice
 from roomtone.engines.echo import Echo
-from roomtone.engines.stt import Hints, Stt, Transcript
+from roomtone.engines.stt import Hints, Transcript
 from roomtone.engines.vad import Vad
+from roomtone.failover import SttLine
 from roomtone.flow import Inbox, beside
 from roomtone.mind.sentences import Skills
 from roomtone.utterance import Utterance
@@ -37,7 +38,7 @@ class Heard:
 class Recogniser:
     """What turns an utterance into text here, and knows when a text asks for more."""
 
-    stt: Stt
+    stt: SttLine
     skills: Skills
     hints: Hints
 
@@ -83,7 +84,7 @@ async def _follow(
 async def _recognise(utterance: Utterance, ears: Ears, recogniser: Recogniser) -> tuple[Transcript, str | None]:
     transcript = Transcript("")
     try:
-        async for transcript in recogniser.stt.transcribe(utterance.stream(), recogniser.hints):
+        async for transcript in recogniser.stt.transcribe(utterance, recogniser.hints):
             if not transcript.final:
                 ears.expect(recogniser.skills.completeness(transcript.text))
     except EngineError as error:

@@ -242,6 +242,10 @@ class Settings(Section):
         """Return the section of a seam; a seam that has none is on ``auto``."""
         return getattr(self, seam) if seam in SEAMS else EngineSection()
 
+    def spares(self, seam: str, chosen: str) -> list[tuple[str, engines.EngineSettings]]:
+        """List the engines that stand in for a seam's chosen one, with their settings (see ``engines.spares``)."""
+        return engines.spares(seam, chosen, self.section(seam).keys, self.given)
+
     def engine(self, seam: str) -> tuple[str, engines.EngineSettings]:
         """Settle which engine serves a seam, and with which settings (see ``engines.choose``).
 

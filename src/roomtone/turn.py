@@ -12,7 +12,8 @@ from roomtone.core.dialog import Ended, Session, Source, Turn, TurnError, Voice,
 from roomtone.core.endpoint import Completeness
 from roomtone.core.errors import EngineError, EngineTimeout, RoomtoneError, ToolError
 from roomtone.core.machine import Dismiss, FirstSound, FloorKept, FloorTaken, Prompt, Signal
-from roomtone.engines.stt import Hints, Stt, Transcript
+from roomtone.engines.stt import Hints, Transcript
+from roomtone.failover import SttLine
 from roomtone.flow import close
 from roomtone.mind import Answer, Household
 from roomtone.mind.phrases import Phrases
@@ -102,7 +103,7 @@ class LiveTurn:
 class Chain:
     """What a turn is made of: the parts it passes through, and where its facts go."""
 
-    stt: Stt
+    stt: SttLine
     mind: Mind
     skills: Skills
     phrases: Phrases
@@ -181,7 +182,7 @@ async def _hear(live: LiveTurn, utterance: Utterance, chain: Chain) -> None:
 
 
 async def _transcribe(live: LiveTurn, utterance: Utterance, chain: Chain) -> None:
-    transcripts = chain.stt.transcribe(utterance.stream(), chain.hints)
+    transcripts = chain.stt.transcribe(utterance, chain.hints)
     try:
         async for transcript in transcripts:
             live.transcript = transcript

@@ -70,6 +70,10 @@ class Utterance:
         self.speech_at = earlier.speech_at
         self.voiced_s += earlier.voiced_s
 
+    def __aiter__(self) -> AsyncIterator[Audio | Pause]:
+        """Read it from its beginning."""
+        return self.stream()
+
     async def stream(self) -> AsyncIterator[Audio | Pause]:
         """Yield what was said so far and then what comes, until it has ended.
 

@@ -16,6 +16,7 @@ from roomtone.core.endpoint import Endpointer
 from roomtone.core.errors import AudioError
 from roomtone.core.sound import Audio, decode_wav
 from roomtone.engines.stt import Hints
+from roomtone.failover import open_stt
 from roomtone.hearing import Heard, Recogniser, utterances
 from roomtone.mind.sentences import Skills
 
@@ -45,13 +46,12 @@ def read_sound(path: Path) -> Audio:
 async def _hear_all(args: argparse.Namespace, settings: Settings, sounds: list[Audio]) -> int:
     failed = False
     async with AsyncExitStack() as stack:
-        stt_name, stt_settings = settings.engine("stt")
-        stt = await stack.enter_async_context(engines.open_engine("stt", stt_name, stt_settings))
+        stt = await stack.enter_async_context(open_stt(settings))
         skills = Skills.load(settings.language, args.state_dir and args.state_dir / "skills")
         recogniser = Recogniser(stt, skills, Hints(settings.language, skills.grammar()))
         for path, sound in zip(args.files, sounds, strict=True):
             for heard in await _hear(settings, sound, recogniser):
-                _print(path, heard, stt_name, args.json)
+                _print(path, heard, stt.served_by, args.json)
                 failed = failed or heard.error is not None
     return 1 if failed else 0
 

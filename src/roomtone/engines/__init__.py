@@ -26,6 +26,9 @@ from pydantic import BaseModel, ConfigDict
 
 from roomtone.core.errors import ConfigError, EngineUnavailable
 
+SCRIPTED = ("script", "tone")
+"""Engines for rehearsals, which hear and say what they were told."""
+
 SEAMS = ("audio", "vad", "wake", "echo", "stt", "llm", "tts", "embed", "tools")
 
 
@@ -113,13 +116,30 @@ def choose(
     raise EngineUnavailable(f"no {seam} engine can be opened here; {'; '.join(reasons)}", seam=seam)
 
 
+def spares(
+    seam: str, chosen: str, keys: Mapping[str, Any], given: Mapping[str, Any] | None = None
+) -> list[tuple[str, EngineSettings]]:
+    """List the engines that stand in where the chosen one fails, with their settings: what ``auto`` tries after it.
+
+    Nothing stands in for an engine that does as it is told: a rehearsed failure is meant to be seen.
+    """
+    order = auto_order(seam)
+    if chosen in SCRIPTED:
+        return []
+    found = []
+    for candidate in order[order.index(chosen) + 1 :] if chosen in order else order:
+        engine = load(seam, candidate)
+        settings = engine.Settings.model_validate(_known(engine, {**(given or {}), **keys}))
+        if engine.missing(settings) is None:
+            found.append((candidate, settings))
+    return found
+
+
 def _known(engine: EngineFile, keys: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in keys.items() if key in engine.Settings.model_fields}
 
 
-def survey(
-    seam: str, name: str, keys: Mapping[str, Any], given: Mapping[str, Any] | None = None
-) -> list[Candidate]:
+def survey(seam: str, name: str, keys: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> list[Candidate]:
     """List a seam's engines with what each lacks here, and which one the config's choice comes to."""
     try:
         chosen = choose(seam, name, keys, given)[0]
