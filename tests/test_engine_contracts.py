@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from roomtone.flow import close
 from speech import room_noise
 
 CLOSING_BOUND_S = 1.0
+MODELS = Path(__file__).parent / "models"
 HINTS = Hints(grammar="#JSGF V1.0; grammar test; public <command> = what time is it | stop;")
 NOISE = Audio(room_noise(RATE, -40).astype(np.int16))
 
@@ -27,13 +29,18 @@ def usable(seam: str) -> list[Any]:
     found = []
     for name in engines.names(seam):
         engine = engines.load(seam, name)
-        reason = engine.missing(engine.Settings())
+        reason = engine.missing(settings(engine))
         found.append(pytest.param(seam, name, marks=[pytest.mark.skip(reason=reason)] if reason else [], id=name))
     return found
 
 
+def settings(engine: engines.EngineFile) -> engines.EngineSettings:
+    """Return an engine's own defaults, with the fixture models for those that need one."""
+    return engine.Settings(**({"models_dir": MODELS} if "models_dir" in engine.Settings.model_fields else {}))
+
+
 def opened(seam: str, name: str) -> Any:
-    return engines.open_engine(seam, name, engines.load(seam, name).Settings())
+    return engines.open_engine(seam, name, settings(engines.load(seam, name)))
 
 
 async def utterance(*parts: Audio | Pause, ends: bool = True) -> AsyncIterator[Audio | Pause]:

@@ -85,18 +85,15 @@ def missing(settings: Settings) -> str | None:
     if (reason := lacking("piper", "piper")) is not None:
         return reason
     folder = settings.models_dir / "piper"
+    files = [path_of(settings.voice, settings)] if settings.voice else sorted(folder.glob("*.onnx"))
+    if settings.voice is None and find_voice(settings) is not None:
+        return None
+    for file in files:
+        if why := flaw(file):
+            return f"{why}; run: roomtone models pull {file.stem}"
     if settings.voice is None:
-        if find_voice(settings) is not None:
-            return None
-        broken = next((why for file in sorted(folder.glob("*.onnx")) if (why := flaw(file))), None)
-        return f"{broken or f'there is no voice for {settings.language} in {folder}'}; {_mend(settings)}"
-    why = flaw(path_of(settings.voice, settings))
-    return f"{why}; {_mend(settings)}" if why else None
-
-
-def _mend(settings: Settings) -> str:
-    name = Path(settings.voice).stem if settings.voice else "en_US-lessac-medium"
-    return f"run: roomtone models pull {name}"
+        return f"there is no voice for {settings.language} in {folder}; run: roomtone models pull en_US-lessac-medium"
+    return None
 
 
 def path_of(name: str, settings: Settings) -> Path:
