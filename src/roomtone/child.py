@@ -14,6 +14,7 @@ import os
 import pickle
 import struct
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, BinaryIO
@@ -23,6 +24,9 @@ from roomtone.core.errors import EngineCrashed, EngineError, EngineTimeout
 
 HEADER = struct.Struct("<I")
 START_BOUND_S = 60.0
+
+starts: Counter[str] = Counter()
+"""How often each engine's process was started since this program began: more than once is a restart."""
 
 
 class Child:
@@ -100,6 +104,7 @@ class Child:
             )
         except OSError as error:
             raise EngineCrashed(f"{self.name} cannot be started: {error.strerror}") from error
+        starts[self.name] += 1
         self._length = None
         try:
             await self._bounded(self._process, "", (self._factory, self._args), START_BOUND_S)

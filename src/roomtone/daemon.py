@@ -19,6 +19,7 @@ from roomtone.core.errors import UsageError
 from roomtone.core.machine import Dismiss, MuteSet, Prompt, Wake
 from roomtone.edges import control
 from roomtone.flow import beside
+from roomtone.metrics import Metrics
 from roomtone.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,11 @@ async def serve(settings: Settings, mistakes: list[str], watch: Watch, on_ready:
         server = await stack.enter_async_context(control.listening(socket_path(settings.state_dir)))
         room = await stack.enter_async_context(open_room(settings, settings.state_dir))
         signals.wakes(room.conversation.post)
-        await stack.enter_async_context(beside(control.serve_on(server, Answers(room).answer), "control"))
+        lines = (room.parts.stt, room.synthesiser)
+        metrics = Metrics(room.feed, room.engines, lines, settings.state_dir)
+        await stack.enter_async_context(beside(metrics.run(), "metrics"))
+        answers = Answers(room, metrics)
+        await stack.enter_async_context(beside(control.serve_on(server, answers.answer), "control"))
         await stack.enter_async_context(beside(watch_device(room), "device watch"))
         await stack.enter_async_context(beside(watch(room), "watch"))
         on_ready()
@@ -139,8 +144,9 @@ async def watch_device(room: Room) -> None:
 class Answers:
     """What the control socket answers."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: Room, metrics: Metrics) -> None:
         self._room = room
+        self._metrics = metrics
 
     def answer(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """Return the events and the result of a request. Raises UsageError for a command there is not."""
@@ -149,6 +155,7 @@ class Answers:
             "say": self._ask,
             "history": lambda request: history.answer(request, self._room.store),
             "status": self._status,
+            "metrics": self._page,
             "wake": lambda _: self._post(Wake(Source.CLI)),
             "stop": lambda _: self._post(Dismiss(Source.CLI)),
             "mute": lambda request: self._post(MuteSet(_truth(request, "muted"))),
@@ -177,6 +184,9 @@ class Answers:
                 "events": {kind: asdict(tally) for kind, tally in self._room.feed.tallies.items()},
             }
         }
+
+    async def _page(self, _: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        yield {"result": (await self._metrics.page()).decode()}
 
     async def _post(self, fact: Wake | Dismiss | MuteSet) -> AsyncIterator[dict[str, Any]]:
         self._room.conversation.post(fact)

@@ -151,6 +151,11 @@ class Watcher:
         self._events.append(event)
         self._news.set()
 
+    @property
+    def waiting(self) -> int:
+        """Events that were not taken yet."""
+        return len(self._events)
+
     def end(self) -> None:
         """End the iteration once what is there was read."""
         self.closed = True
@@ -184,6 +189,7 @@ class Feed:
         self._watchers: list[Watcher] = []
         self.tallies: dict[str, Tally] = {}
         self.failures: Counter[str] = Counter()
+        self._missed_before = 0
 
     def publish(
         self, kind: str, data: Any = None, *, source: str, trace: str | None = None, cause: int | None = None
@@ -207,7 +213,23 @@ class Feed:
             yield watcher
         finally:
             self._watchers.remove(watcher)
+            self._missed_before += watcher.missed
             watcher.end()
+
+    @property
+    def watching(self) -> int:
+        """How many watch."""
+        return len(self._watchers)
+
+    @property
+    def waiting(self) -> int:
+        """Events that watchers have not taken yet."""
+        return sum(watcher.waiting for watcher in self._watchers)
+
+    @property
+    def missed(self) -> int:
+        """Events that watchers lost because they did not keep up, those that have left included."""
+        return self._missed_before + sum(watcher.missed for watcher in self._watchers)
 
     async def attend(self, name: str, pattern: str, react: Callable[[Event], Awaitable[None]]) -> None:
         """Call ``react`` for every matching event, for as long as this runs; its failures are counted and logged.

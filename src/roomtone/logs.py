@@ -49,7 +49,7 @@ def add_place(record: logging.LogRecord) -> bool:
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: ``at`` (UTC), ``level``, ``logger``, ``message``, the turn, then what ``extra`` held."""
+    """One JSON object a line: ``at`` (UTC), ``level``, ``logger``, ``message``, its turn, what ``extra`` held."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Write a record as one line."""

@@ -25,7 +25,10 @@ def turn_lines(turn: Turn) -> list[str]:
 
 
 def stages(latency: Latency) -> str:
-    """Return the stages that happened, in milliseconds."""
-    names = ("endpoint", "stt", "think", "tts", "first_sound", "overhead")
-    taken = [(name, getattr(latency, name)) for name in names]
-    return "  ".join(f"{name} {value:.0f} ms" for name, value in taken if value is not None)
+    """Return the stages that happened, in milliseconds, and what they add up to."""
+    taken = [(name, getattr(latency, name)) for name in ("endpoint", "stt", "think", "tts")]
+    parts = " + ".join(f"{name} {value:.0f}" for name, value in taken if value is not None)
+    if latency.first_sound is None:
+        return f"{parts} ms, no sound" if parts else "no sound"
+    own = f"{latency.overhead or 0:.0f} of them Roomtone's own"
+    return f"{parts} = {latency.first_sound:.0f} ms to the first sound, {own}"

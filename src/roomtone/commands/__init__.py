@@ -24,6 +24,7 @@ COMMANDS = {
     "bench": "measure the numbers Roomtone is held to",
     "config": "the effective configuration, secrets masked",
     "history": "what was said, and why it went so",
+    "metrics": "what the running daemon has counted, for Prometheus",
     "engines": "what is installed, what auto chose and why",
 }
 """Every command and its line in ``roomtone --help``, in that order."""
