@@ -23,6 +23,7 @@ class PersonaConfig(BaseModel):
     description: str = ""
     version: str = "1"
     voice: Voice = Voice()
+    context_retention_hours: float = Field(1.0, gt=0)
 
 
 def load(folder: Path) -> Persona:

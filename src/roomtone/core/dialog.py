@@ -45,6 +45,14 @@ class Ended(StrEnum):
     FAILED = "failed"
 
 
+class Stage(StrEnum):
+    """How far a turn came: to hearing, to thinking about what was heard, or to speaking."""
+
+    HEARING = "hearing"
+    THINKING = "thinking"
+    SPEAKING = "speaking"
+
+
 def new_id() -> str:
     """Return a fresh identifier (random, 32 hexadecimal digits)."""
     return uuid.uuid4().hex
@@ -87,13 +95,14 @@ class Voice(Noun):
 
 
 class Persona(Noun):
-    """Who the room speaks as."""
+    """Who the room speaks as. After ``context_retention_hours`` of silence a conversation with it is over."""
 
     id: str = Field(pattern=r"^[a-z0-9_-]+$")
     name: str
     description: str = ""
     version: str = "1"
     voice: Voice = Voice()
+    context_retention_hours: float = Field(1.0, gt=0)
     system_prompt: str = ""
 
 
@@ -139,6 +148,7 @@ class Turn(Noun):
     answered_by: str = "none"
     said: str = ""
     spoken: str = ""
+    stage: Stage = Stage.HEARING
     ended: Ended = Ended.COMPLETED
     error: TurnError | None = None
     reply_wav: str | None = None

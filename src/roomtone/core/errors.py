@@ -11,6 +11,9 @@
     ├── PersonaError         PERSONA_LOAD_ERROR      a persona's folder is wrong
     │   └── PersonaNotFound    PERSONA_NOT_FOUND
     ├── StoreError           STORE_ERROR             the database: full disk, corrupt file
+    ├── SessionError         SESSION_ERROR           a stretch of conversation that was asked for
+    │   ├── SessionNotFound    SESSION_NOT_FOUND     there never was one of that id, or it was erased
+    │   └── SessionExpired     SESSION_EXPIRED       it is over, and cannot be gone on with
     ├── ToolError            TOOL_ERROR              a tool or skill could not do what was asked
     ├── StateBusy            STATE_BUSY              another process holds the state folder
     ├── ControlRefused       CONTROL_REFUSED         the daemon's socket may not be used by this user
@@ -98,6 +101,24 @@ class StoreError(RoomtoneError):
     """The database cannot be read or written."""
 
     code = "STORE_ERROR"
+
+
+class SessionError(RoomtoneError):
+    """A session, or something said in one, cannot be had."""
+
+    code = "SESSION_ERROR"
+
+
+class SessionNotFound(SessionError):
+    """There is no session, turn or message of that id."""
+
+    code = "SESSION_NOT_FOUND"
+
+
+class SessionExpired(SessionError):
+    """The session is over: nothing can be added to it."""
+
+    code = "SESSION_EXPIRED"
 
 
 class ToolError(RoomtoneError):
