@@ -478,7 +478,7 @@ def test_a_timer_rings_though_the_disk_is_full(run: Run[None], tmp_path: Path) -
     async def scenario() -> None:
         async with room(scripted("set a timer for three seconds"), tmp_path) as rehearsal:
             await speaks(rehearsal)
-            rehearsal.room.store.rung = full  # type: ignore[method-assign]
+            rehearsal.room.store.cancel_timers = full  # type: ignore[method-assign]
             await asyncio.sleep(200)
             rang = [turn for turn in await rehearsal.at_rest() if turn.source is Source.SCHEDULE]
             assert [turn.spoken for turn in rang] == ["Your timer is done."]

@@ -149,7 +149,7 @@ def test_timers_come_next_first_and_leave_when_rung_or_cancelled(in_store: InSto
         for each in (pasta, tea, cake):
             await store.add_timer(each)
         assert await store.timers() == [tea, pasta, cake]
-        await store.rung(tea)
+        await store.save_timers([pasta], remove=[tea])
         await store.cancel_timers([cake])
         return await store.timers()
 

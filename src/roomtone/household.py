@@ -63,7 +63,7 @@ class Timers:
         """Forget a timer whose alarm was heard. Raises StoreError."""
         for timer in await self._store.timers():
             if timer.id == timer_id:
-                await self._store.rung(timer)
+                await self._store.cancel_timers([timer])
 
     async def ring(self) -> None:
         """Ring each timer when it is due, for as long as this runs; what came due while off is said at once."""

@@ -29,9 +29,19 @@ def _timers(db: Database) -> None:
     db.table("timers").create({"id": str, "name": str, "seconds": int, "set_at": str, "due": str}, pk="id")
 
 
+def _alarms(db: Database) -> None:
+    timers = db.table("timers")
+    timers.add_column("kind", str, not_null_default="timer")
+    timers.add_column("repeat", str)
+    timers.add_column("paused_s", int)
+    timers.add_column("missed", int, not_null_default=0)
+    db.table("stopwatch").create({"id": int, "data": str}, pk="id")
+
+
 STEPS: tuple[tuple[str, Callable[[Database], None]], ...] = (
     ("0001 conversations", _conversations),
     ("0002 timers", _timers),
+    ("0003 alarms", _alarms),
 )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from roomtone import database
-from roomtone.core.dialog import Ended, Message, Session, Timer, Turn, TurnError
+from roomtone.core.dialog import Ended, HandStopwatch, Message, Session, Timer, Turn, TurnError
 from roomtone.core.errors import StoreError
 from roomtone.database import Statement
 from roomtone.flow import Worker, close, worker
@@ -110,7 +110,7 @@ class Store:
         """Yield everything as JSON lines: ``{"table": ..., <columns>}``."""
 
         def work(emit: Callable[[str], None], stop: threading.Event) -> None:
-            for table in (*_ERASED, "timers"):
+            for table in (*_ERASED, "timers", "stopwatch"):
                 for row in self._open_connection().execute(f"SELECT * FROM {table} ORDER BY rowid"):
                     if stop.is_set():
                         return
@@ -126,21 +126,40 @@ class Store:
     # -------------------------------------------------------------------------------------------- timers
 
     async def add_timer(self, timer: Timer) -> None:
-        """Keep a timer; it has reached the disk when this returns."""
-        row = (timer.id, timer.name, timer.seconds, _iso(timer.set_at), _iso(timer.due))
-        await self._write(("INSERT INTO timers VALUES (?,?,?,?,?)", row), durable=True)
+        """Keep a timer, new or changed; it has reached the disk when this returns."""
+        await self.save_timers([timer])
 
     async def cancel_timers(self, timers: Sequence[Timer]) -> None:
         """Remove timers; durable as ``add_timer``."""
-        await self._write(*(("DELETE FROM timers WHERE id = ?", (timer.id,)) for timer in timers), durable=True)
+        await self.save_timers(remove=timers)
 
-    async def rung(self, timer: Timer) -> None:
-        """Note that a timer has rung: it is not running any more; durable, so that it rings once."""
-        await self.cancel_timers([timer])
+    async def save_timers(self, timers: Sequence[Timer] = (), remove: Sequence[Timer] = ()) -> None:
+        """Keep some timers, new or changed, and remove others, in one commit that has reached the disk on return."""
+        statements: list[Statement] = [("DELETE FROM timers WHERE id = ?", (timer.id,)) for timer in remove]
+        await self._write(*statements, *map(_timer, timers), durable=True)
 
     async def timers(self) -> list[Timer]:
-        """Return the timers that have not rung, the next first; some may be overdue after a power cut."""
-        return [Timer.model_validate(dict(row)) for row in await self._read("SELECT * FROM timers ORDER BY due")]
+        """Return all timers, the next first; some may be overdue after a power cut, some are marked missed."""
+        rows = await self._read("SELECT * FROM timers ORDER BY due, set_at, rowid")
+        return [Timer.model_validate(dict(row)) for row in rows]
+
+    async def stopwatch(self) -> HandStopwatch:
+        """Return the household's stopwatch."""
+        rows = await self._read("SELECT data FROM stopwatch")
+        return HandStopwatch.model_validate_json(rows[0]["data"]) if rows else HandStopwatch()
+
+    async def save_stopwatch(self, stopwatch: HandStopwatch) -> None:
+        """Keep the stopwatch as it is now; durable as ``add_timer``."""
+        await self._write(
+            ("INSERT OR REPLACE INTO stopwatch VALUES (1,?)", (stopwatch.model_dump_json(),)), durable=True
+        )
+
+    async def last_known(self) -> datetime | None:
+        """Return the latest moment that the store tells of: a clock that shows an earlier one is wrong."""
+        [row] = await self._read(
+            "SELECT max(at) AS at FROM (SELECT max(at) AS at FROM turns UNION SELECT max(set_at) FROM timers)"
+        )
+        return datetime.fromisoformat(row["at"]) if row["at"] else None
 
     # ----------------------------------------------------------------------------------------- machinery
 
@@ -208,6 +227,12 @@ def _message(message: Message, parents: Sequence[str]) -> list[Statement]:
     row = (message.id, message.session, message.role, message.text, _iso(message.at), message.persona, data)
     edges = [("INSERT INTO edges VALUES (?,?)", (message.id, parent)) for parent in parents]
     return [("INSERT INTO messages VALUES (?,?,?,?,?,?,?)", row), *edges]
+
+
+def _timer(timer: Timer) -> Statement:
+    row = {**timer.model_dump(), "set_at": _iso(timer.set_at), "due": _iso(timer.due)}
+    columns, places = ", ".join(row), ", ".join("?" * len(row))
+    return (f"INSERT OR REPLACE INTO timers ({columns}) VALUES ({places})", tuple(row.values()))
 
 
 def _iso(at: datetime | None) -> str | None:

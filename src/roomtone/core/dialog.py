@@ -132,6 +132,14 @@ class Latency(Noun):
     overhead: float | None = None
 
 
+class Offer(Noun):
+    """What a yes to the question that a turn ended in asks for: an intent of a skill, with its slots."""
+
+    skill: str
+    intent: str
+    slots: dict[str, Any] = Field(default_factory=dict)
+
+
 class Turn(Noun):
     """A finished turn: at once the store's row, the MQTT payload, the API's answer and the metric's sample."""
 
@@ -148,6 +156,7 @@ class Turn(Noun):
     answered_by: str = "none"
     said: str = ""
     spoken: str = ""
+    offers: Offer | None = None
     stage: Stage = Stage.HEARING
     ended: Ended = Ended.COMPLETED
     error: TurnError | None = None
@@ -156,11 +165,43 @@ class Turn(Noun):
     at: datetime = Field(default_factory=now)
 
 
+class TimerKind(StrEnum):
+    """What a timer is to the household."""
+
+    TIMER = "timer"
+    ALARM = "alarm"
+    REMINDER = "reminder"
+
+
 class Timer(Noun):
-    """A countdown the household asked for; ``due`` and ``set_at`` are UTC."""
+    """What rings in the room at ``due``: a countdown, an alarm, a reminder (``name`` is then its text).
+
+    ``seconds`` is the length of a countdown; 0 is for what was set to a time of day. ``repeat`` is a cron expression
+    of five fields in the household's time zone. ``paused_s``: seconds left since it was paused. ``missed``: it has
+    rung and nobody heard it. Times are UTC.
+    """
 
     id: str = Field(default_factory=new_id)
+    kind: TimerKind = TimerKind.TIMER
     name: str = ""
-    seconds: int = Field(gt=0)
+    seconds: int = Field(0, ge=0)
     set_at: datetime = Field(default_factory=now)
     due: datetime
+    repeat: str | None = None
+    paused_s: int | None = Field(None, ge=0)
+    missed: bool = False
+
+
+class HandStopwatch(Noun):
+    """The household's stopwatch: ``run_s`` seconds until it was last stopped, and since ``started`` (UTC) it runs.
+
+    ``laps`` are the seconds at which each was taken.
+    """
+
+    started: datetime | None = None
+    run_s: float = Field(0.0, ge=0)
+    laps: list[float] = Field(default_factory=list)
+
+    def reading(self, at: datetime) -> float:
+        """Return the seconds it shows at a moment; a clock that was set back in between takes nothing away."""
+        return self.run_s + (max(0.0, (at - self.started).total_seconds()) if self.started else 0.0)
