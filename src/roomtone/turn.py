@@ -93,6 +93,7 @@ class LiveTurn:
             answered_by=self.answer.answered_by if self.answer else "none",
             said=self.said.strip(),
             spoken=self.speech.spoken(heard_samples),
+            offers=self.answer.offers if self.answer else None,
             ended=self.ended,
             error=self.error,
             latency_ms=self.watch.latency(),

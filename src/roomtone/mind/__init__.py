@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from roomtone.core.dialog import Persona, Timer, Turn
+from roomtone.core.dialog import Offer, Persona, Timer, Turn
 
 
 class Household(Protocol):
@@ -45,7 +45,8 @@ class Answer:
 
     ``deltas`` is the text as it comes. ``dismisses`` says that the person wants silence: where the turn cut a
     reply short, being quiet is the answer and the deltas go unspoken. ``opens``: it was a greeting; said into a reply
-    it means "listen to me", and is answered by being quiet too.
+    it means "listen to me", and is answered by being quiet too. ``offers`` is what a yes to its last question
+    asks for.
     """
 
     answered_by: str
@@ -53,3 +54,4 @@ class Answer:
     intent: str | None = None
     dismisses: bool = False
     opens: bool = False
+    offers: Offer | None = None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
-from hassil import Intents, recognize
 from hassil.numbers import get_rbnf_engine
 from hassil.util import normalize_for_matching, remove_skip_words
 
@@ -52,14 +52,32 @@ class Skills:
         load_language(language)
         loaded = [skillfiles.load(folder, language) for folder in skillfiles.folders(skillfiles.SHIPPED, language)]
         refused = []
+        taken = {one.skill.name for one in loaded}
         for folder in skillfiles.folders(own, language) if own is not None else []:
             try:
+                if folder.name in taken:
+                    raise ConfigError(f"{folder}: Roomtone has a skill of this name; give it another")
                 skill = skillfiles.load(folder, language)
                 skillfiles.check(skill)
                 loaded.append(skill)
             except ConfigError as error:
                 refused.append(error.message)
-        return Skills(language, loaded, refused)
+        skills = Skills(language, loaded, refused)
+        wrong = {one.skill.name: reason for one in loaded[len(taken) :] if (reason := skills.misheard(one))}
+        kept = [one for one in loaded if one.skill.name not in wrong]
+        return Skills(language, kept, [*refused, *wrong.values()]) if wrong else skills
+
+    def misheard(self, one: Loaded) -> str | None:
+        """Return, a line, which text of a skill's dialogues is not understood as it says; None where all are."""
+        for exchange in (exchange for talk in one.skill.dialogues.values() for exchange in talk):
+            wanted = exchange.intent if "." in (exchange.intent or ".") else f"{one.skill.name}.{exchange.intent}"
+            match = self.recognise(exchange.heard)
+            if wanted and (match is None or match.intent != wanted):
+                if match is not None and match.agrees is not None:
+                    continue  # what it comes to depends on the question before it
+                got = match.intent if match else "nothing"
+                return f"{one.path.parent}: dialogues: '{exchange.heard}' is understood as {got}, not as {wanted}"
+        return None
 
     def recognise(self, text: str) -> Match | None:
         """Return what a text asks for: typed or transcribed, digits or words, polite or not."""
@@ -86,17 +104,19 @@ class Skills:
         match = self._strictly(text)
         return match is not None and match.backchannel
 
-    def grammar(self, *, interrupting: bool = False) -> str:
+    def grammar(self, *, interrupting: bool = False, asked: bool = False) -> str:
         """Return all that can be said as JSGF, lower case, one rule a line.
 
-        Only who speaks into a reply (``interrupting``) says "mhm": elsewhere it is no turn of its own, and the fewer
-        sentences a recogniser weighs, the surer it is of the right one.
+        Only who speaks into a reply (``interrupting``) says "mhm", and only who was ``asked`` says yes or no: else
+        it is no turn of its own, and the fewer sentences a recogniser weighs, the surer it is of the right one.
         """
         unsaid = {
             f"{one.skill.name}_{name}"
             for one in self._loaded
             for name, intent in one.file.intents.items()
-            if intent.backchannel and not interrupting
+            if (intent.backchannel or intent.agrees is not None)
+            and not (intent.backchannel and interrupting)
+            and not (intent.agrees is not None and asked)
         }
         said = {rule: node for rule, node in self._alone.items() if rule not in unsaid}
         return grammar.jsgf(self._polite, self._commands, said)
@@ -123,15 +143,15 @@ class Skills:
     def _strictly(self, text: str) -> Match | None:
         for candidate in self._candidates(text):
             for one in self._loaded:
-                if found := _match(candidate, one, one.strict):
-                    return found
+                if found := skillfiles.match(candidate, one, one.strict):
+                    return replace(found, text=text)
         return None
 
     def _loosely(self, text: str) -> Match | None:
         for candidate in self._candidates(text):
             for one in self._loaded:
-                if one.loose.intents and (found := _match(candidate, one, one.loose)):
-                    return found
+                if one.loose.intents and (found := skillfiles.match(candidate, one, one.loose)):
+                    return replace(found, text=text)
         return None
 
     def _candidates(self, text: str) -> Iterator[str]:
@@ -158,22 +178,6 @@ def _peeled(text: str, peel: re.Pattern[str]) -> Iterator[str]:
         yield text
         found = peel.search(text)
         text = (text[: found.start()] + text[found.end() :]).strip() if found else ""
-
-
-def _match(text: str, one: Loaded, intents: Intents) -> Match | None:
-    found = recognize(text, intents, language=one.file.language)
-    if found is None:
-        return None
-    intent = one.file.intents[found.intent.name]
-    return Match(
-        one.skill.name,
-        found.intent.name,
-        tuple((entity.name, entity.value) for entity in found.entities_list),
-        unfinished=bool((found.intent_metadata or {}).get("unfinished")),
-        dismisses=intent.dismisses,
-        backchannel=intent.backchannel,
-        opening=intent.opening,
-    )
 
 
 def _rules(loaded: Iterable[Loaded], alone: bool) -> dict[str, Node]:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
-from hassil import Intents, recognize
+from hassil import Intents, recognize_all
 from hassil.parse_expression import parse_sentence
 from hassil.sample import sample_sentence
-from pydantic import Field, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from roomtone.core.dialog import Noun
 from roomtone.core.errors import ConfigError
 from roomtone.mind.grammar import Converter, Node, either
-from roomtone.mind.phrases import Polite
-from roomtone.mind.skills import Answering, Skill
+from roomtone.mind.phrases import Phrases, Polite
+from roomtone.mind.skills import Answering, Exchange, Heard, Match, Skill
 
 SHIPPED = Path(__file__).parent / "skills"
 NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -35,6 +38,7 @@ class IntentFile(Noun):
     backchannel: bool = False
     bare: bool = False
     opening: bool = False
+    agrees: bool | None = None
 
 
 class SkillFile(Noun):
@@ -42,10 +46,15 @@ class SkillFile(Noun):
 
     language: str
     about: str = ""
+    places: tuple[str, ...] = ()
     intents: dict[str, IntentFile] = Field(min_length=1)
     lists: dict[str, dict[str, Any]] = Field(default_factory=dict)
     expansion_rules: dict[str, str] = Field(default_factory=dict)
+    data: dict[str, Any] = Field(default_factory=dict)
     replies: dict[str, str | list[str]] = Field(default_factory=dict)
+
+
+DIALOGUES = TypeAdapter(dict[str, tuple[Exchange, ...]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,7 @@ class Loaded:
     path: Path
     skill: Skill
     file: SkillFile
+    phrases: Phrases
     strict: Intents
     loose: Intents
     spoken: dict[str, Node]
@@ -70,19 +80,64 @@ def load(folder: Path, language: str) -> Loaded:
     path = folder / f"{language}.yaml"
     if not NAME.fullmatch(folder.name):
         raise ConfigError(f"{folder}: a skill's folder is named with a-z, 0-9 and _ only", file=str(folder))
-    try:
+    with _refusing(path):
         file = SkillFile.model_validate(yaml.safe_load(path.read_text("utf-8")))
         strict, loose = _intents(file, "sentences", "unfinished"), _intents(file, "loose")
         spoken = _graphs(strict, language)
         _graphs(loose, language)
+    answer, accepts = _code(folder)
+    skill = Skill(
+        name=folder.name,
+        answer=answer,
+        about=file.about,
+        examples=_examples(file),
+        texts=file.replies,
+        places=file.places,
+        data=file.data,
+        accepts=accepts,
+        dialogues=_dialogues(folder / f"dialogues.{language}.yaml"),
+    )
+    return Loaded(path, skill, file, Phrases.load(language).of(file.replies), strict, loose, spoken)
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Turn whatever is wrong with a file into a ConfigError with the file, the key and the reason."""
+    try:
+        yield
     except ValidationError as error:
         mistake = error.errors()[0]
         key = ".".join(str(part) for part in mistake["loc"])
         raise ConfigError(f"{path}: {key}: {mistake['msg']}", file=str(path), key=key) from error
-    except Exception as error:  # hassil says what is wrong with a template by exceptions of every kind
+    except (Exception, SystemExit) as error:  # hassil, and a household's code, fail with exceptions of every kind
         raise ConfigError(f"{path}: {_reason(error)}", file=str(path)) from error
-    skill = Skill(folder.name, _code(folder), file.about, _examples(file), file.replies)
-    return Loaded(path, skill, file, strict, loose, spoken)
+
+
+def _dialogues(path: Path) -> dict[str, tuple[Exchange, ...]]:
+    if not path.is_file():
+        return {}
+    with _refusing(path):
+        return DIALOGUES.validate_python(yaml.safe_load(path.read_text("utf-8")))
+
+
+def match(text: str, one: Loaded, intents: Intents) -> Match | None:
+    """Return what a text means in some of a skill's templates: the first meaning that the skill itself accepts."""
+    for found in recognize_all(text, intents, language=one.file.language):
+        intent = one.file.intents[found.intent.name]
+        meant = Match(
+            one.skill.name,
+            found.intent.name,
+            tuple((entity.name, entity.value) for entity in found.entities_list),
+            unfinished=bool((found.intent_metadata or {}).get("unfinished")),
+            dismisses=intent.dismisses,
+            backchannel=intent.backchannel,
+            opening=intent.opening,
+            agrees=intent.agrees,
+            text=text,
+        )
+        if one.skill.accepts is None or one.skill.accepts(Heard(meant, one.phrases, one.skill.data)):
+            return meant
+    return None
 
 
 def check(loaded: Loaded) -> None:
@@ -94,8 +149,8 @@ def check(loaded: Loaded) -> None:
         if loaded.skill.answer is None and name not in loaded.file.replies:
             raise ConfigError(f"{loaded.path}: replies: there is none for '{name}', and no code that gives one")
         for sample in intent.samples:
-            found = recognize(sample, loaded.strict) or recognize(sample, loaded.loose)
-            if found is None or found.intent.name != name:
+            found = match(sample, loaded, loaded.strict) or match(sample, loaded, loaded.loose)
+            if found is None or found.name != name:
                 raise ConfigError(f"{loaded.path}: {name}: its sample is not understood so: {sample}")
 
 
@@ -143,22 +198,22 @@ def _examples(file: SkillFile) -> tuple[str, ...]:
     return tuple(intent.samples[0] for intent in file.intents.values() if intent.samples)
 
 
-def _code(folder: Path) -> Answering | None:
+def _code(folder: Path) -> tuple[Answering | None, Callable[[Heard], bool] | None]:
     """Import a skill's code, which for a household's own skill stands outside any package."""
     path = folder / "__init__.py"
     if not path.is_file():
-        return None
+        return None, None
     name = f"{'roomtone.mind.skills' if folder.parent == SHIPPED else 'roomtone_household_skills'}.{folder.name}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{path}: cannot be imported", file=str(path))
-    module = importlib.util.module_from_spec(spec)
-    try:
+    with _refusing(path):
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise ConfigError("cannot be imported")
+        module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        return cast("Answering", module.answer)
-    except Exception as error:
-        raise ConfigError(f"{path}: {_reason(error)}", file=str(path)) from error
+        if not inspect.iscoroutinefunction(module.answer) or len(inspect.signature(module.answer).parameters) != 1:
+            raise ConfigError("answer must be: async def answer(asked)")
+        return module.answer, getattr(module, "accepts", None)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
+from random import Random
 
+from roomtone.core.dialog import Offer
 from roomtone.core.errors import ToolError
 from roomtone.mind import Answer, Household
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills
-from roomtone.mind.skills import Asked, Match
+from roomtone.mind.skills import Asked, Match, Offering, Skill
 
 log = logging.getLogger(__name__)
+
+SKILL_BOUND_S = 8.0
+"""A skill that has no answer by then has failed; someone is waiting."""
 
 
 class Mind:
     """Answers by skills, and says so honestly where none fits."""
 
-    def __init__(self, skills: Skills, phrases: Phrases) -> None:
+    def __init__(self, skills: Skills, phrases: Phrases, random: Random | None = None) -> None:
         self._skills = skills
         self._phrases = phrases
+        self._random = random or Random()
         self._by_name = {skill.name: skill for skill in skills.skills}
 
     async def answer(self, text: str, household: Household) -> Answer:
@@ -30,21 +37,46 @@ class Mind:
         if not text.strip():
             return Answer("none", _deltas([self._phrases.say("not_heard")]))
         match = self._skills.recognise(text)
+        if match is not None and match.agrees is not None:
+            match = await self._agreed(match, household)
         if match is None:
             return Answer("offline", _deltas([self._phrases.say("beyond_me")]))
-        said = await self._ask(match, household)
-        return Answer("skill", _deltas(said), match.intent, match.dismisses, match.opening)
+        said, offers = await self._ask(match, household)
+        return Answer("skill", _deltas(said), match.intent, match.dismisses, match.opening, offers)
 
-    async def _ask(self, match: Match, household: Household) -> list[str]:
+    async def _agreed(self, match: Match, household: Household) -> Match | None:
+        """Return what a yes asks for, the no itself, or, where nothing was offered, what can be made of the words."""
+        before = await household.last_turn()
+        offer = before.offers if before else None
+        if offer is None or offer.skill not in self._by_name:
+            return match if match.backchannel else None
+        if not match.agrees:
+            return match
+        return Match(offer.skill, offer.intent, tuple(offer.slots.items()), text=match.text)
+
+    async def _ask(self, match: Match, household: Household) -> tuple[list[str], Offer | None]:
         skill = self._by_name[match.skill]
-        asked = Asked(match, household, self._phrases.of(skill.texts), self._skills.skills)
+        phrases = self._phrases.of(skill.texts)
+        asked = Asked(match, phrases, skill.data, household, self._skills.skills, self._random)
         try:
-            return await (skill.answer or _reply)(asked)
+            async with asyncio.timeout(SKILL_BOUND_S):
+                return _said(skill, await (skill.answer or _reply)(asked))
         except ToolError:
             raise
         except Exception as error:
             log.exception("skill %s failed", match.intent)
-            raise ToolError(self._phrases.say("skill_failed"), intent=match.intent, reason=str(error)) from error
+            told = "skill_slow" if isinstance(error, TimeoutError) else "skill_failed"
+            raise ToolError(self._phrases.say(told), intent=match.intent, reason=str(error)) from error
+
+
+def _said(skill: Skill, reply: list[str] | Offering) -> tuple[list[str], Offer | None]:
+    """Take apart what a skill returned. Raises TypeError where it is nothing that can be said."""
+    sentences = reply.sentences if isinstance(reply, Offering) else reply
+    if not isinstance(sentences, list) or not all(isinstance(sentence, str) for sentence in sentences):
+        raise TypeError(f"{skill.name}: answer must return a list of sentences, not {reply!r:.80}")
+    if not isinstance(reply, Offering):
+        return sentences, None
+    return sentences, Offer(skill=skill.name, intent=reply.intent, slots=dict(reply.slots))
 
 
 async def _reply(asked: Asked) -> list[str]:

@@ -14,27 +14,51 @@
         backchannel: false                       whether it is said while listening, not to take the floor
         bare: false                              whether nobody says "please" or "can you" around it
         opening: false                           whether it greets: said into a reply it asks for the floor
+        agrees: null                             true or false: whether it says yes or no to a question
     lists, expansion_rules                    as in hassil; they belong to this skill alone
+    places: [kitchen]                         rooms it is for: "What can you do in the kitchen?" (optional)
+    data: {}                                  whatever else its code needs to know of the language
     replies: {time: "It's {time}."}           a text or several of one meaning
 
 ``<skill>/__init__.py`` holds ``async def answer(asked: Asked) -> list[str]``: do it, and return the sentences to
 say. A skill without code says the reply that is named like the intent. What an exception says, a ToolError
-in the person's language, is spoken; anything else becomes a plain apology.
+in the person's language, is spoken; anything else becomes a plain apology. ``Offering`` instead of a list asks a
+question: who then says yes has asked for the intent that it names. ``def accepts(heard: Heard) -> bool``, where there
+is one, has the last word on whether a template's wildcards hold what they should.
+
+``<skill>/dialogues.<language>.yaml`` holds its tests, conversations by name:
+
+    the time is told:
+      - {at: 2026-11-21 16:20, heard: "What time is it?", intent: time, reply: "It's twenty past four."}
+      - {later: {minutes: 10}, heard: "and now", like: "half past"}
+
+``at`` and ``later`` (as for timedelta) move the clock, ``given`` sets what the household is; ``reply`` is the whole
+answer, or several of which one is given; ``like`` is a regular expression found in it. An ``intent`` of another skill
+is written ``skill.intent``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from random import Random
 from typing import Any
 
+from pydantic import Field
+
+from roomtone.core.dialog import Noun
 from roomtone.mind import Household
 from roomtone.mind.phrases import Phrases
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A text that was understood: ``skill`` and ``name`` of the intent, and the values found, in order."""
+    """A text that was understood: ``skill`` and ``name`` of the intent, and the values found, in order.
+
+    ``text`` is what was heard, as it was written.
+    """
 
     skill: str
     name: str
@@ -43,6 +67,8 @@ class Match:
     dismisses: bool = False
     backchannel: bool = False
     opening: bool = False
+    agrees: bool | None = None
+    text: str = field(default="", compare=False)
 
     @property
     def intent(self) -> str:
@@ -57,6 +83,24 @@ class Match:
         """Return the sum of a slot's values: a duration may name its seconds twice."""
         return int(sum(value for name, value in self.slots if name == slot))
 
+    def written(self, slot: str) -> str:
+        """Return a slot's words with the capitals and commas they had in the text, "" where there are none."""
+        words = re.findall(r"\w+", str(self.get(slot, "")))
+        found = words and re.search(r"\W+".join(map(re.escape, words)), self.text, re.IGNORECASE)
+        return found.group() if found else " ".join(words)
+
+
+class Exchange(Noun):
+    """Something said to a household, and what must come of it: one line of a skill's dialogues."""
+
+    heard: str
+    intent: str | None = None
+    reply: str | list[str] | None = None
+    like: str | None = None
+    at: datetime | None = None
+    later: dict[str, float] = Field(default_factory=dict)
+    given: dict[str, Any] = Field(default_factory=dict)
+
 
 @dataclass(frozen=True, slots=True)
 class Skill:
@@ -67,20 +111,44 @@ class Skill:
     about: str
     examples: tuple[str, ...]
     texts: dict[str, str | list[str]]
+    places: tuple[str, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+    accepts: Callable[[Heard], bool] | None = None
+    dialogues: Mapping[str, tuple[Exchange, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a skill gets: what was understood, the household, its own replies, and what else there is to ask."""
+class Heard:
+    """What was understood, with the language and the skill's own ``data`` to read it by."""
 
     match: Match
-    household: Household
     phrases: Phrases
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked(Heard):
+    """What a skill gets: what was understood, the household, its own replies, and what else there is to ask."""
+
+    household: Household
     skills: tuple[Skill, ...] = ()
+    random: Random = field(default_factory=Random)
 
     def say(self, key: str, **values: object) -> str:
         """Return one of the skill's replies with its values filled in."""
         return self.phrases.say(key, **values)
 
 
-Answering = Callable[[Asked], Awaitable[list[str]]]
+@dataclass(frozen=True, slots=True)
+class Offering:
+    """Sentences that end in a question; who agrees has asked for ``intent`` of the same skill, with these slots.
+
+    It holds for the next thing that is said. The slots are kept as JSON.
+    """
+
+    sentences: list[str]
+    intent: str
+    slots: Mapping[str, Any] = field(default_factory=dict)
+
+
+Answering = Callable[[Asked], Awaitable[list[str] | Offering]]
