@@ -26,7 +26,7 @@ FLOORS = """
     edges
     control
     failover history
-    mind store personas logs stopwatch
+    mind store personas logs stopwatch model_hub model_import
     config
     settings database
     config_sources migrations shipped
@@ -44,6 +44,8 @@ ONLY = {
     "child": "core clock",
     "engines": "core clock flow child models",
     "models": "core clock",
+    "model_hub": "core engines models config_sources shipped",
+    "model_import": "core models",
     "failover": "core clock flow engines settings",
     "mind": "core flow clock engines shipped",
     "store": "core flow database",

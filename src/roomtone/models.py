@@ -1,16 +1,43 @@
-"""The models folder: where downloaded models lie, which are whole, and which one is best.
+"""The models folder: where downloaded models lie, which are whole, and what was put there.
 
     <models>/whisper/<name>/           a CTranslate2 folder: config.json, model.bin, tokenizer.json, vocabulary.*
     <models>/piper/<voice>.onnx        and <voice>.onnx.json beside it
+    <models>/<kind>/<name>.roomtone.json   the record: where a model came from, its files' sizes and SHA-256
+    <models>/.incoming/                what is on its way; moved to its place only when it is whole
 
 The folder is ``models`` in the state folder. Engines look here, and nothing here imports what a model needs.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
+from roomtone.core.errors import ModelError, UsageError
+from roomtone.core.model_files import Flawed, check_ct2, check_json, check_onnx, check_voice
+
 KINDS = ("whisper", "piper")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+WHISPER_FILES = ("config.json", "model.bin", "tokenizer.json")
+WHISPER_EXTRAS = ("vocabulary.json", "vocabulary.txt", "preprocessor_config.json")
+"""The files of a Whisper model: those it must have, and those it may have. No other is ever taken."""
+
+INCOMING = ".incoming"
+LARGEST_JSON = 64 * 1024 * 1024
+SPARE_BYTES = 50_000_000
+"""Room that must be left on the disk beside a model: the household's own state needs some."""
+
+_CHUNK = 1024 * 1024
+
+Progress = Callable[[int], None]
+"""Told how many bytes were dealt with since the last call."""
 
 
 def path_of(kind: str, name: str, models: Path) -> Path:
@@ -20,18 +47,290 @@ def path_of(kind: str, name: str, models: Path) -> Path:
 
 def installed(kind: str, models: Path) -> list[str]:
     """List the models of a kind that are whole, by name."""
+    return [name for name in present(kind, models) if lacking(path_of(kind, name, models)) is None]
+
+
+def present(kind: str, models: Path) -> list[str]:
+    """List the models of a kind of which there is anything, whole or not, by name."""
+    folder = models / kind
     if kind == "whisper":
-        found = [path.parent.name for path in (models / kind).glob("*/model.bin")]
+        found = {path.name for path in folder.glob("*") if path.is_dir() and NAME.fullmatch(path.name)}
     else:
-        found = [path.stem for path in (models / kind).glob("*.onnx")]
-    return sorted(name for name in found if lacking(path_of(kind, name, models)) is None)
+        found = {path.name.removesuffix(".onnx") for path in folder.glob("*.onnx")}
+        found |= {path.name.removesuffix(".onnx.json") for path in folder.glob("*.onnx.json")}
+    return sorted(found)
 
 
 def lacking(model: Path) -> str | None:
     """Return what a model at a path lacks (one line, no mending), or None where all its files are there."""
-    if model.suffix == ".onnx":
-        needed = [model, model.with_name(f"{model.name}.json")]
-    else:
-        needed = [model / name for name in ("config.json", "model.bin", "tokenizer.json")]
-    absent = [path for path in needed if not path.is_file() or not path.stat().st_size]
+    absent = [path for path in _needed(model) if not path.is_file() or not path.stat().st_size]
     return f"{absent[0]} is missing or empty" if absent else None
+
+
+def _needed(model: Path) -> list[Path]:
+    if model.suffix == ".onnx":
+        return [model, model.with_name(f"{model.name}.json")]
+    return [model / name for name in WHISPER_FILES]
+
+
+def files_of(model: Path) -> list[Path]:
+    """List the files a model consists of, those it must have first, whether or not they are there."""
+    extras = [] if model.suffix == ".onnx" else [model / name for name in WHISPER_EXTRAS]
+    return [*_needed(model), *(path for path in extras if path.is_file())]
+
+
+def size_of(model: Path) -> int:
+    """Return how many bytes of a model are on the disk."""
+    return sum(path.stat().st_size for path in files_of(model) if path.is_file())
+
+
+# --------------------------------------------------------------------------------------------- names
+
+
+def typed(kind: str, name: str) -> str:
+    """Return a model's name as people type it: ``whisper-base.en``, ``en_US-amy-low``."""
+    return f"whisper-{name}" if kind == "whisper" else name
+
+
+def read_name(text: str) -> tuple[str, str]:
+    """Take a name that was typed apart, into kind and name. Raises UsageError for what can be no model's name."""
+    kind = "whisper" if text.startswith("whisper-") else "piper"
+    name = text.removeprefix("whisper-").removesuffix(".onnx")
+    if not NAME.fullmatch(name):
+        raise UsageError(f"'{text}' cannot be a model's name; roomtone models list shows those there are")
+    return kind, name
+
+
+# -------------------------------------------------------------------------------------------- record
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What a file was when it was put there: ``size`` in bytes, ``sha256`` in hex."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Where a model came from, and what its files were. Kept beside the model."""
+
+    source: str
+    files: dict[str, Stamp]
+
+
+def record_path(kind: str, name: str, models: Path) -> Path:
+    """Return where a model's record lies."""
+    return models / kind / f"{name}.roomtone.json"
+
+
+def read_record(kind: str, name: str, models: Path) -> Record | None:
+    """Return a model's record; None where there is none, or none that can be read."""
+    try:
+        content = json.loads(record_path(kind, name, models).read_text("utf-8"))
+        files = {str(file): Stamp(int(was["size"]), str(was["sha256"])) for file, was in content["files"].items()}
+        return Record(str(content["source"]), files)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def _write_record(path: Path, record: Record) -> None:
+    files = {name: {"size": was.size, "sha256": was.sha256} for name, was in record.files.items()}
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.write_text(json.dumps({"v": 1, "source": record.source, "files": files}, indent=1) + "\n", "utf-8")
+    _settle(fresh)
+    fresh.replace(path)
+
+
+def stamp(file: Path, progress: Progress | None = None) -> Stamp:
+    """Read a file and return its size and SHA-256."""
+    digest, size = hashlib.sha256(), 0
+    with file.open("rb") as content:
+        while block := content.read(_CHUNK):
+            digest.update(block)
+            size += len(block)
+            if progress is not None:
+                progress(len(block))
+    return Stamp(size, digest.hexdigest())
+
+
+# -------------------------------------------------------------------------------------------- verify
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with a model: the file, and what, in a few words."""
+
+    file: Path
+    wrong: str
+
+    def __str__(self) -> str:
+        return f"{self.file} {self.wrong}"
+
+
+def verify(
+    kind: str, name: str, models: Path, *, thorough: bool = True, progress: Progress | None = None
+) -> list[Fault]:
+    """Return what is wrong with a model; nothing where it is whole.
+
+    Looks whether its files are there, of the size in the record, and of the right format; if ``thorough``, also
+    whether their SHA-256 is that of the record. A model without a record is judged by its format alone.
+    """
+    model = path_of(kind, name, models)
+    record = read_record(kind, name, models)
+    faults = []
+    for file in sorted({*files_of(model), *_recorded(record, model)}):
+        was = record.files.get(file.name) if record else None
+        wrong = _wrong_with(file, was, thorough, progress)
+        if wrong is not None:
+            faults.append(Fault(file, wrong))
+    return faults
+
+
+def _recorded(record: Record | None, model: Path) -> Iterator[Path]:
+    """List the files a record names. A name with a path in it is not one that was ever written there."""
+    folder = model.parent if model.suffix == ".onnx" else model
+    for name in record.files if record else ():
+        if "/" not in name:
+            yield folder / name
+
+
+def _wrong_with(file: Path, was: Stamp | None, thorough: bool, progress: Progress | None) -> str | None:
+    try:
+        if not file.is_file():
+            return "is missing"
+        size = file.stat().st_size
+        if was is not None and size < was.size:
+            return f"is cut short: {size} of {was.size} bytes"
+        if was is not None and size != was.size:
+            return f"is not what was put there: {size} bytes instead of {was.size}"
+        check_format(file)
+        if thorough and was is not None and stamp(file, progress).sha256 != was.sha256:
+            return "has been altered since it was put there"
+    except Flawed as error:
+        return str(error)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None
+
+
+def check_format(file: Path) -> None:
+    """Look whether a model's file is of the format its name says. Raises Flawed, OSError."""
+    size = file.stat().st_size
+    if not size:
+        raise Flawed("is empty")
+    if file.suffix == ".json":
+        if size > LARGEST_JSON:
+            raise Flawed("is too large to be a configuration")
+        content = check_json(file.read_bytes())
+        if file.name.endswith(".onnx.json"):
+            check_voice(content)
+    elif file.suffix in (".bin", ".onnx"):
+        with file.open("rb") as opened, mmap(opened.fileno(), 0, access=ACCESS_READ) as content:
+            (check_ct2 if file.suffix == ".bin" else check_onnx)(content)
+
+
+# --------------------------------------------------------------------------------------- taking in, out
+
+
+def need_room(models: Path, needed: int, what: str) -> None:
+    """Make the models folder. Raises ModelError where its disk has not ``needed`` bytes to spare."""
+    try:
+        models.mkdir(parents=True, exist_ok=True, mode=0o700)
+        free = shutil.disk_usage(models).free
+    except OSError as error:
+        raise ModelError(
+            f"{models} cannot be made ({error.strerror}); run: sudo mkdir -p {models} && sudo chown $USER {models}"
+        ) from None
+    if needed + SPARE_BYTES > free:
+        raise ModelError(
+            f"{what} needs {megabytes(needed)} and {models} has {megabytes(free)} free; make room there, "
+            "for example: roomtone models remove NAME",
+            needed=needed,
+            free=free,
+        )
+
+
+def megabytes(size: int) -> str:
+    """Write a size for a person."""
+    return f"{size / 1e6:.0f} MB" if size >= 10e6 else f"{size / 1e6:.1f} MB"
+
+
+def put_in_place(incoming: Path, kind: str, name: str, models: Path, source: str) -> Record:
+    """Move a whole model out of its incoming folder to its place, and write its record.
+
+    What was there under that name is replaced only now. Raises ModelError, with nothing changed, where a file is
+    missing or of another format.
+    """
+    model = incoming / (f"{name}.onnx" if kind == "piper" else "")
+    files = files_of(model)
+    for file in files:
+        wrong = _wrong_with(file, None, False, None)
+        if wrong is not None:
+            raise ModelError(f"{typed(kind, name)}: {file.name} {wrong}")
+    record = Record(source, {file.name: stamp(file) for file in files})
+    target = path_of(kind, name, models)
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for file in files:
+        _settle(file)
+    record_path(kind, name, models).unlink(missing_ok=True)
+    if kind == "whisper":
+        _swap(incoming, files, target)
+    else:
+        for file in reversed(files):  # the .onnx last: a voice is there once it is
+            file.replace(target.with_name(file.name))
+    _write_record(record_path(kind, name, models), record)
+    _settle(target.parent)
+    shutil.rmtree(incoming, ignore_errors=True)
+    return record
+
+
+def _swap(incoming: Path, files: list[Path], target: Path) -> None:
+    """Let a new folder take an old one's place; the old one goes once the new one stands."""
+    fresh, old = incoming / "new", incoming / "old"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(mode=0o700)
+    for file in files:
+        file.rename(fresh / file.name)
+    if target.exists():
+        target.rename(old)
+    fresh.rename(target)
+
+
+def _settle(path: Path) -> None:
+    """Bring a file, or a folder's list of names, to the disk: a power cut must not leave an empty model."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def incoming_of(kind: str, name: str, models: Path) -> Path:
+    """Return the folder in which a model is put together before it is moved to its place."""
+    return models / INCOMING / f"{kind}-{name}"
+
+
+def remove(kind: str, name: str, models: Path) -> int:
+    """Remove a model, its record, and what had begun to arrive of it; return how many bytes that frees.
+
+    Raises ModelError where there is nothing of that name.
+    """
+    model, incoming = path_of(kind, name, models), incoming_of(kind, name, models)
+    places = [model, incoming] if kind == "whisper" else [*_needed(model), incoming]
+    there = [place for place in [*places, record_path(kind, name, models)] if os.path.lexists(place)]
+    if not there:
+        raise ModelError(f"there is no model {typed(kind, name)} in {models}; see: roomtone models list")
+    freed = size_of(model) + arrived(kind, name, models)
+    for place in there:
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place)
+        else:
+            place.unlink()
+    return freed
+
+
+def arrived(kind: str, name: str, models: Path) -> int:
+    """Return how many bytes of a model have arrived and wait for the rest."""
+    return sum(file.stat().st_size for file in incoming_of(kind, name, models).glob("*") if file.is_file())

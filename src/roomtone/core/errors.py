@@ -14,6 +14,7 @@
     ├── SessionError         SESSION_ERROR           a stretch of conversation that was asked for
     │   ├── SessionNotFound    SESSION_NOT_FOUND     there never was one of that id, or it was erased
     │   └── SessionExpired     SESSION_EXPIRED       it is over, and cannot be gone on with
+    ├── ModelError           MODEL_ERROR             a model cannot be fetched or taken in, or is not whole
     ├── ToolError            TOOL_ERROR              a tool or skill could not do what was asked
     ├── StateBusy            STATE_BUSY              another process holds the state folder
     ├── ControlRefused       CONTROL_REFUSED         the daemon's socket may not be used by this user
@@ -101,6 +102,12 @@ class StoreError(RoomtoneError):
     """The database cannot be read or written."""
 
     code = "STORE_ERROR"
+
+
+class ModelError(RoomtoneError):
+    """A model cannot be fetched or taken in, or its files are not what they should be."""
+
+    code = "MODEL_ERROR"
 
 
 class SessionError(RoomtoneError):

@@ -1,0 +1,280 @@
+"""Getting models: the catalogue of those Roomtone knows, and fetching them from the Hugging Face Hub.
+
+Nothing is fetched unless ``pull`` is called. A file arrives under another name, is taken up again where it broke
+off, and is compared with the size and the hash that the hub gives for it; only a whole model is moved to its place.
+``HF_ENDPOINT`` names another hub, ``HF_TOKEN`` is shown to it where it is set.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, cast
+
+import yaml
+
+from roomtone import __version__, models
+from roomtone.config_sources import guess
+from roomtone.core.errors import ModelError, StateBusy, UsageError
+from roomtone.engines import lacking
+from roomtone.shipped import shipped
+
+HUB = "https://huggingface.co"
+_BLOCK = 1024 * 1024
+
+
+# ----------------------------------------------------------------------------------------- catalogue
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One model of the catalogue. ``files`` are paths in ``repo`` at ``revision``; ``megabytes`` where known."""
+
+    kind: str
+    name: str
+    repo: str
+    revision: str
+    files: tuple[str, ...]
+    language: str
+    licence: str
+    megabytes: int | None = None
+
+    @property
+    def typed(self) -> str:
+        """The name as people type it."""
+        return models.typed(self.kind, self.name)
+
+
+def catalogue(file: Path | None = None) -> dict[str, Entry]:
+    """Read the catalogue that came with Roomtone: models by the names people type."""
+    content = yaml.safe_load((file or shipped("models") / "catalogue.yaml").read_text("utf-8"))
+    entries = [_whisper(model) for model in content["models"]]
+    voices = content["voices"]
+    entries += [_voice(name, size, voices) for name, size in voices["names"].items()]
+    return {entry.typed: entry for entry in entries}
+
+
+def _whisper(model: dict[str, Any]) -> Entry:
+    return Entry(
+        kind="whisper",
+        name=model["name"].removeprefix("whisper-"),
+        repo=model["repo"],
+        revision=model.get("revision", "main"),
+        files=tuple(model["files"]),
+        language=model["language"],
+        licence=model["licence"],
+        megabytes=model.get("megabytes"),
+    )
+
+
+def _voice(name: str, size: int | None, voices: dict[str, Any]) -> Entry:
+    """Make an entry of a voice's name, which says where its files are."""
+    locale, speaker, quality = name.split("-")
+    path = f"{locale.partition('_')[0]}/{locale}/{speaker}/{quality}/{name}.onnx"
+    files = (f"{path}.json", path)
+    return Entry("piper", name, voices["repo"], voices["revision"], files, locale, voices["licence"], size)
+
+
+def find(text: str, known: dict[str, Entry]) -> Entry:
+    """Return the entry that is meant. Raises UsageError with what was probably meant where there is none."""
+    for name in (text, text.removesuffix(".onnx"), f"whisper-{text}"):
+        if name in known:
+            return known[name]
+    near = guess(text, known)
+    hint = near if "mean" in near else "roomtone models list shows those there are"
+    raise UsageError(f"there is no model '{text}'; {hint}", model=text)
+
+
+# ---------------------------------------------------------------------------------------------- pull
+
+
+class Bar(Protocol):
+    """Shows a person how a pull goes on."""
+
+    def begin(self, file: str, done: int, total: int) -> None:
+        """Say which file comes now, and how many of its bytes are there."""
+
+    def move(self, count: int) -> None:
+        """Say that so many bytes more (or fewer, where the hub began anew) have come."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Remote:
+    """A file as the hub describes it: ``etag`` is a SHA-256, or git's SHA-1 of small files."""
+
+    path: str
+    url: str
+    size: int
+    etag: str
+    commit: str
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
+
+def pull(entry: Entry, folder: Path, bar: Bar) -> models.Record:
+    """Fetch a model into the models folder, replacing what was there under its name once the new one is whole.
+
+    What has arrived when this ends early stays for the next time. Raises ModelError, one line with what mends it;
+    StateBusy where another process is fetching the same model.
+    """
+    hub = _hub()
+    with _incoming(entry, folder) as incoming:
+        remote = _describe(hub, entry)
+        there = sum((incoming / file.name).stat().st_size for file in remote if (incoming / file.name).is_file())
+        models.need_room(folder, sum(file.size for file in remote) - there, entry.typed)
+        for file in remote:
+            _fetch(hub, entry, file, incoming, bar)
+        source = f"{entry.repo}@{remote[0].commit}"
+        return models.put_in_place(incoming, entry.kind, entry.name, folder, source)
+
+
+@contextmanager
+def _incoming(entry: Entry, folder: Path) -> Iterator[Path]:
+    """Own the folder in which the model is put together; one process at a time."""
+    models.need_room(folder, 0, entry.typed)
+    incoming = models.incoming_of(entry.kind, entry.name, folder)
+    incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = os.open(incoming.with_name(f"{incoming.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield incoming
+    except BlockingIOError:
+        raise StateBusy(f"{entry.typed} is being fetched by another process; wait for that one") from None
+    finally:
+        os.close(lock)
+
+
+def _hub() -> Any:
+    """Import the hub's library. It is told to be quiet, and to send nothing about this machine."""
+    reason = lacking("huggingface_hub", "whisper")
+    if reason is not None:
+        raise ModelError(f"models cannot be fetched: {reason}; or take in a folder: roomtone models import PATH")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    import huggingface_hub.utils
+
+    huggingface_hub.utils.disable_progress_bars()
+    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
+    return huggingface_hub
+
+
+def _describe(hub: Any, entry: Entry) -> list[_Remote]:
+    """Ask for each file's size and hash; all at the commit that the first answer names."""
+    endpoint = os.environ.get("HF_ENDPOINT") or HUB
+    revision, found = entry.revision, []
+    for path in entry.files:
+        url = hub.hf_hub_url(entry.repo, path, revision=revision, endpoint=endpoint)
+        with _said_plainly(hub, entry, endpoint):
+            told = hub.get_hf_file_metadata(url, token=_token(), endpoint=endpoint)
+        if not told.etag or told.size is None:
+            raise ModelError(f"{endpoint} does not say how large {path} is; see what HF_ENDPOINT names")
+        revision = told.commit_hash or revision
+        url = hub.hf_hub_url(entry.repo, path, revision=revision, endpoint=endpoint)
+        found.append(_Remote(path, url, told.size, told.etag, revision))
+    return found
+
+
+def _token() -> str | bool:
+    return os.environ.get("HF_TOKEN") or False
+
+
+def _fetch(hub: Any, entry: Entry, file: _Remote, incoming: Path, bar: Bar) -> None:
+    """Bring one file whole into the incoming folder, going on where the last try ended."""
+    whole, part = incoming / file.name, incoming / f"{file.name}.{re.sub(r'[^0-9a-zA-Z]', '', file.etag)[:16]}.part"
+    if whole.is_file() and _as_told(whole, file):
+        return
+    if part.is_file() and part.stat().st_size > file.size:
+        part.unlink()
+    with part.open("ab") as arriving:
+        done = arriving.tell()
+        bar.begin(file.name, done, file.size)
+        if done < file.size:
+            _download(hub, entry, file, cast("BinaryIO", _Watched(arriving, bar.move)), done)
+    if not _as_told(part, file):
+        part.unlink()
+        raise ModelError(
+            f"{entry.typed}: {file.name} did not arrive as the hub has it, and was thrown away; "
+            f"run again: roomtone models pull {entry.typed}"
+        )
+    part.replace(whole)
+
+
+def _download(hub: Any, entry: Entry, file: _Remote, arriving: BinaryIO, done: int) -> None:
+    from huggingface_hub.file_download import http_get
+
+    headers = hub.utils.build_hf_headers(token=_token(), library_name="roomtone", library_version=__version__)
+    headers["Accept-Encoding"] = "identity"  # what was compressed cannot be taken up in the middle
+    with _said_plainly(hub, entry, file.url):
+        http_get(file.url, arriving, resume_size=done, headers=headers, expected_size=file.size)
+
+
+class _Watched:
+    """A file that tells how much is written to it."""
+
+    def __init__(self, file: BinaryIO, moved: Callable[[int], None]) -> None:
+        self._file = file
+        self._moved = moved
+
+    def write(self, block: bytes) -> int:
+        self._moved(len(block))
+        return self._file.write(block)
+
+    def seek(self, place: int) -> int:
+        self._moved(place - self._file.tell())
+        return self._file.seek(place)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def _as_told(path: Path, file: _Remote) -> bool:
+    """Tell whether a file is what the hub described: its size, and its SHA-256 or git's SHA-1 of a blob."""
+    size = path.stat().st_size
+    if size != file.size:
+        return False
+    if re.fullmatch(r"[0-9a-f]{64}", file.etag):
+        return models.stamp(path).sha256 == file.etag
+    if not re.fullmatch(r"[0-9a-f]{40}", file.etag):
+        return True  # a mirror's own mark, which says nothing about the content
+    digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    with path.open("rb") as content:
+        while block := content.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest() == file.etag
+
+
+@contextmanager
+def _said_plainly(hub: Any, entry: Entry, where: str) -> Iterator[None]:
+    """Let what goes wrong with the hub be one line: what it is, and what mends it."""
+    again = f"run again: roomtone models pull {entry.typed}"
+    try:
+        yield
+    except hub.errors.OfflineModeIsEnabled:
+        raise ModelError(
+            "HF_HUB_OFFLINE is set; unset it, or take in a folder: roomtone models import PATH"
+        ) from None
+    except hub.errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        if status in (401, 403, 404):
+            line = f"{entry.typed} is not at {where} ({status}); upgrade Roomtone, or see what HF_ENDPOINT names"
+        else:
+            line = f"{where} answers with an error ({status}); try later: roomtone models pull {entry.typed}"
+        raise ModelError(line, status=status) from error
+    except OSError as error:
+        if error.errno is None:
+            raise ModelError(f"{entry.typed}: it broke off on the way; {again}") from error
+        raise ModelError(f"{entry.typed} cannot be written ({error.strerror}); mend that and {again}") from error
+    except Exception as error:  # the library's HTTP client has its own kinds, another in each major version
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ModelError(
+            f"{where} cannot be reached ({reason}); connect this machine and {again}, or fetch it elsewhere and "
+            "take in the folder: roomtone models import PATH"
+        ) from error

@@ -1,0 +1,109 @@
+"""Taking in a model from a folder: recognised, copied, checked, and only then put in its place."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from roomtone import models
+from roomtone.core.errors import ModelError, UsageError
+from roomtone.core.model_files import Flawed
+
+FOREIGN = {
+    "model.safetensors": "a Transformers model",
+    "pytorch_model.bin": "a PyTorch model",
+}
+_OF_A_FOLDER = ("faster-whisper-", "whisper-")
+
+
+def recognise(path: Path, name: str | None = None) -> tuple[str, str, list[Path]]:
+    """Return which kind of model a path holds, its name, and its files.
+
+    A Whisper model is a folder with ``model.bin``; a voice is an ``.onnx`` with its ``.json``, or a folder with one
+    such pair. Raises ModelError, with what is wrong, for anything else.
+    """
+    if not path.exists():
+        raise ModelError(f"{path}: there is no such file or folder; name a Whisper folder or a voice's .onnx")
+    if path.is_file() and path.suffix == ".onnx":
+        return _voice(path, name)
+    if not path.is_dir():
+        raise ModelError(f"{path} is no model: name a CTranslate2 Whisper folder, or a Piper voice's .onnx")
+    if (path / "model.bin").exists():
+        return "whisper", _name(name or _folder_name(path), path), _inside(models.files_of(path), path)
+    voices = sorted(path.glob("*.onnx"))
+    if len(voices) == 1:
+        return _voice(voices[0], name)
+    if voices:
+        raise ModelError(f"{path} holds {len(voices)} voices; name one of them: {voices[0]}")
+    for file, what in FOREIGN.items():
+        if (path / file).exists():
+            convert = f"ct2-transformers-converter --model {path} --output_dir NEW"
+            raise ModelError(f"{path} holds {what}; convert it: {convert}")
+    raise ModelError(f"{path} holds neither model.bin (a CTranslate2 Whisper model) nor an .onnx (a Piper voice)")
+
+
+def _voice(path: Path, name: str | None) -> tuple[str, str, list[Path]]:
+    if not path.with_name(f"{path.name}.json").exists():
+        raise ModelError(
+            f"{path.name}.json is missing beside {path}; a voice needs both: fetch it from where it came"
+        )
+    return "piper", _name(name or path.stem, path), _inside(models.files_of(path), path.parent)
+
+
+def _folder_name(path: Path) -> str:
+    """Name a model after its folder; in the hub's cache that is ``models--OWNER--NAME/snapshots/COMMIT``."""
+    folder = path.resolve()
+    name = folder.parent.parent.name.rpartition("--")[2] if folder.parent.name == "snapshots" else folder.name
+    for prefix in _OF_A_FOLDER:
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _name(name: str, path: Path) -> str:
+    name = name.removeprefix("whisper-")
+    if not models.NAME.fullmatch(name):
+        raise UsageError(f"'{name}' cannot be a model's name; give one: roomtone models import {path} --name NAME")
+    return name
+
+
+def _inside(files: list[Path], folder: Path) -> list[Path]:
+    """Refuse what is missing, no plain file, or a link out of the folder (the hub's cache links within itself)."""
+    folder = folder.resolve()
+    root = folder.parent.parent if folder.parent.name == "snapshots" else folder
+    for file in files:
+        if not file.exists():
+            raise ModelError(f"{file} is missing; fetch the model anew where it came from")
+        if not file.is_file():
+            raise ModelError(f"{file} is no plain file")
+        if not file.resolve().is_relative_to(root):
+            raise ModelError(f"{file} leads out of its folder, to {file.resolve()}; copy it there first")
+    return files
+
+
+def take_in(path: Path, folder: Path, name: str | None = None) -> tuple[str, str, models.Record]:
+    """Copy a model into the models folder; return its kind, its name and its record.
+
+    What was there under that name is replaced only by a model that is whole and of the right format. Raises
+    ModelError, and UsageError for an impossible name, with nothing changed.
+    """
+    kind, name, files = recognise(path, name)
+    typed = models.typed(kind, name)
+    for file in files:
+        try:
+            models.check_format(file)
+        except Flawed as error:
+            raise ModelError(f"{file} {error}; nothing was changed") from None
+    models.need_room(folder, sum(file.stat().st_size for file in files), typed)
+    incoming = models.incoming_of(kind, f"{name}.import", folder)
+    shutil.rmtree(incoming, ignore_errors=True)
+    try:
+        incoming.mkdir(parents=True, mode=0o700)
+        for file in files:
+            stem = files[0].name
+            target = file.name if kind == "whisper" else file.name.replace(stem, f"{name}.onnx", 1)
+            shutil.copyfile(file, incoming / target)
+        return kind, name, models.put_in_place(incoming, kind, name, folder, str(path.resolve()))
+    except OSError as error:
+        raise ModelError(f"{typed} cannot be copied ({error.strerror}); mend that and run it again") from error
+    finally:
+        shutil.rmtree(incoming, ignore_errors=True)
