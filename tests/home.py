@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from roomtone.core.dialog import Persona, Timer, Turn
+from roomtone.core.dialog import Item, Persona, Timer, Turn
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -20,6 +20,7 @@ class Home:
     clock: datetime = datetime(2026, 11, 21, 16, 20, tzinfo=BERLIN)
     loudness: float = 0.5
     running: list[Timer] = field(default_factory=list)
+    listed: dict[str, Item] = field(default_factory=dict)
     last: Turn | None = None
     disk_full: bool = False
 
@@ -44,6 +45,17 @@ class Home:
 
     async def cancel_timers(self, timers: list[Timer]) -> None:
         self.running = [timer for timer in self.running if timer not in timers]
+
+    async def items(self) -> list[Item]:
+        return list(self.listed.values())
+
+    async def save_items(self, items: list[Item]) -> None:
+        if self.disk_full:
+            raise OSError("no space left on device")
+        emptied = {item.list for item in items if item.removed}
+        gone = [item for item in self.listed.values() if item.removed and item.list in emptied]
+        self.listed = {key: item for key, item in self.listed.items() if item not in gone}
+        self.listed |= {item.id: item for item in items}
 
     async def last_turn(self) -> Turn | None:
         return self.last

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from roomtone.clock import utc_now
-from roomtone.core.dialog import Persona, Source, Timer, Turn
+from roomtone.core.dialog import Item, Persona, Source, Timer, Turn
 from roomtone.core.errors import StoreError
 from roomtone.core.machine import Prompt, Signal
 from roomtone.engines.audio import Loudspeaker
@@ -131,6 +131,15 @@ class TurnHousehold:
         """Cancel timers. Raises StoreError."""
         self.on_act()
         await self.all_timers.cancel(timers)
+
+    async def items(self) -> list[Item]:
+        """List what is on all lists, and of each list what was removed last. Raises StoreError."""
+        return await self.store.items()
+
+    async def save_items(self, items: list[Item]) -> None:
+        """Keep items, new or changed; they have reached the disk when this returns. Raises StoreError."""
+        self.on_act()
+        await self.store.save_items(items)
 
     async def last_turn(self) -> Turn | None:
         """Return the last finished turn of the session in which something was heard. Raises StoreError."""

@@ -38,10 +38,15 @@ def _alarms(db: Database) -> None:
     db.table("stopwatch").create({"id": int, "data": str}, pk="id")
 
 
+def _lists(db: Database) -> None:
+    db.table("items").create({"id": str, "list": str, "text": str, "added": str, "removed": str}, pk="id")
+
+
 STEPS: tuple[tuple[str, Callable[[Database], None]], ...] = (
     ("0001 conversations", _conversations),
     ("0002 timers", _timers),
     ("0003 alarms", _alarms),
+    ("0004 lists", _lists),
 )
 
 

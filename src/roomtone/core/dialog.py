@@ -205,3 +205,13 @@ class HandStopwatch(Noun):
     def reading(self, at: datetime) -> float:
         """Return the seconds it shows at a moment; a clock that was set back in between takes nothing away."""
         return self.run_s + (max(0.0, (at - self.started).total_seconds()) if self.started else 0.0)
+
+
+class Item(Noun):
+    """One line of a household's list. ``removed``: it is off the list since then, and can be put back."""
+
+    id: str = Field(default_factory=new_id)
+    list: str
+    text: str
+    added: datetime = Field(default_factory=now)
+    removed: datetime | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from roomtone.core.dialog import Offer, Persona, Timer, Turn
+from roomtone.core.dialog import Item, Offer, Persona, Timer, Turn
 
 
 class Household(Protocol):
@@ -34,6 +34,12 @@ class Household(Protocol):
 
     async def cancel_timers(self, timers: list[Timer]) -> None:
         """Cancel timers."""
+
+    async def items(self) -> list[Item]:
+        """List what is on all lists, in the order it was added, and of each list what was removed last."""
+
+    async def save_items(self, items: list[Item]) -> None:
+        """Keep items, new or changed."""
 
     async def last_turn(self) -> Turn | None:
         """Return the last finished turn of this session in which something was heard, or None."""
