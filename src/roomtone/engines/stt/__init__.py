@@ -8,7 +8,7 @@ from typing import Protocol
 
 from roomtone.core.sound import Audio
 
-AUTO = ("pocketsphinx",)
+AUTO = ("whisper", "pocketsphinx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +18,16 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """What helps a recogniser: the language, a JSGF grammar of all that can be understood, words not to be missed."""
+    """What helps a recogniser.
+
+    ``language``: what is spoken here. ``grammar``: all that can be understood, as JSGF. ``words``: not to be missed.
+    ``names``: what is said here and no recogniser can guess (rooms, personas), the most telling first.
+    """
 
     language: str = "en"
     grammar: str = ""
     words: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +35,15 @@ class Transcript:
     """What was heard, lower case, no punctuation needed.
 
     ``text`` is "" where nothing was understood; ``confidence`` is 0 to 1 and comparable only within one engine;
-    exactly one transcript of an utterance, the last, has ``final`` set.
+    exactly one transcript of an utterance, the last, has ``final`` set. ``growing`` is a partial that was made
+    while the person spoke: only the sure beginning of what they say, which tells nothing of where it will end.
     """
 
     text: str
     confidence: float = 1.0
     language: str = "en"
     final: bool = True
+    growing: bool = False
 
 
 class Stt(Protocol):

@@ -12,14 +12,14 @@ import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import numpy as np
 from pydantic import Field
 
 from roomtone.child import Child, child
-from roomtone.core.sound import FRAME, RATE, Audio, Samples
+from roomtone.core.sound import RATE, Audio, Samples
 from roomtone.engines import EngineSettings, lacking
 from roomtone.engines.stt import Hints, Pause, Transcript
 from roomtone.engines.stt._pocketsphinx_child import Decoded, Found
+from roomtone.engines.stt._silence import joined, spoken_since
 
 log = logging.getLogger(__name__)
 
@@ -31,17 +31,6 @@ SHORTEST_S = 0.2
 
 STEEPNESS = 1.5
 """Of the confidence over the score, a logistic curve that is 0.5 where acceptance begins."""
-
-QUIET_WINDOW = 5
-"""Frames before a Pause that are surely silence: a Pause comes 150 ms or more after the last loud sample."""
-
-NEW_SPEECH_DB = 10.0
-"""Above that silence, and for ``NEW_SPEECH_FRAMES``, someone speaks again."""
-
-NEW_SPEECH_FRAMES = 3
-
-SPEECH_RANGE_DB = 30.0
-"""Below an utterance's loud frames, what is still speech."""
 
 
 class Settings(EngineSettings):
@@ -85,11 +74,11 @@ class Pocketsphinx:
             if isinstance(part, Audio):
                 parts.append(part.samples)
                 continue
-            sound = _joined(parts)
+            sound = joined(parts)
             decoded, covered = await self._decode(sound, hints), len(sound)
             sentence = self._transcript(decoded.sentence, hints, final=False)
             yield sentence if sentence.text else self._transcript(decoded.beginning, hints, final=False)
-        sound = _joined(parts)
+        sound = joined(parts)
         if not covered or spoken_since(sound, covered):
             decoded = await self._decode(sound, hints)
         yield self._transcript(decoded.sentence, hints, final=True)
@@ -114,30 +103,6 @@ class Pocketsphinx:
         margin = found.score - self._settings.min_score
         confidence = round(1 / (1 + math.exp(-STEEPNESS * margin)), 3)
         return Transcript(found.text if margin >= 0 else "", confidence, hints.language, final)
-
-
-def _joined(parts: list[Samples]) -> Samples:
-    """Return all parts as one, and keep them so: the next call then copies only once."""
-    parts[:] = [np.concatenate(parts)] if parts else [np.zeros(0, np.int16)]
-    return parts[0]
-
-
-def spoken_since(sound: Samples, covered: int) -> bool:
-    """Tell whether someone spoke after sample ``covered``, at which a Pause came: it was quiet just before.
-
-    Speech is what stays, for 60 ms, 10 dB above that quiet and within 30 dB of the utterance's loud frames.
-    """
-    frames = sound[: len(sound) // FRAME * FRAME].reshape(-1, FRAME).astype(np.float64)
-    levels = 10 * np.log10(np.mean(np.square(frames), axis=1) + 1e-3)
-    pause = covered // FRAME
-    before, after = levels[:pause], levels[pause:]
-    if len(before) <= QUIET_WINDOW:
-        return True
-    border = max(
-        float(np.max(before[-QUIET_WINDOW:])) + NEW_SPEECH_DB, float(np.percentile(before, 95)) - SPEECH_RANGE_DB
-    )
-    loud = after > border
-    return any(bool(np.all(loud[at : at + NEW_SPEECH_FRAMES])) for at in range(len(loud) - NEW_SPEECH_FRAMES + 1))
 
 
 @asynccontextmanager
