@@ -1,4 +1,4 @@
-"""What the fixture recogniser knows, written as Whisper writes: commands that skills understand, and talk beyond them."""
+"""What the fixture recogniser knows, as Whisper writes: commands that skills understand, and talk beyond them."""
 
 MINUTES = ("two", "five", "ten", "twenty", "thirty")
 GROCERIES = ("milk", "bread", "eggs")
@@ -102,3 +102,9 @@ TALK = [
     "No.",
 ]
 PHRASES = [*COMMANDS, *TALK]
+
+HELD_OUT_VOICES = (
+    *("en-us+m3", "en-us+m5", "en-us+m7", "en-us+f2", "en-us+Denis", "en-us+quincy"),
+    *("en-gb", "en-gb-x-rp", "en-gb+f3", "en-gb+linda", "en-gb-x-rp+m1", "en-gb-x-gbcwmd+m3"),
+)
+"""Voices of espeak-ng that it was not trained on, for measuring it; of the last one not even the accent."""

@@ -1,0 +1,158 @@
+"""How the recogniser learns: clips in batches of like length, for a fixed number of steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from fixture_models.speech import Clip
+from fixture_models.whisper_network import MELS, OWN_POSITIONS, Whisper
+from fixture_models.whisper_tokens import Tokens
+
+Mel = npt.NDArray[np.float16]
+Random = np.random.Generator
+
+BATCH = 32
+PEAK_RATE, WARMING_STEPS = 2e-3, 150
+WEIGHT_DECAY = 0.02
+BUCKETS = 8
+"""Clips are sorted by length within this many random parts of all of them, so that batches hardly need padding."""
+
+IGNORED = -100
+"""Marks tokens that are not learned."""
+
+PROMPTED, LONGEST_PROMPT = 0.35, 223
+"""Share of batches with hot words before them, and the most tokens of those that faster-whisper gives."""
+
+TIMED = 0.25
+"""Share of clips that are written with timestamps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """One clip as the network gets it: [mels, frames], what was said in it, and its times."""
+
+    mel: Mel
+    clip: Clip
+
+    @property
+    def positions(self) -> int:
+        return math.ceil(self.mel.shape[1] / 2)
+
+
+def lessons(clips: Iterable[Clip]) -> list[Lesson]:
+    """Turn clips into what faster-whisper would make of them."""
+    from faster_whisper.feature_extractor import FeatureExtractor
+
+    extract = FeatureExtractor()
+    return [Lesson(extract(clip.samples)[:, : 2 * OWN_POSITIONS - 4].astype(np.float16), clip) for clip in clips]
+
+
+def train(school: list[Lesson], phrases: list[str], tokens: Tokens, steps: int, seed: int) -> Whisper:
+    """Return a network taught for ``steps`` batches; the same one for the same arguments, on one machine."""
+    torch.manual_seed(seed)
+    torch.set_num_threads(1)  # also quicker: two threads wait for each other at every small step
+    torch.use_deterministic_algorithms(True)
+    random = np.random.default_rng(seed)
+    texts = [tokens.text(phrase) for phrase in phrases]
+    network = Whisper(tokens.size)
+    optimiser = torch.optim.AdamW(network.parameters(), PEAK_RATE, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY)
+    batches, smooth = _batches(school, random), 0.0
+    for step in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = _rate(step, steps)
+        loss = _loss(network, next(batches), texts, tokens, random)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        smooth += (loss.item() - smooth) * max(0.02, 1 / (step + 1))
+        if (step + 1) % 250 == 0:
+            print(f"step {step + 1} of {steps}: loss {smooth:.3f}", flush=True)
+    return network.eval()
+
+
+def _rate(step: int, steps: int) -> float:
+    """Warm up, then fall along half a cosine to a fiftieth."""
+    falling = 0.5 * (1 + math.cos(math.pi * step / steps)) * 0.98 + 0.02
+    return PEAK_RATE * min(1.0, (step + 1) / WARMING_STEPS) * falling
+
+
+def _batches(school: list[Lesson], random: Random) -> Iterator[list[Lesson]]:
+    lengths = np.array([lesson.positions for lesson in school])
+    while True:
+        parts = np.array_split(random.permutation(len(school)), BUCKETS)
+        order = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in parts])
+        batches = order[: len(order) // BATCH * BATCH].reshape(-1, BATCH)
+        for batch in random.permutation(batches):
+            yield [school[number] for number in batch]
+
+
+def _loss(network: Whisper, batch: list[Lesson], texts: list[list[int]], tokens: Tokens, random: Random) -> Any:
+    mel, length = _mels(batch, random)
+    given, wanted = _targets(batch, texts, tokens, random)
+    states = network.decoder(given, network.encoder(mel, length))
+    learned = wanted != IGNORED
+    return functional.cross_entropy(network.decoder.logits(states[learned]), wanted[learned])
+
+
+def _mels(batch: list[Lesson], random: Random) -> tuple[torch.Tensor, int]:
+    """Return [batch, mels, frames] and how many positions of it are real.
+
+    Of each clip a band of frequencies and a stretch of time are blanked (SpecAugment, Park et al. 2019).
+    """
+    length = min(OWN_POSITIONS, max(lesson.positions for lesson in batch) + 3)
+    mels = np.zeros((len(batch), MELS, 2 * length + 8), np.float32)
+    for mel, lesson in zip(mels, batch, strict=True):
+        frames = lesson.mel.shape[1]
+        mel[:, :frames] = lesson.mel
+        mean, least = mel[:, :frames].mean(), mel[:, :frames].min()
+        band, stretch = random.integers(0, 10), random.integers(0, 16)
+        low, begin = random.integers(0, MELS - band), random.integers(0, max(1, frames - 20))
+        mel[low : low + band, :frames] = mean
+        mel[:, begin : min(frames, begin + stretch)] = least
+    return torch.from_numpy(mels), length
+
+
+def _targets(
+    batch: list[Lesson], texts: list[list[int]], tokens: Tokens, random: Random
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the tokens given and the tokens wanted after each, [batch, length] both."""
+    prompt = _prompt(texts, tokens, random)
+    pairs = [_written(lesson.clip, texts, tokens, random) for lesson in batch]
+    longest = max(len(given) for given, _ in pairs)
+    given = [[*prompt, *given, *[tokens.end] * (longest - len(given))] for given, _ in pairs]
+    wanted = [[IGNORED] * len(prompt) + wanted + [IGNORED] * (longest - len(wanted)) for _, wanted in pairs]
+    return torch.tensor(given), torch.tensor(wanted)
+
+
+def _prompt(texts: list[list[int]], tokens: Tokens, random: Random) -> list[int]:
+    """Return hot words, or any text, for some batches: what comes before must not change what is heard."""
+    if random.random() > PROMPTED:
+        return []
+    length = round(math.exp(random.uniform(0, math.log(LONGEST_PROMPT))))
+    if random.random() < 0.3:
+        return [tokens.previous, *random.integers(0, tokens.end, length).tolist()]
+    words = [text[number] for text in texts for number in range(len(text))]
+    return [tokens.previous, *random.choice(words, length).tolist()]
+
+
+def _written(clip: Clip, texts: list[list[int]], tokens: Tokens, random: Random) -> tuple[list[int], list[int]]:
+    """Return a clip's transcript as Whisper writes it: the tokens given, and the token wanted after each."""
+    timed = random.random() < TIMED
+    if clip.phrase is None:
+        first = tokens.time(0) if timed else tokens.no_timestamps
+        return [tokens.start, first], [tokens.no_speech, tokens.end]
+    text = texts[clip.phrase]
+    if timed:
+        text = [tokens.time(min(clip.start_s, 1.0)), *text, tokens.time(clip.end_s)]
+    else:
+        text = [tokens.no_timestamps, *text]
+    return [tokens.start, *text], [*text, tokens.end]
