@@ -42,7 +42,7 @@ class Recipe:
 
     phrases: list[str]
     steps: int = STEPS
-    amount: speech.Amount = speech.Amount()
+    amount: speech.Amount = speech.USUAL
     seed: int = SEED
 
 

@@ -22,7 +22,6 @@ POSITIONS, OWN_POSITIONS = 1500, 300
 
 TEXT_POSITIONS = 448
 PADDING_DRAWN = 6
-DROPOUT = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +59,11 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, weights: Tensor | None = None, heard: Heard | None = None) -> Tensor:
         normal = self.attention_norm(x)
-        x = x + self._dropped(self.attention(normal, normal, weights, causal=heard is not None))
+        x = x + self.attention(normal, normal, weights, causal=heard is not None)
         if heard is not None:
-            x = x + self._dropped(self.listening(self.listening_norm(x), heard.states, heard.weights))
-        return x + self._dropped(self.down(functional.gelu(self.up(self.inner_norm(x)))))
-
-    def _dropped(self, x: Tensor) -> Tensor:
-        return functional.dropout(x, DROPOUT, self.training)
+            x = x + self.listening(self.listening_norm(x), heard.states, heard.weights)
+        inner: Tensor = self.down(functional.gelu(self.up(self.inner_norm(x))))
+        return x + inner
 
 
 class Encoder(nn.Module):
@@ -83,17 +80,14 @@ class Encoder(nn.Module):
         """Encode [batch, mels, at least 2 * length + 8 frames] of which the first ``length`` positions are real."""
         x = self._convolved(mel)[:, :length] + self.positions[:length]
         silence = self._convolved(torch.zeros(1, MELS, 12))[0, 3]
-        drawn = (
-            torch.randint(length, OWN_POSITIONS, (PADDING_DRAWN,))
-            if length < OWN_POSITIONS
-            else torch.tensor([], dtype=torch.long)
-        )
+        count = PADDING_DRAWN if length < OWN_POSITIONS else 0
+        drawn = torch.randint(length, OWN_POSITIONS, (count,)) if count else torch.zeros(0, dtype=torch.long)
         padding = silence + self.positions[torch.cat([drawn, torch.tensor([OWN_POSITIONS])])]
         x = torch.cat([x, padding.expand(len(x), -1, -1)], 1)
         weights = torch.zeros(x.shape[1])
         weights[-1] = math.log(POSITIONS - OWN_POSITIONS)
-        if len(drawn):
-            weights[length:-1] = math.log((OWN_POSITIONS - length) / PADDING_DRAWN)
+        if count:
+            weights[length:-1] = math.log((OWN_POSITIONS - length) / count)
         weights = weights[None, None, None]
         for layer in self.layers:
             x = layer(x, weights)
