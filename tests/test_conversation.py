@@ -293,7 +293,7 @@ def test_the_graph_of_messages_follows_what_was_said(run: Run[None], tmp_path: P
         async with room(scripted("what time is it", "thank you"), tmp_path) as rehearsal:
             await speaks(rehearsal)
             await speaks(rehearsal)
-            last = rehearsal.room.conversation.recorder.last_message
+            (last,) = rehearsal.room.conversation.recorder.tips
             assert last is not None
             path = await rehearsal.room.store.ancestry(last)
             assert [message.text for message in path][::2] == ["what time is it", "thank you"]

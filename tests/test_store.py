@@ -115,8 +115,8 @@ def test_a_session_keeps_its_end(in_store: InStore) -> None:
     over = session.model_copy(update={"ended": NOON + timedelta(minutes=5)})
 
     async def what(store: Store) -> list[Session]:
-        await store.begin_session(session)
-        await store.begin_session(over)
+        await store.save_session(session)
+        await store.save_session(over)
         return await store.sessions()
 
     assert in_store(what) == [over]
@@ -364,7 +364,7 @@ def test_what_is_erased_is_in_no_file_any_more(in_store: InStore, file: Path) ->
 
 def test_everything_is_exported_as_json_lines(in_store: InStore) -> None:
     async def what(store: Store) -> list[dict[str, Any]]:
-        await store.begin_session(Session(id="s", room="kitchen", persona="companion", started=NOON))
+        await store.save_session(Session(id="s", room="kitchen", persona="companion", started=NOON))
         await store.save_turn(turn(), closed=True, messages=[(message("a"), []), (message("b"), ["a"])])
         await store.add_timer(timer(1))
         return [json.loads(line) async for line in store.export()]

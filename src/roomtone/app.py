@@ -77,7 +77,7 @@ async def open_room(
     device: SoundDevice | None = None,
     listens: bool = True,
     rings: bool = True,
-    session_gap_s: float = Manners.session_gap_s,
+    one_session: bool = False,
 ) -> AsyncIterator[Room]:
     """Open a room and run it for as long as the context lasts.
 
@@ -89,7 +89,7 @@ async def open_room(
         opened = _Opener(settings, stack)
         store = await stack.enter_async_context(open_store(state_dir / FILE_NAME))
         parts, tts = await _parts(opened, store, state_dir, device)
-        conversation = Conversation(parts, replace(manners(settings), session_gap_s=session_gap_s))
+        conversation = Conversation(parts, replace(manners(settings), one_session=one_session))
         await _warm_up(parts, conversation)
         stack.enter_context(logs.during(conversation.place))
         await stack.enter_async_context(beside(conversation.run(), "conversation"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -73,13 +74,14 @@ class Manners:
     """How a room behaves. All times are seconds.
 
     ``open``: whoever speaks is heard; else only who called. ``follow_up_s`` and ``called_s``: how long it listens
-    after an answer, and after a call. What is said ``session_gap_s`` after the last turn begins another session.
+    after an answer, and after a call. ``one_session``: all that is said is one session of its own, as in a rehearsal;
+    else one goes on until its persona's retention has passed in silence.
     """
 
     open: bool = True
     follow_up_s: float = 6.0
     called_s: float = 8.0
-    session_gap_s: float = 600.0
+    one_session: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +117,8 @@ class Conversation:
         self.rival_hints = Hints(
             parts.language, parts.skills.grammar(interrupting=True), parts.skills.dismissing_words()
         )
-        self.recorder = Recorder(
-            parts.store, parts.feed, parts.room, parts.persona, manners.session_gap_s, self._spawn
-        )
+        retention_s = math.inf if manners.one_session else parts.persona.context_retention_hours * 3600
+        self.recorder = Recorder(parts.store, parts.feed, parts.room, parts.persona, retention_s, self._spawn)
         self._health = {"stt": "ok", "tts": "ok"}
         self._group: asyncio.TaskGroup | None = None
         self._turns: dict[int, LiveTurn] = {}
@@ -167,6 +168,8 @@ class Conversation:
         """Be the conversation until cancelled."""
         async with asyncio.TaskGroup() as group:
             self._group = group
+            if not self._manners.one_session:
+                await self.recorder.resume()
             self._attend(self.state)
             self.running = True
             try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,20 @@ from roomtone.migrations import migrate
 PAGE_BYTES = 2048
 """Half of SQLite's default: a turn touches a dozen pages, and every page touched is written twice."""
 
-Statement = tuple[str, tuple[Any, ...]]
+log = logging.getLogger(__name__)
+
+Statement = tuple[str, tuple[Any, ...] | Mapping[str, Any]]
+
+_TURNS = "SELECT trace FROM turns WHERE at >= :since AND trace != :spare"
+_MESSAGES = f"""SELECT id FROM messages WHERE coalesce(json_extract(data, '$.trace'), '-') != :spare
+    AND (at >= :since OR json_extract(data, '$.trace') IN ({_TURNS}))"""
+_ERASE = (
+    f"DELETE FROM edges WHERE child IN ({_MESSAGES}) OR parent IN ({_MESSAGES})",
+    f"DELETE FROM messages WHERE id IN ({_MESSAGES})",
+    f"DELETE FROM turns WHERE trace IN ({_TURNS})",
+    "DELETE FROM sessions WHERE id NOT IN (SELECT session FROM turns UNION SELECT session FROM messages)",
+)
+"""What takes everything that was said from a moment on; a message goes with its turn."""
 
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _SAID = {
@@ -55,6 +69,7 @@ def _connected(path: Path) -> sqlite3.Connection:
             damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
             raise damage
         migrate(connection)
+        _finish_erasing(connection)
     except BaseException:
         connection.close()
         raise
@@ -86,10 +101,31 @@ def commit(connection: sqlite3.Connection, statements: Iterable[Statement], dura
         raise
 
 
-def shrink(connection: sqlite3.Connection) -> None:
+def erase(connection: sqlite3.Connection, which: Mapping[str, str]) -> int:
+    """Delete what was said from ``since`` on (ISO 8601 in UTC) but in the turn ``spare``; return how many turns.
+
+    The rows go in one commit that also notes, as the file's user_version, that their bytes are still there.
+    """
+    (turns,) = connection.execute(f"SELECT count(*) FROM ({_TURNS})", which).fetchone()
+    commit(connection, [*((statement, which) for statement in _ERASE), ("PRAGMA user_version = 1", ())], durable=True)
+    _shrink(connection)
+    return int(turns)
+
+
+def _shrink(connection: sqlite3.Connection) -> None:
     """Rewrite the file without the pages that were freed, so that what was erased cannot be read from it."""
     connection.execute("VACUUM")
+    connection.execute("PRAGMA user_version = 0")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _finish_erasing(connection: sqlite3.Connection) -> None:
+    """Do what is left of an erasure that a power cut or a full disk came into."""
+    if connection.execute("PRAGMA user_version").fetchone()[0]:
+        try:
+            _shrink(connection)
+        except sqlite3.OperationalError as error:
+            log.warning("what was erased is still to be taken out of the file: %s", error)
 
 
 def speaking(work: Callable[[], Any], path: Path) -> Callable[[], Any]:

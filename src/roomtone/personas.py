@@ -23,7 +23,7 @@ class PersonaConfig(BaseModel):
     description: str = ""
     version: str = "1"
     voice: Voice = Voice()
-    context_retention_hours: float = Field(1.0, gt=0)
+    context_retention_hours: float = Field(1.0, gt=0, le=8760)
 
 
 def load(folder: Path) -> Persona:

@@ -1,100 +1,252 @@
 """Keeps what is said: the session, the rows of its turns, and the graph of its messages.
 
-A turn's row is written when it may answer, again as its sentences are heard, and closed when it has ended, so that a
-power cut leaves what was said until then. Writing never makes the conversation wait, and never ends it.
+A turn's row is written when it may answer, when it is understood, when its answer begins to be heard, again as its
+sentences are heard, and closed when it has ended, so that a power cut leaves what was heard, said and spoken until
+then. Writing never makes the conversation wait, and never ends it; what a full disk refused is kept once it can be.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
-from roomtone.core.dialog import Message, Persona, Role, Session, Turn
-from roomtone.core.errors import RoomtoneError
+from roomtone.clock import utc_now
+from roomtone.core.dialog import Message, Persona, Role, Session, Stage, Turn
+from roomtone.core.errors import RoomtoneError, SessionExpired, SessionNotFound, StoreError
 from roomtone.flow import Feed
-from roomtone.store import Store
+from roomtone.store import Standing, Store
 from roomtone.turn import LiveTurn
 
 log = logging.getLogger(__name__)
 
-Spawn = Callable[[Coroutine[Any, Any, None], str], object]
+Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
+Said = tuple[Message, tuple[str, ...]]
+"""A message and the ids of those it follows."""
+
+OWED = 1000
+"""Turns that are held in memory while the disk refuses them; about a megabyte."""
+
+
+@dataclass(slots=True)
+class _Open:
+    """A turn being written: what the person said in it, once that is known; ``erased``: nothing of it stays."""
+
+    live: LiveTurn
+    asked: Said | None = None
+    erased: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Closed:
+    """The last state of a turn, as it is to be kept."""
+
+    turn: Turn
+    session: Session
+    messages: tuple[Said, ...]
 
 
 class Recorder:
     """Writes through ``spawn``, which runs a coroutine beside the conversation. ``health`` is ``ok`` or the trouble.
 
-    What is said more than ``session_gap_s`` seconds after the last turn belongs to another session.
+    A session belongs to a room and a persona, and what is said more than ``retention_s`` seconds after its last turn
+    belongs to another. ``tips`` are its messages that none follows yet.
     """
 
     def __init__(
-        self, store: Store, feed: Feed, room: str, persona: Persona, session_gap_s: float, spawn: Spawn
+        self, store: Store, feed: Feed, room: str, persona: Persona, retention_s: float, spawn: Spawn
     ) -> None:
         self.health = "ok"
         self.session: Session | None = None
-        self.last_message: str | None = None
+        self.tips: tuple[str, ...] = ()
         self._store = store
         self._feed = feed
         self._room = room
         self._persona = persona
-        self._session_gap_s = session_gap_s
+        self._retention_s = retention_s
         self._spawn = spawn
         self._turns = 0
         self._last_at = 0.0
+        self._open: dict[int, _Open] = {}
+        self._writing: set[asyncio.Task[None]] = set()
+        self._owed: deque[_Closed] = deque(maxlen=OWED)
+
+    # ------------------------------------------------------------------------------------------ sessions
+
+    async def resume(self) -> None:
+        """Go on with the session in which this room last spoke as this persona; end those that have expired."""
+        try:
+            for session in await self._store.open_sessions(self._room, self._persona.id):
+                standing = await self._store.standing(session)
+                if self.session is None and not self._expired(standing):
+                    self._enter(standing)
+                else:
+                    over = standing.last_at + timedelta(seconds=self._retention_s)
+                    await self._store.save_session(session.model_copy(update={"ended": over}))
+        except RoomtoneError as error:
+            log.error("the last session is not gone on with: %s", error.message)
+
+    async def go_on(self, session: str) -> None:
+        """Go on with the session of an id. Raises SessionNotFound, SessionExpired, StoreError."""
+        if self.session is not None and self.session.id == session and not self._over():
+            return
+        standing = await self._store.standing(await self._store.session(session))
+        found = standing.session
+        if (found.room, found.persona) != (self._room, self._persona.id):
+            where = f"{found.room} with {found.persona}"
+            raise SessionNotFound(f"session {session} is one of {where}; ask there", session=session)
+        if found.ended is not None or self._expired(standing):
+            at = f"{standing.last_at.astimezone():%Y-%m-%d %H:%M}"
+            raise SessionExpired(f"session {session} is over since {at}; ask without --session", session=session)
+        self._enter(standing)
+
+    def _expired(self, standing: Standing) -> bool:
+        return (utc_now() - standing.last_at).total_seconds() > self._retention_s
+
+    def _enter(self, standing: Standing) -> None:
+        """Continue a session; how long ago its last turn was is told by the time of day, from here on by the loop."""
+        ago = max(0.0, (utc_now() - standing.last_at).total_seconds())  # a clock that was set back counts as no time
+        self._last_at = asyncio.get_running_loop().time() - ago
+        self.session, self._turns, self.tips = standing.session, standing.turns, standing.tips
+
+    def _over(self) -> bool:
+        return asyncio.get_running_loop().time() - self._last_at > self._retention_s
+
+    def _current_session(self) -> Session:
+        now = asyncio.get_running_loop().time()
+        if self.session is not None and self._over():
+            over = utc_now() - timedelta(seconds=now - self._last_at - self._retention_s)
+            self.write(self._store.save_session(self.session.model_copy(update={"ended": over})))
+            self.session = None
+        if self.session is None:
+            self.session = Session(room=self._room, persona=self._persona.id, started=utc_now())
+            self.tips, self._turns, self._last_at = (), 0, now
+        return self.session
+
+    # --------------------------------------------------------------------------------------------- turns
 
     def begin(self, live: LiveTurn, heard: int) -> None:
         """Number a turn within its session and write its row; ``heard`` samples have left the loudspeaker."""
         live.session = self._current_session()
         self._turns += 1
         live.in_session = self._turns
+        self._open[live.number] = _Open(live)
         self.keep(live, heard)
 
     def keep(self, live: LiveTurn, heard: int) -> None:
-        """Write a turn's row as far as it is."""
-        if live.session is not None:
-            self.write(self._store.save_turn(live.record(heard), closed=False))
+        """Write a turn as far as it is; what is being said aloud is on the disk soon after its first sound."""
+        entry = self._open.get(live.number)
+        if entry is None or entry.erased:
+            return
+        said = [] if entry.asked is not None else self._asked(entry)
+        durable = live.stage is Stage.SPEAKING and not live.speech.pieces[1:]
+        turn = live.record(heard)
+        self.write(self._store.save_turn(turn, closed=False, messages=said, session=live.session, durable=durable))
 
     def close(self, live: LiveTurn, heard: int) -> Turn:
-        """Write a turn's row for the last time, with its messages; return the turn."""
+        """Write a turn for the last time, with what was said in it; return it."""
         turn = live.record(heard)
         self._last_at = asyncio.get_running_loop().time()
-        self.write(self._store.save_turn(turn, closed=True, messages=self._messages(turn)))
+        entry = self._open.pop(live.number)
+        if not entry.erased:
+            asked = [entry.asked] if entry.asked is not None else self._asked(entry, turn)
+            said = (*asked, *self._answered(entry, turn))
+            assert live.session is not None
+            self.write(self._finish(_Closed(turn, live.session, said)))
         return turn
 
     def forget(self, live: LiveTurn) -> None:
-        """Take the row of a turn back that was heard as part of another."""
-        if live.session is None:
+        """Take a turn back that was heard as part of another."""
+        entry = self._open.pop(live.number, None)
+        if entry is None or live.session is None:
             return
-        if live.in_session == self._turns:
-            self._turns -= 1
-        self.write(self._store.drop_turn(live.session.id, live.in_session))
+        if live.session is self.session:
+            self._turns -= live.in_session == self._turns
+            if entry.asked is not None:
+                message, parents = entry.asked
+                self.tips = parents if self.tips == (message.id,) else _without(self.tips, message.id)
+        self.write(self._store.drop_turn(live.record(0)))
         live.session = None
 
-    def _current_session(self) -> Session:
-        now = asyncio.get_running_loop().time()
-        if self.session is None or now - self._last_at > self._session_gap_s:
-            self.session = Session(room=self._room, persona=self._persona.id)
-            self.last_message = None
-            self._turns = 0
-            self._last_at = now
-            self.write(self._store.begin_session(self.session))
-        return self.session
+    async def erase(self, since: datetime | None = None, asking: LiveTurn | None = None) -> int:
+        """Forget what was said since a moment, or ever, but for the turn that asks; return how many turns.
 
-    def _messages(self, turn: Turn) -> list[tuple[Message, list[str]]]:
-        """Return what was said in a turn as nodes of the graph, each behind the one before it."""
-        messages: list[tuple[Message, list[str]]] = []
-        for role, text in ((Role.PERSON, turn.heard), (Role.ROOMTONE, turn.spoken)):
-            if text:
-                parents = [self.last_message] if self.last_message else []
-                message = Message(session=turn.session, role=role, text=text, persona=turn.persona)
-                messages.append((message, parents))
-                self.last_message = message.id
-        return messages
+        Raises StoreError.
+        """
+        for entry in self._open.values():
+            entry.erased = entry.erased or entry.live is not asking
+        if self._writing:
+            await asyncio.wait(self._writing)
+        erased = await self._store.erase(since, asking.trace if asking else "")
+        kept = [closed for closed in self._owed if since is not None and closed.turn.at < since]
+        self._owed = deque(kept, maxlen=OWED)
+        if self.session is not None and (since is None or self.session.started >= since):
+            self.session = None
+        elif self.session is not None:
+            self.tips = await self._store.tips(self.session.id)
+        return erased
+
+    # ------------------------------------------------------------------------------------------ messages
+
+    def _asked(self, entry: _Open, turn: Turn | None = None) -> list[Said]:
+        """Return what the person said, once it is understood, as the next node of the graph."""
+        live = entry.live
+        if not live.heard or (live.stage is Stage.HEARING and turn is None):
+            return []
+        message = self._message(live, Role.PERSON, live.heard)
+        entry.asked = (message, self.tips if live.session is self.session else ())
+        if live.session is self.session:
+            self.tips = (message.id,)
+        return [entry.asked]
+
+    def _answered(self, entry: _Open, turn: Turn) -> list[Said]:
+        """Return what was said to it: behind the question, and behind all else that was said since.
+
+        Where the question is no tip any more, somebody has already spoken on: the answer is a branch beside that.
+        """
+        if not turn.spoken:
+            return []
+        message = self._message(entry.live, Role.ROOMTONE, turn.spoken)
+        asked = entry.asked[0].id if entry.asked is not None else None
+        if entry.live.session is not self.session:
+            return [(message, (asked,) if asked else ())]
+        if asked is None or asked in self.tips:
+            parents, self.tips = self.tips, (message.id,)
+        else:
+            parents, self.tips = (asked,), (*self.tips, message.id)
+        return [(message, parents)]
+
+    def _message(self, live: LiveTurn, role: Role, text: str) -> Message:
+        assert live.session is not None
+        where = {"session": live.session.id, "persona": live.session.persona, "data": {"trace": live.trace}}
+        return Message(role=role, text=text, at=utc_now(), **where)
+
+    # ------------------------------------------------------------------------------------------- writing
 
     def write(self, write: Coroutine[Any, Any, None]) -> None:
         """Do one write to the store beside the conversation."""
-        self._spawn(self._guarded(write), "store")
+        task = self._spawn(self._guarded(write), "store")
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def _finish(self, closed: _Closed) -> None:
+        """Close a turn, after those that a full disk refused before it."""
+        self._owed.append(closed)
+        while self._owed:
+            first = self._owed[0]
+            settled = True
+            try:
+                await self._store.save_turn(first.turn, closed=True, messages=first.messages, session=first.session)
+            except StoreError:
+                settled = False
+                raise
+            finally:  # what cannot be kept at all must not hold up the rest
+                if settled and self._owed and self._owed[0] is first:
+                    self._owed.popleft()
 
     async def _guarded(self, write: Coroutine[Any, Any, None]) -> None:
         try:
@@ -107,4 +259,10 @@ class Recorder:
             log.exception("the store failed")
             self.health = f"internal error: {error}"
         else:
+            if self.health != "ok":
+                self._feed.publish("store.back", source="recorder")
             self.health = "ok"
+
+
+def _without(tips: tuple[str, ...], message: str) -> tuple[str, ...]:
+    return tuple(tip for tip in tips if tip != message)

@@ -120,7 +120,7 @@ async def rehearsing(
     """
     async with (
         engines.open_engine("audio", *audio) as device,
-        open_room(settings, state_dir, device=device, rings=rings, session_gap_s=float("inf")) as room,
+        open_room(settings, state_dir, device=device, rings=rings, one_session=True) as room,
     ):
         with room.feed.watch() as events:
             rehearsal = Rehearsal(room, device, out)

@@ -12,20 +12,47 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from roomtone import database
-from roomtone.core.dialog import Ended, HandStopwatch, Message, Session, Timer, Turn, TurnError
-from roomtone.core.errors import StoreError
+from roomtone.core.dialog import Ended, HandStopwatch, Item, Message, Session, Timer, Turn, TurnError
+from roomtone.core.errors import SessionNotFound, StoreError
 from roomtone.database import Statement
 from roomtone.flow import Worker, close, worker
 
 FILE_NAME = "roomtone.db"
 """The store in its state folder."""
 
-_ERASED = ("sessions", "messages", "edges", "turns")
+_SAID = ("sessions", "messages", "edges", "turns")
+_SHORTEST_ID = 4
+"""Characters of an id by which something can be asked for, where no other begins like it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a session stands: the number of its last turn, when something was last said, what nothing follows yet."""
+
+    session: Session
+    turns: int
+    last_at: datetime
+    tips: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One message in the graph: what it follows, what follows it, and the turn and session in which it was said.
+
+    The turn is None for a message that belongs to none.
+    """
+
+    message: Message
+    parents: tuple[str, ...]
+    children: tuple[str, ...]
+    turn: Turn | None
+    session: Session | None
 
 
 class Store:
@@ -44,35 +71,45 @@ class Store:
 
     # ------------------------------------------------------------------------------------- conversations
 
-    async def begin_session(self, session: Session) -> None:
-        """Keep a session; one that is known already is brought up to date (its end, its persona)."""
-        row = (session.id, session.room, session.persona, _iso(session.started), _iso(session.ended))
-        update = "persona = excluded.persona, ended = excluded.ended"
-        await self._write(("INSERT INTO sessions VALUES (?,?,?,?,?) ON CONFLICT DO UPDATE SET " + update, row))
+    async def save_session(self, session: Session) -> None:
+        """Keep a session; one that is known already is brought up to date (its end)."""
+        await self._write(_session(session, "UPDATE SET ended = excluded.ended"))
 
     async def add_message(self, message: Message, parents: Sequence[str] = ()) -> None:
         """Keep a message and the ids of those it follows; several where branches meet."""
         await self._write(*_message(message, parents))
 
     async def save_turn(
-        self, turn: Turn, *, closed: bool, messages: Iterable[tuple[Message, Sequence[str]]] = ()
+        self,
+        turn: Turn,
+        *,
+        closed: bool,
+        messages: Iterable[tuple[Message, Sequence[str]]] = (),
+        session: Session | None = None,
+        durable: bool = False,
     ) -> None:
-        """Write a turn's row or bring it up to date: at Commit, at each sentence heard, and closed at its end.
+        """Write a turn's row or bring it up to date: as it comes on, and closed at its end.
 
-        ``messages``, each with its parents, are kept in the same commit, which is what spares the disk.
+        ``messages``, each with its parents, and ``session`` are kept in the same commit where they are not yet, which
+        is what spares the disk. ``durable``: it has reached the disk when this returns.
         """
         row = (turn.session, turn.turn, turn.trace, _iso(turn.at), turn.persona, closed, turn.model_dump_json())
-        upsert = (
-            "ON CONFLICT DO UPDATE SET persona = excluded.persona, closed = excluded.closed, data = excluded.data"
-        )
-        statements = [("INSERT INTO turns VALUES (?,?,?,?,?,?,?) " + upsert, row)]
+        update = "at = excluded.at, persona = excluded.persona, closed = excluded.closed, data = excluded.data"
+        statements = [_session(session, "NOTHING")] if session is not None else []
+        statements.append(("INSERT INTO turns VALUES (?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET " + update, row))
         for message, parents in messages:
             statements += _message(message, parents)
-        await self._write(*statements)
+        await self._write(*statements, durable=durable)
 
-    async def drop_turn(self, session: str, turn: int) -> None:
-        """Take back the row of a turn that came to be part of another."""
-        await self._write(("DELETE FROM turns WHERE session = ? AND turn = ? AND NOT closed", (session, turn)))
+    async def drop_turn(self, turn: Turn) -> None:
+        """Take back a turn that came to be part of another, and what was said in it."""
+        said = "(SELECT id FROM messages WHERE session = :session AND json_extract(data, '$.trace') = :trace)"
+        key = {"session": turn.session, "trace": turn.trace, "turn": turn.turn}
+        await self._write(
+            (f"DELETE FROM edges WHERE child IN {said} OR parent IN {said}", key),
+            (f"DELETE FROM messages WHERE id IN {said}", key),
+            ("DELETE FROM turns WHERE session = :session AND turn = :turn AND trace = :trace AND NOT closed", key),
+        )
 
     async def last_turn(self, session: str) -> Turn | None:
         """Return the last finished turn of a session in which something was heard."""
@@ -90,6 +127,47 @@ class Store:
         rows = await self._read("SELECT * FROM sessions ORDER BY rowid DESC LIMIT ?", limit)
         return [Session.model_validate(dict(row)) for row in reversed(rows)]
 
+    async def session(self, id_: str) -> Session:
+        """Return a session by its id or the beginning of it. Raises SessionNotFound."""
+        return Session.model_validate(dict(await self._one("session", "sessions", id_)))
+
+    async def open_sessions(self, room: str, persona: str) -> list[Session]:
+        """Return the sessions of a room and a persona that nobody has ended, the newest first."""
+        where = "ended IS NULL AND room = ? AND persona = ? ORDER BY rowid DESC"
+        rows = await self._read(f"SELECT * FROM sessions WHERE {where}", room, persona)
+        return [Session.model_validate(dict(row)) for row in rows]
+
+    async def standing(self, session: Session) -> Standing:
+        """Return where a session stands, for who goes on with it."""
+        [last] = await self._read("SELECT max(turn) AS turn, max(at) AS at FROM turns WHERE session = ?", session.id)
+        last_at = datetime.fromisoformat(last["at"]) if last["at"] else session.started
+        return Standing(session, last["turn"] or 0, last_at, await self.tips(session.id))
+
+    async def tips(self, session: str) -> tuple[str, ...]:
+        """Return the messages of a session that none follows yet, in the order they were said."""
+        where = "session = ? AND id NOT IN (SELECT parent FROM edges) ORDER BY at, rowid"
+        return tuple(row["id"] for row in await self._read(f"SELECT id FROM messages WHERE {where}", session))
+
+    async def node(self, id_: str) -> Node:
+        """Return a message by its id or the beginning of it. Raises SessionNotFound."""
+        message = _as_message(await self._one("message", "messages", id_))
+        parents = await self._read("SELECT parent FROM edges WHERE child = ? ORDER BY rowid", message.id)
+        children = await self._read("SELECT child FROM edges WHERE parent = ? ORDER BY rowid", message.id)
+        turns = await self._turns("session = ? AND trace = ?", message.session, message.data.get("trace"))
+        rows = await self._read("SELECT * FROM sessions WHERE id = ?", message.session)
+        return Node(
+            message,
+            tuple(row["parent"] for row in parents),
+            tuple(row["child"] for row in children),
+            turns[0] if turns else None,
+            Session.model_validate(dict(rows[0])) if rows else None,
+        )
+
+    async def messages(self, session: str, trace: str) -> list[Message]:
+        """Return what was said in one turn, in order."""
+        where = "session = ? AND json_extract(data, '$.trace') = ? ORDER BY at, rowid"
+        return [_as_message(row) for row in await self._read(f"SELECT * FROM messages WHERE {where}", session, trace)]
+
     async def ancestry(self, message: str) -> list[Message]:
         """Return a message and all it follows from, through every parent, in the order they were said."""
         rows = await self._read(
@@ -97,20 +175,31 @@ class Store:
             "SELECT messages.* FROM messages JOIN line USING (id) ORDER BY at, messages.rowid",
             message,
         )
-        return [Message.model_validate({**dict(row), "data": json.loads(row["data"])}) for row in rows]
+        return [_as_message(row) for row in rows]
 
-    async def erase(self) -> None:
-        """Forget all that was said, also in databases that were set aside; timers stay."""
-        await self._write(*((f"DELETE FROM {table}", ()) for table in _ERASED))
-        await self._run(database.shrink)
-        for aside in self.path.parent.glob(f"{self.path.name}.corrupt-*"):
-            aside.unlink()
+    async def erase(self, since: datetime | None = None, spare: str = "") -> int:
+        """Forget what was said since a moment, or ever, also in databases that were set aside; return how many turns.
+
+        A turn that was not over then counts as said since. Timers stay, and so does the turn whose trace is
+        ``spare``. No byte of what was erased is left in the file when this returns. If the program ends before that,
+        nothing or everything is erased, and the next ``open`` sees to the bytes.
+        """
+        which = {"since": _iso(since) or "", "spare": spare}
+
+        def work(connection: sqlite3.Connection) -> int:
+            erased = database.erase(connection, which)
+            for aside in self.path.parent.glob(f"{self.path.name}.corrupt-*"):
+                if since is None or aside.stat().st_mtime >= since.timestamp():
+                    aside.unlink()
+            return erased
+
+        return int(await self._run(work))
 
     async def export(self) -> AsyncIterator[str]:
         """Yield everything as JSON lines: ``{"table": ..., <columns>}``."""
 
         def work(emit: Callable[[str], None], stop: threading.Event) -> None:
-            for table in (*_ERASED, "timers", "stopwatch"):
+            for table in (*_SAID, "timers", "stopwatch", "items"):
                 for row in self._open_connection().execute(f"SELECT * FROM {table} ORDER BY rowid"):
                     if stop.is_set():
                         return
@@ -161,6 +250,27 @@ class Store:
         )
         return datetime.fromisoformat(row["at"]) if row["at"] else None
 
+    # --------------------------------------------------------------------------------------------- lists
+
+    async def items(self) -> list[Item]:
+        """Return the items of all lists in the order they were added, and of each list those removed last."""
+        return [Item.model_validate(dict(row)) for row in await self._read("SELECT * FROM items ORDER BY rowid")]
+
+    async def save_items(self, items: Sequence[Item]) -> None:
+        """Keep items, new or changed, in one commit that has reached the disk on return.
+
+        Of what was removed from a list only the last is kept: it takes the place of what was removed before.
+        """
+        emptied = {item.list for item in items if item.removed}
+        forget = "DELETE FROM items WHERE list = ? AND removed IS NOT NULL"
+        update = "ON CONFLICT DO UPDATE SET removed = excluded.removed"
+        rows = [(item.id, item.list, item.text, _iso(item.added), _iso(item.removed)) for item in items]
+        await self._write(
+            *((forget, (name,)) for name in sorted(emptied)),
+            *((f"INSERT INTO items VALUES (?,?,?,?,?) {update}", row) for row in rows),
+            durable=True,
+        )
+
     # ----------------------------------------------------------------------------------------- machinery
 
     async def open(self) -> None:
@@ -201,6 +311,19 @@ class Store:
         rows: list[sqlite3.Row] = await self._run(lambda connection: connection.execute(query, values).fetchall())
         return rows
 
+    async def _one(self, what: str, table: str, id_: str) -> sqlite3.Row:
+        """Return the row of an id, or of the only one that begins so."""
+        where = "id = :id OR (substr(id, 1, length(:id)) = :id AND length(:id) >= :shortest)"
+        order = "ORDER BY id != :id LIMIT 2"  # the one that is called so comes before one that only begins so
+        key = {"id": id_, "shortest": _SHORTEST_ID}
+        rows = await self._run(lambda db: db.execute(f"SELECT * FROM {table} WHERE {where} {order}", key).fetchall())
+        if not rows:
+            raise SessionNotFound(f"there is no {what} '{id_}'; see: roomtone history --sessions", id=id_)
+        if len(rows) > 1 and rows[0]["id"] != id_:
+            raise SessionNotFound(f"more than one {what} begins with '{id_}'; give more of its id", id=id_)
+        row: sqlite3.Row = rows[0]
+        return row
+
     async def _turns(self, where: str, *values: Any) -> list[Turn]:
         rows = await self._read(f"SELECT data FROM turns WHERE {where}", *values)
         return [Turn.model_validate_json(row["data"]) for row in rows]
@@ -222,11 +345,22 @@ async def open_store(path: Path) -> AsyncIterator[Store]:
             await store.close()
 
 
+def _session(session: Session, known: str) -> Statement:
+    row = (session.id, session.room, session.persona, _iso(session.started), _iso(session.ended))
+    return f"INSERT INTO sessions VALUES (?,?,?,?,?) ON CONFLICT DO {known}", row
+
+
 def _message(message: Message, parents: Sequence[str]) -> list[Statement]:
     data = json.dumps(message.data, ensure_ascii=False)
     row = (message.id, message.session, message.role, message.text, _iso(message.at), message.persona, data)
-    edges = [("INSERT INTO edges VALUES (?,?)", (message.id, parent)) for parent in parents]
-    return [("INSERT INTO messages VALUES (?,?,?,?,?,?,?)", row), *edges]
+    # A parent that was erased, or that a full disk refused, leaves no edge into nowhere.
+    edge = "INSERT INTO edges SELECT ?, id FROM messages WHERE id = ? ON CONFLICT DO NOTHING"
+    edges = [(edge, (message.id, parent)) for parent in parents]
+    return [("INSERT INTO messages VALUES (?,?,?,?,?,?,?) ON CONFLICT DO NOTHING", row), *edges]
+
+
+def _as_message(row: sqlite3.Row) -> Message:
+    return Message.model_validate({**dict(row), "data": json.loads(row["data"])})
 
 
 def _timer(timer: Timer) -> Statement:
@@ -236,4 +370,4 @@ def _timer(timer: Timer) -> Statement:
 
 
 def _iso(at: datetime | None) -> str | None:
-    return None if at is None else at.isoformat()
+    return None if at is None else at.astimezone(UTC).isoformat()

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from roomtone.core.dialog import Ended, Session, Source, Turn, TurnError, Voice, new_id
+from roomtone.clock import utc_now
+from roomtone.core.dialog import Ended, Session, Source, Stage, Turn, TurnError, Voice, new_id
 from roomtone.core.endpoint import Completeness
 from roomtone.core.errors import EngineError, EngineTimeout, RoomtoneError, ToolError
 from roomtone.core.machine import Dismiss, FirstSound, FloorKept, FloorTaken, Prompt, Signal
@@ -71,6 +72,13 @@ class LiveTurn:
         """What started it."""
         return self.prompt.source if self.prompt else Source.VOICE
 
+    @property
+    def stage(self) -> Stage:
+        """How far it has come."""
+        if self.watch.first_sound is not None:
+            return Stage.SPEAKING
+        return Stage.HEARING if self.watch.understood is None else Stage.THINKING
+
     def fail(self, error: RoomtoneError) -> None:
         """Note why it failed."""
         self.ended = Ended.FAILED
@@ -94,9 +102,11 @@ class LiveTurn:
             said=self.said.strip(),
             spoken=self.speech.spoken(heard_samples),
             offers=self.answer.offers if self.answer else None,
+            stage=self.stage,
             ended=self.ended,
             error=self.error,
             latency_ms=self.watch.latency(),
+            at=utc_now(),
         )
 
 
@@ -154,6 +164,8 @@ async def _answer_it(live: LiveTurn, chain: Chain) -> None:
     await live.committed.wait()
     live.watch.understood = loop.time()
     chain.tell(live, "turn.heard")
+    chain.keep(live)
+    await asyncio.sleep(0)  # the store writes in order: what was said is kept before what it brings about
     with live.watch.waiting():
         await live.free.wait()
     live.answer = await _think(live, chain)
@@ -243,6 +255,7 @@ async def _speak(live: LiveTurn, deltas: AsyncIterator[str], chain: Chain) -> No
         live.watch.first_sound = loop.time()
         chain.post(FirstSound(live.number))
         chain.tell(live, "turn.first_sound")
+        chain.keep(live)
 
     if live.prompt is not None and live.prompt.alarm is not None:
         chain.post(FirstSound(live.number))

@@ -102,7 +102,7 @@ class Persona(Noun):
     description: str = ""
     version: str = "1"
     voice: Voice = Voice()
-    context_retention_hours: float = Field(1.0, gt=0)
+    context_retention_hours: float = Field(1.0, gt=0, le=8760)
     system_prompt: str = ""
 
 
