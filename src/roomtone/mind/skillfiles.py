@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from roomtone.core.dialog import Noun
 from roomtone.core.errors import ConfigError
 from roomtone.mind.grammar import Converter, Node, either
-from roomtone.mind.phrases import Phrases, Polite
+from roomtone.mind.phrases import Phrases, Polite, load_language
 from roomtone.mind.skills import Answering, Exchange, Heard, Match, Skill
 
 SHIPPED = Path(__file__).parent / "skills"
@@ -176,11 +177,12 @@ def _intents(file: SkillFile, *kinds: str) -> Intents:
         ]
         for name, intent in file.intents.items()
     }
+    shared = load_language(file.language)
     content = {
         "language": file.language,
         "intents": {name: {"data": data} for name, data in blocks.items() if data},
-        "lists": file.lists,
-        "expansion_rules": file.expansion_rules,
+        "lists": {**shared.lists, **file.lists},
+        "expansion_rules": {**shared.expansion_rules, **file.expansion_rules},
     }
     return Intents.from_dict(content)
 
@@ -209,6 +211,7 @@ def _code(folder: Path) -> tuple[Answering | None, Callable[[Heard], bool] | Non
         if spec is None or spec.loader is None:
             raise ConfigError("cannot be imported")
         module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # where dataclasses look up their annotations
         spec.loader.exec_module(module)
         if not inspect.iscoroutinefunction(module.answer) or len(inspect.signature(module.answer).parameters) != 1:
             raise ConfigError("answer must be: async def answer(asked)")
