@@ -31,7 +31,7 @@ FLOORS = """
     settings database
     config_sources migrations shipped
     engines
-    child flow models
+    child flow models wyoming_events
     clock
     core
 """
@@ -42,8 +42,9 @@ ONLY = {
     "clock": "core",
     "flow": "core clock",
     "child": "core clock",
-    "engines": "core clock flow child models",
+    "engines": "core clock flow child models wyoming_events",
     "models": "core clock",
+    "wyoming_events": "core clock",
     "model_hub": "core engines models config_sources shipped",
     "model_import": "core models",
     "failover": "core clock flow engines settings",

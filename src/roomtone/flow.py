@@ -82,7 +82,7 @@ async def beside(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[No
 
     A failure of the work ends the context with that failure.
     """
-    async with _unwrapped_group() as group:
+    async with task_group() as group:
         task = group.create_task(work, name=name)
         try:
             yield
@@ -92,8 +92,8 @@ async def beside(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[No
 
 
 @asynccontextmanager
-async def _unwrapped_group() -> AsyncIterator[asyncio.TaskGroup]:
-    """A task group whose body's own failure comes out as it is, not as a group of one."""
+async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
+    """Open a task group out of which a single failure comes as it is, not as a group of one."""
     try:
         async with asyncio.TaskGroup() as group:
             yield group
