@@ -12,11 +12,12 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol
 
 import yaml
 
@@ -27,6 +28,10 @@ from roomtone.engines import lacking
 from roomtone.shipped import shipped
 
 HUB = "https://huggingface.co"
+PARTIAL = 206
+TRIES, AGAIN_S = 5, 1.0
+"""Connections in a row that may bring nothing, and seconds between them."""
+
 _BLOCK = 1024 * 1024
 
 
@@ -161,9 +166,10 @@ def _hub() -> Any:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     import huggingface_hub.utils
 
-    huggingface_hub.utils.disable_progress_bars()
+    hub: Any = huggingface_hub
+    hub.utils.disable_progress_bars()
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
-    return huggingface_hub
+    return hub
 
 
 def _describe(hub: Any, entry: Entry) -> list[_Remote]:
@@ -196,8 +202,7 @@ def _fetch(hub: Any, entry: Entry, file: _Remote, incoming: Path, bar: Bar) -> N
     with part.open("ab") as arriving:
         done = arriving.tell()
         bar.begin(file.name, done, file.size)
-        if done < file.size:
-            _download(hub, entry, file, cast("BinaryIO", _Watched(arriving, bar.move)), done)
+        _download(hub, entry, file, arriving, bar)
     if not _as_told(part, file):
         part.unlink()
         raise ModelError(
@@ -207,32 +212,44 @@ def _fetch(hub: Any, entry: Entry, file: _Remote, incoming: Path, bar: Bar) -> N
     part.replace(whole)
 
 
-def _download(hub: Any, entry: Entry, file: _Remote, arriving: BinaryIO, done: int) -> None:
-    from huggingface_hub.file_download import http_get
-
-    headers = hub.utils.build_hf_headers(token=_token(), library_name="roomtone", library_version=__version__)
-    headers["Accept-Encoding"] = "identity"  # what was compressed cannot be taken up in the middle
+def _download(hub: Any, entry: Entry, file: _Remote, arriving: BinaryIO, bar: Bar) -> None:
+    """Fetch the rest of a file, by another connection where one breaks off, until ``TRIES`` in a row bring nothing."""
+    tries = 0
     with _said_plainly(hub, entry, file.url):
-        http_get(file.url, arriving, resume_size=done, headers=headers, expected_size=file.size)
+        while (done := arriving.tell()) < file.size:
+            broken = None
+            try:
+                _read_on(hub, file, arriving, bar)
+            except hub.errors.HfHubHTTPError:
+                raise
+            except hub.errors.HTTPError as error:  # the HTTP client's own: it broke off, or nothing came for too long
+                broken = error
+            tries = 0 if arriving.tell() > done else tries + 1
+            if tries == TRIES and broken is not None:
+                raise broken
+            if tries == TRIES:
+                return
+            if broken is not None:
+                time.sleep(AGAIN_S)
 
 
-class _Watched:
-    """A file that tells how much is written to it."""
-
-    def __init__(self, file: BinaryIO, moved: Callable[[int], None]) -> None:
-        self._file = file
-        self._moved = moved
-
-    def write(self, block: bytes) -> int:
-        self._moved(len(block))
-        return self._file.write(block)
-
-    def seek(self, place: int) -> int:
-        self._moved(place - self._file.tell())
-        return self._file.seek(place)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
+def _read_on(hub: Any, file: _Remote, arriving: BinaryIO, bar: Bar) -> None:
+    """Ask for what comes after what is there, and write it down as it comes."""
+    done = arriving.tell()
+    headers = hub.utils.build_hf_headers(token=_token(), library_name="roomtone", library_version=__version__)
+    headers |= {"Accept-Encoding": "identity", **({"Range": f"bytes={done}-"} if done else {})}
+    bound_s = hub.constants.HF_HUB_DOWNLOAD_TIMEOUT
+    with hub.utils.get_session().stream("GET", file.url, headers=headers, timeout=bound_s) as response:
+        hub.utils.hf_raise_for_status(response)
+        if done and response.status_code != PARTIAL:
+            bar.move(-done)
+            arriving.seek(0)
+            arriving.truncate()
+        for block in response.iter_bytes():
+            if arriving.tell() + len(block) > file.size:
+                return  # more than was promised: it will not be taken for the file
+            arriving.write(block)
+            bar.move(len(block))
 
 
 def _as_told(path: Path, file: _Remote) -> bool:
@@ -269,8 +286,6 @@ def _said_plainly(hub: Any, entry: Entry, where: str) -> Iterator[None]:
             line = f"{where} answers with an error ({status}); try later: roomtone models pull {entry.typed}"
         raise ModelError(line, status=status) from error
     except OSError as error:
-        if error.errno is None:
-            raise ModelError(f"{entry.typed}: it broke off on the way; {again}") from error
         raise ModelError(f"{entry.typed} cannot be written ({error.strerror}); mend that and {again}") from error
     except Exception as error:  # the library's HTTP client has its own kinds, another in each major version
         reason = " ".join(str(error).split()) or type(error).__name__

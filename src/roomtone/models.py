@@ -24,7 +24,7 @@ from roomtone.core.errors import ModelError, UsageError
 from roomtone.core.model_files import Flawed, check_ct2, check_json, check_onnx, check_voice
 
 KINDS = ("whisper", "piper")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+NAME = re.compile(r"\w[\w.+-]{0,99}")
 WHISPER_FILES = ("config.json", "model.bin", "tokenizer.json")
 WHISPER_EXTRAS = ("vocabulary.json", "vocabulary.txt", "preprocessor_config.json")
 """The files of a Whisper model: those it must have, and those it may have. No other is ever taken."""

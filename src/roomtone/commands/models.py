@@ -17,7 +17,8 @@ from roomtone import model_hub, model_import, models
 from roomtone.commands import common_options, say, say_json
 from roomtone.config import Settings
 from roomtone.core.errors import ModelError, RoomtoneError
-from roomtone.engines import load
+from roomtone.engines.stt import _whisper_models
+from roomtone.engines.tts import piper
 
 SEAMS = {"whisper": "stt", "piper": "tts"}
 
@@ -93,16 +94,18 @@ def _state(kind: str, name: str, folder: Path) -> tuple[str, str | None]:
 
 
 def _used(kind: str, settings: Settings) -> str | None:
-    """Return the model that the engine of a kind takes as configured; None where another engine is in use."""
-    seam = SEAMS[kind]
+    """Return the model that is in use as configured; None where the seam's engine is another."""
     try:
-        name, chosen = settings.engine(seam)
-        if name != kind:
-            return None
-        model: str | None = getattr(load(seam, name), "model_in_use", lambda _: None)(chosen)
+        engine, keys = settings.engine(SEAMS[kind])
     except RoomtoneError:
         return None
-    return model
+    if engine != kind:
+        return None
+    chosen: Any = keys
+    if kind == "piper":
+        return chosen.voice.removesuffix(".onnx") if chosen.voice else piper.find_voice(chosen)
+    named = chosen.model.removeprefix("whisper-") if chosen.model else None
+    return named or _whisper_models.best(chosen.models_dir, chosen.language)
 
 
 def _show(rows: list[dict[str, Any]], folder: Path) -> None:
