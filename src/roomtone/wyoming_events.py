@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -40,11 +40,12 @@ class _Bounded:
     """What the package reads an event from: a stream reader that refuses more than is reasonable."""
 
     reader: asyncio.StreamReader
-    line: bytes = b""
+    at_end: bool = False
 
     async def readline(self) -> bytes:
-        self.line = await self.reader.readline()
-        return self.line
+        line = await self.reader.readline()
+        self.at_end = not line
+        return line
 
     async def readexactly(self, count: int) -> bytes:
         if count > LARGEST_SOUND:
@@ -59,14 +60,14 @@ async def read(reader: asyncio.StreamReader) -> Event | None:
     """
     from wyoming.event import async_read_event
 
-    bounded: Any = _Bounded(reader)
+    bounded = _Bounded(reader)
     try:
-        event = await async_read_event(bounded)
+        event = await async_read_event(cast("asyncio.StreamReader", bounded))
     except EOFError:
         return None
     except (AttributeError, LookupError, TypeError, RecursionError):
         event = None
-    if event is None and not bounded.line:
+    if bounded.at_end:
         return None
     if event is None or not isinstance(event.type, str) or not isinstance(event.data, dict):
         raise NotWyoming("something that is no event of Wyoming's")
@@ -134,7 +135,7 @@ class Server:
         if event is None:
             raise EngineError(f"{self.name} hung up before it had answered")
         if event.type == "error":
-            raise EngineError(f"{self.name} says: {str(event.data.get('text'))[:200]}")
+            raise EngineError(f"{self.name} says: {' '.join(str(event.data.get('text')).split())[:200]}")
         return event
 
 
