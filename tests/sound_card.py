@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from ctypes.util import find_library
 from pathlib import Path
 
@@ -53,6 +54,19 @@ class Server:
         """Play a sound into the microphone."""
         (self._folder / "feed.wav").write_bytes(encode_wav(audio))
         subprocess.run(["paplay", "--device=mic_feed", str(self._folder / "feed.wav")], check=True)
+
+    @contextmanager
+    def recording(self) -> Iterator[Path]:
+        """Record what leaves the loudspeaker for as long as the context lasts: 16 kHz, 16 bit, no header."""
+        path = self._folder / "loudspeaker.raw"
+        format_ = ["--format=s16le", "--rate=16000", "--channels=1", "--latency-msec=20"]
+        with path.open("wb") as file:
+            recorder = subprocess.Popen(["parec", "--device=spk.monitor", *format_], stdout=file)
+            try:
+                yield path
+            finally:
+                recorder.terminate()
+                recorder.wait()
 
     def kill(self) -> None:
         if self._process is not None:

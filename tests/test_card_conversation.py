@@ -6,14 +6,18 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from conftest import Run
 from roomtone.app import Room, open_room
 from roomtone.core.dialog import Ended, Turn
-from roomtone.core.sound import Audio
+from roomtone.core.sound import RATE, Audio
+from roomtone.engines.audio import sounddevice
+from roomtone.engines.stt import Hints, pocketsphinx
 from roomtone.flow import Watcher, worker
 from roomtone.settings import Settings
+from roomtone.utterance import Utterance
 from sound_card import Server
 from speech import said
 
@@ -60,3 +64,39 @@ def test_a_question_is_answered_and_the_answer_interrupted(
         assert second.spoken == second.said
 
     run_in_real_time(main())
+
+
+@pytest.mark.hardware
+@pytest.mark.parametrize("rate", [44_100, 48_000])
+def test_on_a_card_of_another_rate_the_answer_that_leaves_the_loudspeaker_can_be_recognised(
+    run_in_real_time: Run[Any], server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: int
+) -> None:
+    monkeypatch.setattr(sounddevice.Kind, "rate", lambda *_: rate)
+
+    async def main() -> None:
+        question = await said("set a timer for nine minutes", "en-us+m3")
+        async with open_room(SETTINGS, tmp_path) as room:
+            with worker("visitor") as visitor, room.feed.watch("turn.ended") as ended, server.recording() as path:
+                await visitor.call(server.feed, question)
+                turn = await next_turn(ended)
+                await asyncio.sleep(0.5)  # what has left the loudspeaker is still on its way to the file
+        assert (turn.heard, turn.spoken) == ("set a timer for nine minutes", "Nine minutes, starting now.")
+        assert await recognised(path.read_bytes()) == "nine minutes starting now"
+
+    run_in_real_time(main())
+
+
+async def recognised(pcm: bytes) -> str:
+    """Recognise a recording of the loudspeaker by what else it might have said."""
+    grammar = (
+        "#JSGF V1.0;\ngrammar answers;\npublic <answer> = (one | two | five | seven | nine | twenty) minutes "
+        "(starting now | left on your timer) | your timer is done | what can you do;\n"
+    )
+    utterance = Utterance(0.0)
+    recording = Audio.from_bytes(pcm[: len(pcm) // 2 * 2])
+    loud = np.flatnonzero(np.abs(recording.samples) > 300)
+    utterance.add(recording.cut(max(0, int(loud[0]) - RATE // 3), int(loud[-1]) + RATE // 3))
+    utterance.end(0.0, 0.0)
+    async with pocketsphinx.open(pocketsphinx.Settings()) as engine:
+        finals = [one async for one in engine.transcribe(aiter(utterance), Hints(grammar=grammar)) if one.final]
+    return finals[-1].text
