@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
+from collections.abc import Awaitable
+from pathlib import Path
 
 import pytest
 
 from conftest import Run
-from roomtone.child import child
-from roomtone.core.errors import EngineCrashed, EngineError, EngineTimeout
+from roomtone.child import LINES_LOGGED, OOM_SCORE, child
+from roomtone.core.errors import EngineCrashed, EngineError, EngineTimeout, EngineUnavailable
 
 
 class Adder:
@@ -33,6 +36,37 @@ class Adder:
 
     def hang(self) -> None:
         time.sleep(60)
+
+    def flood(self, lines: int) -> str:
+        for _ in range(lines):
+            os.write(1, b"a native library has something to say\n" * 100)
+            os.write(2, b"and so has another\n" * 100)
+        return "said"
+
+    def nonsense(self) -> Nonsense:
+        return Nonsense()
+
+
+class Nonsense:
+    """What cannot be read on the other side."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return int, ("no number",)
+
+
+class Sleeper(Adder):
+    """Takes a while to start; the second and later times it does not."""
+
+    def __init__(self, mark: str) -> None:
+        if not os.path.exists(mark):
+            open(mark, "w").close()
+            time.sleep(1)
+        super().__init__(1)
+
+
+def refusing() -> None:
+    time.sleep(0.3)
+    raise EngineUnavailable("there is no dictionary; run: get one")
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +117,95 @@ def test_why_it_could_not_start_is_told_every_time(run: Run[None]) -> None:
             for _ in range(2):
                 with pytest.raises(EngineError, match="no_such_module"):
                     await adder.call("add", 1, timeout=30)
+
+    run(scenario())
+
+
+def test_a_child_that_is_killed_says_why_that_may_be(run: Run[None]) -> None:
+    async def scenario() -> None:
+        async with child("adder", "test_child:Adder", 1) as adder:
+            await adder.call("add", 0, timeout=30)
+            assert adder.pid is not None
+            assert oom_score(adder.pid) == OOM_SCORE
+            async with asyncio.TaskGroup() as group:
+                hanging = group.create_task(failure(adder.call("hang", timeout=30)))
+                await asyncio.sleep(0.1)
+                os.kill(adder.pid, signal.SIGKILL)
+            assert "want of memory" in str(hanging.result())
+            assert await adder.call("add", 2, timeout=30) == 3
+
+    run(scenario())
+
+
+def oom_score(process: int) -> int:
+    return int(Path(f"/proc/{process}/oom_score_adj").read_text())
+
+
+async def failure(work: Awaitable[object]) -> EngineError:
+    with pytest.raises(EngineError) as caught:
+        await work
+    return caught.value
+
+
+def test_what_a_child_prints_never_makes_it_wait_and_fills_no_log(
+    run: Run[None], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with child("adder", "test_child:Adder", 1) as adder:
+            assert await adder.call("flood", 300, timeout=30) == "said"
+
+    caplog.set_level("INFO")
+    run(scenario())
+    lines = [record.getMessage() for record in caplog.records if record.name == "roomtone.child"]
+    assert len(lines) == LINES_LOGGED + 1
+    assert "something to say" in lines[0]
+    assert "left out" in lines[-1]
+
+
+def test_a_child_that_prints_without_end_is_killed(run: Run[None]) -> None:
+    async def scenario() -> None:
+        async with child("adder", "test_child:Adder", 1) as adder:
+            assert "printed without end" in str(await failure(adder.call("flood", 10**9, timeout=60)))
+            assert await adder.call("add", 2, timeout=30) == 3
+
+    run(scenario())
+
+
+def test_an_answer_that_is_too_large_or_cannot_be_read_costs_one_call(
+    run: Run[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roomtone.child.LARGEST_ANSWER", 100_000)
+
+    async def scenario() -> None:
+        async with child("adder", "test_child:Adder", 1) as adder:
+            assert isinstance(await failure(adder.call("pad", 200_000, timeout=30)), EngineCrashed)
+            assert await adder.call("add", 2, timeout=30) == 3
+            assert isinstance(await failure(adder.call("nonsense", timeout=30)), EngineCrashed)
+            assert await adder.call("add", 3, timeout=30) == 4
+
+    run(scenario())
+
+
+def test_who_cannot_wait_for_a_start_is_told_and_the_start_goes_on(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with child("adder", "test_child:Sleeper", str(tmp_path / "mark")) as adder:
+            assert "still starting" in str(await failure(adder.call("add", 2, timeout=30, start_timeout=0.2)))
+            process = adder.pid
+            assert await adder.call("add", 2, timeout=30) == 3
+            assert adder.pid == process
+
+    run(scenario())
+
+
+def test_why_it_could_not_start_is_told_to_the_next_if_the_first_has_left(run: Run[None]) -> None:
+    async def scenario() -> None:
+        async with child("adder", "test_child:refusing") as adder:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await adder.call("add", 2, timeout=30)
+            assert str(await failure(adder.call("add", 2, timeout=30))) == (
+                "adder: there is no dictionary; run: get one"
+            )
 
     run(scenario())
 

@@ -10,20 +10,45 @@ from __future__ import annotations
 import asyncio
 import importlib
 import itertools
+import logging
 import os
 import pickle
+import signal
 import struct
 import sys
+import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from roomtone.clock import engine_working
-from roomtone.core.errors import EngineCrashed, EngineError, EngineTimeout
+from roomtone.core.errors import EngineCrashed, EngineError, EngineTimeout, RoomtoneError
+
+log = logging.getLogger(__name__)
 
 HEADER = struct.Struct("<I")
 START_BOUND_S = 60.0
+"""Longest that a child may take until its object is there; then it is killed."""
+
+END_BOUND_S = 5.0
+"""Longest that the end of a killed process is waited for: one that the kernel holds must not hold the daemon too."""
+
+LARGEST_ANSWER = 16 * 1024 * 1024
+"""Bytes; a child that announces a larger answer has lost its mind and is killed before any of it is read."""
+
+READ_AHEAD = 64 * 1024
+"""Bytes of an answer that are held back before the child has to wait; a larger answer is read piece by piece."""
+
+LINES_LOGGED, LINE_LENGTH = 10, 300
+"""Of what a child prints, lines that reach the log for each call, and letters of each."""
+
+FLOOD = 4 * 1024 * 1024
+"""Bytes that a child may print for each call; one that prints more is killed."""
+
+OOM_SCORE = 500
+"""Points (of 1000) by which the kernel, short of memory, would sooner kill a child than the daemon."""
 
 starts: Counter[str] = Counter()
 """How often each engine's process was started since this program began: more than once is a restart."""
@@ -37,92 +62,233 @@ class Child:
         self._factory = factory
         self._args = args
         self._process: asyncio.subprocess.Process | None = None
+        self._printed: _Printed | None = None
         self._turnstile = asyncio.Lock()
         self._numbers = itertools.count(1)
         self._length: int | None = None
+        self._starting: tuple[int, float] | None = None
 
     @property
     def pid(self) -> int | None:
         """The process id, while there is a process."""
         return self._process.pid if self._process else None
 
-    async def call(self, method: str, *args: Any, timeout: float) -> Any:
+    async def call(self, method: str, *args: Any, timeout: float, start_timeout: float = START_BOUND_S) -> Any:
         """Call a method of the object in the child and return its (picklable) result.
 
         Raises EngineTimeout after ``timeout`` seconds (the process is killed), EngineCrashed where the process
         ended, EngineError with the message of what the method raised. If the caller is cancelled, the method's
-        late result is dropped.
+        late result is dropped. A process that is not there yet, or is starting, is waited for ``start_timeout``
+        seconds; then EngineTimeout is raised, and it goes on starting.
         """
         async with self._turnstile:
             with engine_working():
-                process = await self._started()
-                return await self._bounded(process, method, args, timeout)
+                process = await self._started(start_timeout)
+                async with self._watched(process, timeout):
+                    return await self._exchange(process, method, args)
 
-    async def _bounded(
-        self, process: asyncio.subprocess.Process, method: str, args: tuple[Any, ...], timeout: float
-    ) -> Any:
+    @asynccontextmanager
+    async def _watched(self, process: asyncio.subprocess.Process, timeout: float) -> AsyncIterator[None]:
+        """Bound what is done with a process; whatever shows that it is of no use any more ends it."""
+        assert self._printed is not None
+        self._printed.begin_anew()
+        bound = asyncio.timeout(timeout)
         try:
-            async with asyncio.timeout(timeout):
-                return await self._exchange(process, (next(self._numbers), method, args))
+            async with bound:
+                yield
         except TimeoutError:
             await self._kill()
             raise EngineTimeout(f"{self.name} did not answer within {timeout:g} s and was restarted") from None
-        except (asyncio.IncompleteReadError, ConnectionError) as error:
+        except (asyncio.IncompleteReadError, ConnectionError, _Nonsense) as error:
+            reason = str(error) if isinstance(error, _Nonsense) else await self._why_it_ended(process)
             await self._kill()
-            raise EngineCrashed(f"{self.name} ended unexpectedly and was restarted") from error
+            raise EngineCrashed(f"{self.name} {reason} and was restarted") from error
 
-    async def _exchange(self, process: asyncio.subprocess.Process, request: tuple[int, str, Any]) -> Any:
+    async def _why_it_ended(self, process: asyncio.subprocess.Process) -> str:
+        """Say why a process that closed its end has ended; its status comes a moment later than that."""
+        try:
+            async with asyncio.timeout(END_BOUND_S):
+                status = await process.wait()
+        except TimeoutError:
+            return "closed its answers"
+        if self._printed is not None and self._printed.flooded:
+            return "printed without end"
+        if status == -signal.SIGKILL:
+            return "was killed, most likely for want of memory,"
+        return f"ended unexpectedly ({signal.Signals(-status).name if status < 0 else f'exit {status}'})"
+
+    async def _exchange(self, process: asyncio.subprocess.Process, method: str, args: tuple[Any, ...]) -> Any:
         assert process.stdin is not None
-        assert process.stdout is not None
-        message = pickle.dumps(request, protocol=pickle.HIGHEST_PROTOCOL)
-        process.stdin.write(HEADER.pack(len(message)) + message)
+        number = self._ask(process, method, args)
         await process.stdin.drain()
+        return await self._answer(process, number)
+
+    def _ask(self, process: asyncio.subprocess.Process, method: str, args: tuple[Any, ...]) -> int:
+        assert process.stdin is not None
+        number = next(self._numbers)
+        message = pickle.dumps((number, method, args), protocol=pickle.HIGHEST_PROTOCOL)
+        process.stdin.write(HEADER.pack(len(message)) + message)
+        return number
+
+    async def _answer(self, process: asyncio.subprocess.Process, wanted: int) -> Any:
+        assert process.stdout is not None
         while True:
             # A caller may be cancelled at either wait: what was read of an answer is kept for the next one.
             if self._length is None:
                 (self._length,) = HEADER.unpack(await process.stdout.readexactly(HEADER.size))
+            if self._length > LARGEST_ANSWER:
+                raise _Nonsense(f"announced an answer of {self._length} bytes")
             content = await process.stdout.readexactly(self._length)
             self._length = None
-            number, failed, result = pickle.loads(content)
-            if number != request[0]:
+            number, failed, result = _read(content)
+            if number != wanted:
                 continue  # the late answer to a call whose caller was cancelled
             if failed:
                 raise EngineError(f"{self.name}: {result}")
             return result
 
-    async def _started(self) -> asyncio.subprocess.Process:
-        if self._process is not None and self._process.returncode is None:
-            return self._process
+    async def _started(self, timeout: float) -> asyncio.subprocess.Process:
+        """Return a process whose object is there, starting one if need be.
+
+        Raises EngineTimeout after ``timeout`` seconds, or EngineError where it cannot be.
+        """
+        process = self._process
+        if process is None or process.returncode is not None:
+            process = await self._start()
+        if self._starting is None:
+            return process
+        number, deadline = self._starting
+        left = deadline - time.monotonic()
         try:
-            self._process = await asyncio.create_subprocess_exec(
+            async with self._watched(process, left):
+                try:
+                    async with asyncio.timeout(timeout):
+                        await self._answer(process, number)
+                except TimeoutError:
+                    if timeout >= left:
+                        raise
+                    raise EngineTimeout(f"{self.name} is still starting") from None
+        except EngineTimeout:
+            raise
+        except EngineError:
+            await self._kill()
+            raise
+        self._starting = None
+        return process
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        await self._kill()
+        readable, writable = os.pipe()
+        process = None
+        try:
+            process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-m", "roomtone.child"),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                limit=1 << 24,
+                stderr=writable,
+                limit=READ_AHEAD,
                 start_new_session=True,  # Ctrl-C is the parent's to answer; the child ends when its stdin does
             )
         except OSError as error:
             raise EngineCrashed(f"{self.name} cannot be started: {error.strerror}") from error
+        finally:
+            os.close(writable)
+            if process is None:
+                os.close(readable)
         starts[self.name] += 1
-        self._length = None
-        try:
-            await self._bounded(self._process, "", (self._factory, self._args), START_BOUND_S)
-        except EngineError:
-            await self._kill()
-            raise
-        return self._process
+        self._process, self._length = process, None
+        self._printed = _Printed(self.name, readable, process.kill)
+        self._starting = (self._ask(process, "", (self._factory, self._args)), time.monotonic() + START_BOUND_S)
+        return process
 
     async def _kill(self) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return
-        if process.returncode is None:
-            process.kill()
-        assert process.stdin is not None
-        process.stdin.close()
-        with engine_working():
-            await process.wait()
+        printed, self._printed = self._printed, None
+        self._starting = None
+        if process is not None:
+            if process.returncode is None:
+                process.kill()
+            assert process.stdin is not None
+            process.stdin.close()
+            with engine_working():
+                try:
+                    async with asyncio.timeout(END_BOUND_S):
+                        await process.wait()
+                except TimeoutError:
+                    log.error("%s (process %d) cannot be killed and is left behind", self.name, process.pid)
+        if printed is not None:
+            printed.close()
+
+
+class _Nonsense(Exception):
+    """An answer that no child of ours would give; says what the child did."""
+
+
+def _read(content: bytes) -> tuple[int, bool, Any]:
+    try:
+        number, failed, result = pickle.loads(content)
+    except Exception as error:  # pickle raises whatever the bytes lead it to
+        raise _Nonsense("gave an answer that cannot be read") from error
+    return number, failed, result
+
+
+class _Printed:
+    """What a child and the libraries in it print: a few lines go to the log, and none of it ever makes it wait."""
+
+    def __init__(self, name: str, readable: int, kill: Callable[[], None]) -> None:
+        self.flooded = False
+        self._name = name
+        self._readable = readable
+        self._kill = kill
+        self._loop = asyncio.get_running_loop()
+        self._rest = b""
+        self._open = True
+        os.set_blocking(readable, False)
+        self._loop.add_reader(readable, self._hear)
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Begin to count for another call."""
+        self._lines = self._bytes = 0
+
+    def close(self) -> None:
+        """Log what is left and read no more."""
+        while self._open and self._bytes <= FLOOD:
+            if not self._hear():
+                break
+        self._end()
+
+    def _end(self) -> None:
+        if self._open:
+            self._open = False
+            self._loop.remove_reader(self._readable)
+            os.close(self._readable)
+
+    def _hear(self) -> bool:
+        try:
+            content = os.read(self._readable, READ_AHEAD)
+        except BlockingIOError:
+            return False
+        if not content:
+            self._end()
+            return False
+        self._bytes += len(content)
+        if self._bytes > FLOOD and not self.flooded:
+            self.flooded = True
+            self._kill()
+        if self._lines <= LINES_LOGGED:
+            *lines, self._rest = (self._rest + content).split(b"\n")
+            self._rest = self._rest[:LINE_LENGTH]
+            self._log([line for line in lines if line.strip()])
+        return True
+
+    def _log(self, lines: list[bytes]) -> None:
+        for line in lines[: LINES_LOGGED - self._lines]:
+            log.info("%s: %s", self._name, line[:LINE_LENGTH].decode("utf-8", "replace").rstrip())
+        if self._lines < LINES_LOGGED < self._lines + len(lines):
+            log.info("%s prints more, which is left out", self._name)
+        self._lines += len(lines)
 
 
 @asynccontextmanager
@@ -152,7 +318,8 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
                 target = getattr(importlib.import_module(module), function)(*arguments)
                 answer = (number, False, None)
         except Exception as error:
-            answer = (number, True, f"{type(error).__name__}: {error}")
+            said = error.message if isinstance(error, RoomtoneError) else f"{type(error).__name__}: {error}"
+            answer = (number, True, said)
         content = pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL)
         answers.write(HEADER.pack(len(content)) + content)
         answers.flush()
@@ -160,6 +327,10 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
 
 def main() -> None:
     """Keep the real stdout for answers: whatever a native library prints goes to stderr."""
+    try:
+        Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
+    except OSError as error:  # no such file off Linux
+        sys.stderr.write(f"its place in a shortage of memory stays as it is: {error}\n")
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     serve(sys.stdin.buffer, answers)
