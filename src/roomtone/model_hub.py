@@ -213,7 +213,7 @@ def _fetch(hub: Any, entry: Entry, file: _Remote, incoming: Path, bar: Bar) -> N
 
 
 def _download(hub: Any, entry: Entry, file: _Remote, arriving: BinaryIO, bar: Bar) -> None:
-    """Fetch the rest of a file, by another connection where one breaks off, until ``TRIES`` in a row bring nothing."""
+    """Fetch the rest of a file, connecting anew where that breaks off, until ``TRIES`` in a row bring nothing."""
     tries = 0
     with _said_plainly(hub, entry, file.url):
         while (done := arriving.tell()) < file.size:
