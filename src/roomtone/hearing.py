@@ -85,7 +85,7 @@ async def _recognise(utterance: Utterance, ears: Ears, recogniser: Recogniser) -
     transcript = Transcript("")
     try:
         async for transcript in recogniser.stt.transcribe(utterance, recogniser.hints):
-            if not transcript.final:
+            if not transcript.final and not transcript.growing:
                 ears.expect(recogniser.skills.completeness(transcript.text))
     except EngineError as error:
         return Transcript(""), error.message

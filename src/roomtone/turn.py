@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from roomtone.clock import utc_now
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 STT_BOUND_S = 12.0
 """A recogniser that has no final text this long after the utterance ended has failed; someone is waiting."""
 
+RING_PAUSE_S = 3.0
+"""Quiet between two rounds of a ring, in which a word is heard best."""
+
 SURE_GREETING = 0.85
 """Confidence from which a short greeting into a reply is one: a cough sounds like "help" to a grammar."""
 
@@ -38,12 +42,14 @@ class LiveTurn:
     """A turn while it runs. Everything that its record needs is here, outside the task that may be cancelled.
 
     ``committed``: it may answer. ``free``: nobody is going on with what they asked. ``acted``: it changed something.
+    ``into_ring``: it is a rival of something that rings, where any word means that it was heard.
     """
 
     number: int
     utterance: Utterance | None = None
     prompt: Prompt | None = None
     rival: bool = False
+    into_ring: bool = False
     joined_text: str | None = None
     trace: str = field(default_factory=new_id)
     committed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -128,6 +134,7 @@ class Chain:
     tell: Callable[[LiveTurn, str], None]
     keep: Callable[[LiveTurn], None]
     note_health: Callable[[str, str], None]
+    ring_line: Callable[[str], str | None]
 
 
 async def take(live: LiveTurn, chain: Chain) -> None:
@@ -168,10 +175,14 @@ async def _answer_it(live: LiveTurn, chain: Chain) -> None:
     await asyncio.sleep(0)  # the store writes in order: what was said is kept before what it brings about
     with live.watch.waiting():
         await live.free.wait()
+    if live.prompt is not None and live.prompt.alarm is not None:
+        await _ring(live, live.prompt.alarm, chain)
+        return
     live.answer = await _think(live, chain)
     if live.answer is None:
         return
-    if live.rival and (live.answer.dismisses or live.answer.opens):
+    beyond = live.into_ring and live.answer.answered_by == "offline"
+    if live.rival and (live.answer.dismisses or live.answer.opens or beyond):
         chain.post(Dismiss(live.source))
         return
     await _speak(live, live.answer.deltas, chain)
@@ -207,25 +218,25 @@ async def _transcribe(live: LiveTurn, utterance: Utterance, chain: Chain) -> Non
 def _judge(live: LiveTurn, transcript: Transcript, chain: Chain) -> None:
     """Say what a text means for the wait for more words, and for who has the floor."""
     completeness = chain.skills.completeness(transcript.text)
-    if not transcript.final:
+    if not transcript.final and not transcript.growing:
         chain.expect(live, completeness)
     if not live.rival:
         return
-    words = transcript.text != live.joined_text and _are_words(transcript, chain)
+    words = transcript.text != live.joined_text and _are_words(live, transcript, chain)
     if words and (transcript.final or completeness is Completeness.COMPLETE):
         chain.post(FloorTaken(live.number))
     elif transcript.final:
         chain.post(FloorKept(live.number))
 
 
-def _are_words(transcript: Transcript, chain: Chain) -> bool:
+def _are_words(live: LiveTurn, transcript: Transcript, chain: Chain) -> bool:
     """Whether somebody said something into a reply, rather than nodded or coughed."""
     match = chain.skills.recognise(transcript.text) if transcript.text else None
     if match is None:
         return bool(transcript.text)
     if match.opening and transcript.confidence < SURE_GREETING:
         return False
-    return not match.backchannel
+    return not match.backchannel or (live.into_ring and match.agrees is not None)
 
 
 async def _think(live: LiveTurn, chain: Chain) -> Answer | None:
@@ -235,6 +246,35 @@ async def _think(live: LiveTurn, chain: Chain) -> Answer | None:
     if not live.heard and not chain.admits(live):
         return None
     return await chain.mind.answer(live.heard, chain.household)
+
+
+async def _ring(live: LiveTurn, alarm: str, chain: Chain) -> None:
+    """Ring, louder each round, until somebody says or does something, or the ring is over.
+
+    A loudspeaker or a synthesiser that fails may be back in the next round; what was said once is not recorded again.
+    """
+    last = None
+    for round_ in count():
+        await live.free.wait()
+        text = chain.ring_line(alarm)
+        if text is None:
+            return
+        chain.post(FirstSound(live.number))
+        failed = await _attempt(chain.mouth.alarm_chime(round_))
+        if text != last:
+            live.said = f"{live.said} ".lstrip()
+            failed = await _attempt(_speak(live, _whole(text), chain)) or failed
+        else:
+            again = chain.mouth.speak(_whole(text), chain.voice, Speech(), Stopwatch(), _nothing, _nothing)
+            failed = await _attempt(again) or failed
+        if failed is not None:
+            log.warning("turn %s: %s", live.trace, failed.message)
+        last = text
+        await asyncio.sleep(RING_PAUSE_S)
+
+
+def _nothing() -> None:
+    pass
 
 
 async def _whole(text: str) -> AsyncIterator[str]:
@@ -257,9 +297,6 @@ async def _speak(live: LiveTurn, deltas: AsyncIterator[str], chain: Chain) -> No
         chain.tell(live, "turn.first_sound")
         chain.keep(live)
 
-    if live.prompt is not None and live.prompt.alarm is not None:
-        chain.post(FirstSound(live.number))
-        await chain.mouth.alarm_chime()
     try:
         await chain.mouth.speak(noted(), chain.voice, live.speech, live.watch, first_sound, lambda: chain.keep(live))
     except EngineError as error:

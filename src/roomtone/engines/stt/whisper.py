@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from roomtone import models
-from roomtone.child import Child, child
+from roomtone.child import START_BOUND_S, Child, child
 from roomtone.core.agreement import Agreement, agree
 from roomtone.core.errors import EngineUnavailable
 from roomtone.core.sound import FRAME, RATE, Audio, Samples
@@ -68,8 +68,9 @@ class Settings(EngineSettings):
     min_confidence: float = Field(0.3, ge=0, le=1)
     """Below it nothing was understood. Whisper's own bounds, a mean log-probability of -1 and 0.6 for no speech, are
     0.37 and 0.4 taken each for itself."""
-    timeout_s: float = Field(15.0, gt=0)
-    """Longest that one decode may take."""
+    timeout_s: float = Field(8.0, gt=0)
+    """Longest that one decode may take, or the loading of the model once somebody speaks; then the next engine is
+    asked."""
 
 
 def missing(settings: Settings) -> str | None:
@@ -98,30 +99,40 @@ class Whisper:
     async def transcribe(self, utterance: AsyncIterator[Audio | Pause], hints: Hints) -> AsyncIterator[Transcript]:
         """Give the sure beginning while the person speaks, all of it at each Pause, and one final at the end.
 
-        Nothing is read from ``utterance`` while a decode runs, so whoever makes it keeps what comes meanwhile. Of an
-        empty utterance only the child is made ready. An utterance longer than ``WINDOW_S`` is decoded in pieces.
+        Nothing is read from ``utterance`` while a decode runs, so whoever makes it keeps what comes meanwhile. For an
+        empty utterance only the model is loaded. An utterance longer than ``WINDOW_S`` is decoded in pieces.
         """
-        self.seconds = await self._process.call("ready", timeout=self.settings.timeout_s)
+        parts = aiter(utterance)
+        part = await anext(parts, None)
+        await self._warm_up(START_BOUND_S if part is None else self.settings.timeout_s)
         listening = Listening(self, hints)
-        async for part in utterance:
+        while part is not None:
             if isinstance(part, Pause):
                 await listening.catch_up()
                 yield listening.transcript(final=False)
-                continue
-            listening.add(part.samples)
-            if listening.full:
-                await listening.begin_anew()
-            elif listening.due and await listening.grow():
-                yield listening.beginning()
+            else:
+                listening.add(part.samples)
+                if listening.full:
+                    await listening.begin_anew()
+                elif listening.due and await listening.grow():
+                    yield listening.beginning()
+            part = await anext(parts, None)
         await listening.catch_up()
         yield listening.transcript(final=True)
+
+    async def _warm_up(self, patience: float) -> None:
+        timeout = self.settings.timeout_s
+        self.seconds = await self._process.call("ready", timeout=timeout, start_timeout=patience)
 
     async def decode(self, sound: Samples, language: str | None, names: str) -> Decoded:
         """Decode a window of sound. Raises EngineError."""
         if len(sound) < SHORTEST_S * RATE:
             return Decoded(language=language or "")
         decoded: Decoded = await self._process.call(
-            "decode", Audio(sound).to_bytes(), language, names, timeout=self.settings.timeout_s
+            "decode",
+            *(Audio(sound).to_bytes(), language, names),
+            timeout=self.settings.timeout_s,
+            start_timeout=self.settings.timeout_s,
         )
         self.seconds = decoded.seconds
         return decoded
