@@ -1,0 +1,96 @@
+"""Make the small models in tests/models anew, or measure the recogniser that is there.
+
+    uv sync --group fixtures
+    python scripts/make_fixture_models.py {piper,whisper,chat,all,measure}
+
+Steps and seeds are fixed: two runs on one machine with the same libraries give the same bytes. One thread is used;
+the voices take a second, the recogniser 20 CPU minutes and the chat model 4.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fixture_models import FOLDER
+from fixture_phrases import HELD_OUT_VOICES, PHRASES
+
+MANIFEST = FOLDER / "manifest.json"
+WHISPER = Path("whisper/fixture")
+CHAT = Path("chat/fixture-chat-q8_0.gguf")
+LIBRARIES = {
+    "piper": ("onnx", "piper-tts"),
+    "whisper": ("torch", "ctranslate2", "tokenizers", "faster-whisper", "espeakng-loader", "soxr", "numpy"),
+    "chat": ("torch", "tokenizers", "gguf"),
+}
+
+
+def make_piper() -> None:
+    from fixture_models import voices
+
+    voices.make(FOLDER / "piper")
+    note("piper", [*(FOLDER / "piper").iterdir()], {"seed": voices.SEED})
+
+
+def make_whisper() -> None:
+    from fixture_models import whisper
+
+    recipe = whisper.Recipe(PHRASES)
+    whisper.make(recipe, sorted((FOLDER / "piper").glob("*.onnx")), FOLDER / WHISPER)
+    made_of = {"seed": recipe.seed, "steps": recipe.steps, "phrases": fingerprint(PHRASES)}
+    note("whisper", [*(FOLDER / WHISPER).iterdir()], made_of)
+
+
+def make_chat() -> None:
+    from fixture_models import chat
+
+    chat.make(FOLDER / CHAT)
+    note("chat", [FOLDER / CHAT], {"seed": chat.SEED, "steps": chat.STEPS})
+
+
+def measure() -> None:
+    from fixture_models import hearing
+
+    hearing.measure(FOLDER / WHISPER, PHRASES, HELD_OUT_VOICES, sorted((FOLDER / "piper").glob("*.onnx")))
+
+
+def note(kind: str, files: list[Path], made_of: dict[str, Any]) -> None:
+    """Write down how a model was made and what came of it."""
+    manifest = json.loads(MANIFEST.read_text()) if MANIFEST.exists() else {}
+    manifest[kind] = {
+        **made_of,
+        "libraries": {name: version(name) for name in LIBRARIES[kind]},
+        "sha256": {
+            str(file.relative_to(FOLDER)): hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(files)
+        },
+    }
+    MANIFEST.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+
+
+def fingerprint(phrases: list[str]) -> str:
+    """Return what tells whether a model was trained on other phrases than these."""
+    return hashlib.sha256("\n".join(phrases).encode()).hexdigest()
+
+
+MAKING = {"piper": make_piper, "whisper": make_whisper, "chat": make_chat}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=[*MAKING, "all", "measure"])
+    what = parser.parse_args().what
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # read when the libraries are imported
+    if what == "measure":
+        return measure()
+    for make in MAKING.values() if what == "all" else [MAKING[what]]:
+        make()
+    return None
+
+
+if __name__ == "__main__":
+    main()
