@@ -1,6 +1,6 @@
 """Make the small models in tests/models anew, or measure the recogniser that is there.
 
-    uv sync --group fixtures
+    pip install --group fixtures --editable .
     python scripts/make_fixture_models.py {piper,whisper,chat,all,measure}
 
 Steps and seeds are fixed: two runs on one machine with the same libraries give the same bytes. One thread is used;
@@ -47,10 +47,12 @@ def make_whisper() -> None:
 
 
 def make_chat() -> None:
-    from fixture_models import chat
+    from fixture_models import chat, chat_talk
 
     chat.make(FOLDER / CHAT)
-    note("chat", [FOLDER / CHAT], {"seed": chat.SEED, "steps": chat.STEPS})
+    note(
+        "chat", [FOLDER / CHAT], {"seed": chat.SEED, "steps": chat.STEPS, "phrases": fingerprint(chat_talk.corpus())}
+    )
 
 
 def measure() -> None:
