@@ -65,13 +65,13 @@ def _parser(name: str | None, module: Any) -> argparse.ArgumentParser:
 
 
 def _settings(args: argparse.Namespace, name: str | None) -> Settings:
-    """Read the configuration; the daemon alone goes on with the last good one, ``args.mistakes`` saying why."""
+    """Read the configuration; daemon and doctor go on with the last good one, and ``args.mistakes`` says why."""
     from roomtone.config import load, load_or_last_good
 
     args.mistakes = []
-    if name == "run":
+    if name in ("run", "doctor"):
         settings, args.mistakes = load_or_last_good(args.config, args.state_dir)
-        for mistake in args.mistakes:
+        for mistake in args.mistakes if name == "run" else ():
             sys.stderr.write(f"roomtone: {mistake}\n")
     else:
         settings = load(args.config)

@@ -188,6 +188,13 @@ def verify(
     return faults
 
 
+def mending(kind: str, name: str, known: bool) -> str:
+    """Return the command that mends a model; ``known``: it is in the catalogue."""
+    if known:
+        return f"run: roomtone models pull {typed(kind, name)}"
+    return f"take it in anew: roomtone models import PATH --name {name}"
+
+
 def _recorded(record: Record | None, model: Path) -> Iterator[Path]:
     """List the files a record names. A name with a path in it is not one that was ever written there."""
     folder = model.parent if model.suffix == ".onnx" else model

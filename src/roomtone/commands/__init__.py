@@ -26,6 +26,7 @@ COMMANDS = {
     "history": "what was said, and why it went so",
     "metrics": "what the running daemon has counted, for Prometheus",
     "engines": "what is installed, what auto chose and why",
+    "doctor": "what is the matter, and the command that mends it",
     "models": "get recognisers and voices, and look whether they are whole",
 }
 """Every command and its line in ``roomtone --help``, in that order."""

@@ -210,9 +210,9 @@ def _verify(args: argparse.Namespace, folder: Path, _: Settings) -> int:
     for kind, name in _named(args.names, folder):
         faults = models.verify(kind, name, folder)
         recorded = models.read_record(kind, name, folder) is not None
-        mend = mending(kind, name, known) if faults else None
-        bad = bad or bool(faults)
         typed = models.typed(kind, name)
+        mend = models.mending(kind, name, typed in known) if faults else None
+        bad = bad or bool(faults)
         if args.json:
             wrong = [str(fault) for fault in faults]
             say_json(
@@ -234,16 +234,6 @@ def _named(names: list[str], folder: Path) -> list[tuple[str, str]]:
             typed = models.typed(kind, name)
             raise ModelError(f"{typed} is not here; run: roomtone models pull {typed}", model=typed)
     return wanted
-
-
-def mending(kind: str, name: str, known: dict[str, model_hub.Entry]) -> str:
-    """Return the command that mends a model."""
-    typed = models.typed(kind, name)
-    return (
-        f"run: roomtone models pull {typed}"
-        if typed in known
-        else f"take it in anew: roomtone models import PATH --name {name}"
-    )
 
 
 def _remove(args: argparse.Namespace, folder: Path, _: Settings) -> int:

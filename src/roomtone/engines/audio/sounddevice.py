@@ -94,6 +94,12 @@ def _portaudio() -> Any:
     return sounddevice
 
 
+def devices() -> list[tuple[str, int, int]]:
+    """List what PortAudio finds: name, channels in, channels out. Raises AudioError where the library is absent."""
+    found = _portaudio().query_devices()
+    return [(one["name"], one["max_input_channels"], one["max_output_channels"]) for one in found]
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One of the two halves of a sound card, as PortAudio and a person call it."""

@@ -1,0 +1,120 @@
+"""What is the matter with this room: every part looked at, each finding with the command that mends it.
+
+Looking changes nothing: the store is only read, silence is all that is played, nothing is fetched. Each check is
+bounded and stands alone, so that whatever is broken, the others still tell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from roomtone.control import SERVICE_SOCKET, ask_daemon, find_daemon
+from roomtone.core.errors import DaemonGone, RoomtoneError
+from roomtone.doctor import house, machine, sound, store
+from roomtone.doctor.findings import Finding, split
+from roomtone.flow import worker
+from roomtone.settings import Settings
+
+__all__ = ["Finding", "examine"]
+
+BOUND_S = 30.0
+"""Longest that one check may take."""
+
+ANSWER_S = 5.0
+"""Longest that a running daemon may take to tell how it is."""
+
+SERVICE_STATE = Path("/var/lib/roomtone")
+"""Where the service that listens on ``SERVICE_SOCKET`` keeps its state."""
+
+Check = Callable[[], Iterable[Finding]]
+
+
+async def examine(settings: Settings, mistakes: Iterable[str] = (), *, named: bool = False) -> AsyncIterator[Finding]:
+    """Look at every part; each finding comes as soon as it is known.
+
+    ``mistakes`` are the configuration's, and ``settings`` then what stands in for it. ``named``: the state folder was
+    given on the command line.
+    """
+    for finding in house.configuration(mistakes):
+        yield finding
+    daemon, found = await _ask(settings, named)
+    if daemon == SERVICE_SOCKET:
+        settings = settings.model_copy(update={"state_dir": SERVICE_STATE})
+    for finding in found:
+        yield finding
+    with worker("doctor") as hand:
+        for subject, check in _checks(settings, running=daemon is not None):
+            try:
+                findings = await hand.call(lambda check=check: list(check()), timeout=BOUND_S)
+            except Exception as error:  # a check that fails is a finding, whatever the reason
+                findings = [_unknown(subject, error)]
+            for finding in findings:
+                yield finding
+    if daemon is None:
+        for finding in await _listen(settings):
+            yield finding
+
+
+def _checks(settings: Settings, *, running: bool) -> tuple[tuple[str, Check], ...]:
+    """List what is looked at on a thread, in order, the quick before the slow."""
+    state_dir = settings.state_dir
+    return (
+        ("engines", lambda: house.engines_of(settings)),
+        ("models", lambda: house.models_in(state_dir / "models")),
+        ("personas", lambda: house.personas_of(settings)),
+        ("skills", lambda: house.skills_of(settings)),
+        ("store", lambda: store.look(state_dir, running=running)),
+        ("clock", lambda: machine.clock(settings.time_zone, datetime.now(settings.zone), state_dir)),
+        ("machine", lambda: machine.look(state_dir)),
+        ("devices", sound.devices),
+    )
+
+
+async def _ask(settings: Settings, named: bool) -> tuple[Path | None, list[Finding]]:
+    """Ask the running daemon how it is; return the socket where it told, None where none runs or it does not say."""
+    try:
+        path = await find_daemon(settings.state_dir, named=named)
+        if path is None:
+            held = store.holder(settings.state_dir)
+            if held is not None:
+                said = f"process {held} holds {settings.state_dir} and listens on no socket"
+                return None, [Finding("daemon", "fail", said, f"end that one: kill {held}")]
+            return None, [Finding("daemon", "warn", "no daemon runs", "run: roomtone run")]
+        async with asyncio.timeout(ANSWER_S):
+            async for message in ask_daemon(path, {"command": "status"}):
+                if "result" in message:
+                    return path, list(_health(message["result"]))
+        raise DaemonGone("the daemon gave no answer; run: sudo systemctl restart roomtone")
+    except TimeoutError:
+        said = f"a daemon runs and does not answer within {ANSWER_S:.0f} s"
+        return None, [Finding("daemon", "fail", said, "run: sudo systemctl restart roomtone")]
+    except RoomtoneError as error:
+        return None, [split("daemon", "fail" if isinstance(error, DaemonGone) else "warn", error.message)]
+    except Exception as error:  # the socket's other end may be anything
+        return None, [_unknown("daemon", error)]
+
+
+def _health(status: dict[str, Any]) -> Iterable[Finding]:
+    muted = ", muted" if status.get("muted") else ""
+    yield Finding("daemon", "ok", f"runs, {status.get('state', 'state unknown')}{muted}")
+    for part, health in status.get("health", {}).items():
+        if health != "ok":
+            yield Finding(part, "warn", f"the daemon says: {health}", "see: journalctl -u roomtone")
+
+
+async def _listen(settings: Settings) -> list[Finding]:
+    try:
+        return [finding async for finding in sound.listen(settings)]
+    except Exception as error:  # an engine of another package may raise anything
+        return [_unknown("microphone", error)]
+
+
+def _unknown(subject: str, error: Exception) -> Finding:
+    if isinstance(error, RoomtoneError):
+        return split(subject, "fail", error.message)
+    reason = " ".join(str(error).split())
+    return Finding(subject, "fail", f"cannot be looked at: {reason} ({type(error).__name__})")

@@ -1,0 +1,113 @@
+"""What the household set up: configuration, engines, models, personas, skills."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from roomtone import engines, model_hub, models, personas
+from roomtone.core.errors import EngineUnavailable, PersonaError, RoomtoneError
+from roomtone.doctor.findings import Finding, split
+from roomtone.mind.sentences import Skills
+from roomtone.settings import SEAMS, Settings
+from roomtone.shipped import shipped
+
+
+def configuration(mistakes: Iterable[str]) -> Iterator[Finding]:
+    """Tell every mistake of the configuration."""
+    told = [split("configuration", "fail", mistake) for mistake in mistakes]
+    yield from told or [Finding("configuration", "ok", "no mistakes")]
+
+
+# ------------------------------------------------------------------------------------------- engines
+
+
+def engines_of(settings: Settings) -> Iterator[Finding]:
+    """Tell which engine serves each seam, or why none does; and which better one could be there."""
+    for seam in SEAMS:
+        try:
+            name, keys = settings.engine(seam)
+            reason = engines.load(seam, name).missing(keys)
+        except EngineUnavailable:
+            yield from _none(seam, settings)
+            continue
+        except (RoomtoneError, ValidationError) as error:
+            yield split(seam, "fail", getattr(error, "message", " ".join(str(error).split())))
+            continue
+        yield split(seam, "fail", f"{name}: {reason}") if reason else _chosen(settings, seam, name)
+
+
+def _none(seam: str, settings: Settings) -> Iterator[Finding]:
+    """Tell of each engine that ``auto`` tried what it lacks."""
+    for candidate in engines.survey(seam, "auto", settings.section(seam).keys, settings.given):
+        if candidate.missing is not None and candidate.name in engines.auto_order(seam):
+            yield split(seam, "fail", f"{candidate.name}: {candidate.missing}")
+
+
+def _chosen(settings: Settings, seam: str, name: str) -> Finding:
+    order = engines.auto_order(seam)
+    better = order[: order.index(name)] if settings.section(seam).engine == "auto" and name in order else ()
+    spare = [other for other, _ in settings.spares(seam, name)] if seam in ("stt", "tts") else []
+    said = f"{name}, and {' or '.join(spare)} where it fails" if spare else name
+    if not better:
+        return Finding(seam, "ok", said)
+    section = settings.section(seam)
+    lacks = {one.name: one.missing for one in engines.survey(seam, "auto", section.keys, settings.given)}
+    mend = (lacks.get(better[0]) or "").rpartition("; ")[2]
+    return Finding(seam, "ok", f"{said}; {better[0]} would be better", mend or None)
+
+
+# -------------------------------------------------------------------------------------------- models
+
+
+def models_in(folder: Path) -> Iterator[Finding]:
+    """Tell of each model whether its files are there and whole; sizes and formats, not hashes."""
+    known = model_hub.catalogue()
+    here = [(kind, name) for kind in models.KINDS for name in models.present(kind, folder)]
+    for kind, name in here:
+        typed = models.typed(kind, name)
+        faults = models.verify(kind, name, folder, thorough=False)
+        if faults:
+            yield Finding("models", "warn", f"{typed}: {faults[0]}", models.mending(kind, name, typed in known))
+        else:
+            yield Finding("models", "ok", f"{typed} is whole")
+    for typed, entry in known.items():
+        waiting = models.arrived(entry.kind, entry.name, folder)
+        if waiting:
+            said = f"{typed} has not arrived whole ({models.megabytes(waiting)} are here)"
+            yield Finding("models", "warn", said, f"run: roomtone models pull {typed}")
+    if not here:
+        yield Finding("models", "ok", "none was fetched", "for better ears: roomtone models list")
+
+
+# ---------------------------------------------------------------------------------- personas and skills
+
+
+def personas_of(settings: Settings) -> Iterator[Finding]:
+    """Tell which personas can be loaded; without the one that is to speak the daemon cannot start."""
+    default, own = settings.personas.default, settings.personas.dir
+    if own is not None and not own.is_dir():
+        yield Finding("personas", "warn", f"personas.dir: there is no folder {own}", f"run: mkdir -p {own}")
+        own = None
+    folders = [folder for folder in (own, shipped("personas")) if folder is not None]
+    found = {name: folder / name for folder in reversed(folders) for name in personas.ids(folder)}
+    for name, folder in sorted(found.items()):
+        try:
+            personas.load(folder)
+        except PersonaError as error:
+            yield Finding("personas", "fail" if name == default else "warn", error.message, "mend that file")
+        else:
+            yield Finding("personas", "ok", f"{name} speaks" if name == default else f"{name} can be chosen")
+    if default not in found:
+        said = f"personas.default: there is no persona '{default}'"
+        yield Finding("personas", "fail", said, f"choose one of {', '.join(sorted(found))}")
+
+
+def skills_of(settings: Settings) -> Iterator[Finding]:
+    """Tell which of the household's own skills are refused, and why."""
+    skills = Skills.load(settings.language, settings.state_dir / "skills")
+    for reason in skills.refused:
+        yield Finding("skills", "warn", reason, "mend that file; the other skills work")
+    yield Finding("skills", "ok", f"{len(skills.skills)} can be used")
