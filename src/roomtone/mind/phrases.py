@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hassil.numbers import get_rbnf_engine
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from unicode_rbnf import FormatPurpose
 
 from roomtone.core.dialog import Noun
@@ -18,6 +19,9 @@ from roomtone.core.errors import ConfigError
 
 Choose = Callable[[Sequence[str]], str]
 Texts = Mapping[str, str | list[str]]
+
+NIGHT_S = 3 * 3600
+"""Until this long after midnight it is still the night of the day before."""
 
 UNITS = (("hour", 3600), ("minute", 60), ("second", 1))
 
@@ -51,6 +55,11 @@ class Language(Noun):
     weekdays: list[str]
     months: list[str]
     times: dict[str, str]
+    parts: dict[int, str]
+    days: dict[str, str]
+    person: dict[str, str]
+    lists: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    expansion_rules: dict[str, str] = Field(default_factory=dict)
     say: dict[str, str | list[str]]
 
 
@@ -102,9 +111,12 @@ class Phrases:
         text = (found if isinstance(found, str) else self.choose(found)).format(**values)
         return text[:1].upper() + text[1:]
 
-    def number(self, number: int) -> str:
-        """Return a whole number in words."""
-        return get_rbnf_engine(self.language.language).format_number(number).text
+    def number(self, number: float) -> str:
+        """Return a number in words (minus three point five)."""
+        engine = get_rbnf_engine(self.language.language)
+        if number < 0 and number != int(number):  # the library drops the decimals behind this sign
+            return f"{engine.format_number(-1).text.split()[0]} {engine.format_number(-number).text}"
+        return engine.format_number(number).text
 
     def ordinal(self, number: int) -> str:
         """Return a place in a row in words (twenty-first)."""
@@ -151,3 +163,45 @@ class Phrases:
     def month(self, at: datetime) -> str:
         """Return the name of a day's month."""
         return self.language.months[at.month - 1]
+
+    def when(self, at: datetime, now: datetime) -> str:
+        """Return a time and its day as one says them at ``now``: half past six tomorrow morning."""
+        part = self._part(at)
+        night = timedelta(seconds=NIGHT_S)
+        away = ((at - night).date() - (now - night).date()).days
+        key = {0: "today", 1: "tomorrow"}.get(away, "week" if 1 < away < 7 else "later")
+        day = self._day(key, part, weekday=self.weekday(at - night), date=self.date(at - night))
+        return f"{self.time(at)} {day}"
+
+    def past(self, at: datetime, now: datetime) -> str:
+        """Return a time that is over as one tells it at ``now``: half past six yesterday."""
+        away = (now.date() - at.date()).days
+        key = {0: "", 1: "yesterday"}.get(away, "earlier")
+        return " ".join(filter(None, [self.time(at), key and self._day(key, "", date=self.date(at))]))
+
+    def repeated(self, at: datetime, days: str) -> str:
+        """Return a time and the days on which it comes again, ``days`` as cron writes them: noon every weekday."""
+        numbers = sorted((int(day) - 1) % 7 for day in days.split(",") if day.isdecimal())
+        names = [self.language.weekdays[number] for number in numbers]
+        key = {"*": "every_day", "1-5": "every_weekday"}.get(days, "every")
+        return f"{self.time(at)} {self._day(key, self._part(at), weekday=self.joined(names) if names else '')}"
+
+    def date(self, at: datetime) -> str:
+        """Return a date in words (Saturday, the twenty-first of November)."""
+        template = self.language.days["date"]
+        return template.format(weekday=self.weekday(at), day=self.ordinal(at.day), month=self.month(at))
+
+    def turned(self, text: str) -> str:
+        """Return what somebody said of themselves as it is said to them (take my pills: take your pills)."""
+        return " ".join(self.language.person.get(word.lower(), word) for word in text.split())
+
+    def _part(self, at: datetime) -> str:
+        """Return the part of the day that a time belongs to; noon is the whole day's."""
+        if (at.hour, at.minute) == (12, 0):
+            return ""
+        return self.language.parts[max((hour for hour in self.language.parts if hour <= at.hour), default=0)]
+
+    def _day(self, key: str, part: str, **values: str) -> str:
+        days = self.language.days
+        template = days.get(f"{key}_{part}") or days[key if part else f"{key}_whole"]
+        return template.format(part=part, **values)
