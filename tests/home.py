@@ -22,6 +22,7 @@ class Home:
     running: list[Timer] = field(default_factory=list)
     listed: dict[str, Item] = field(default_factory=dict)
     last: Turn | None = None
+    said_at: list[datetime] = field(default_factory=list)
     disk_full: bool = False
 
     def now(self) -> datetime:
@@ -59,6 +60,11 @@ class Home:
 
     async def last_turn(self) -> Turn | None:
         return self.last
+
+    async def forget(self, since: datetime) -> int:
+        gone = [at for at in self.said_at if at >= since]
+        self.said_at = [at for at in self.said_at if at < since]
+        return len(gone)
 
     def pass_time(self, **time: float) -> None:
         self.clock += timedelta(**time)

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -264,6 +265,7 @@ class Conversation:
             parts.store,
             session.id if session else None,
             on_act,
+            partial(self.recorder.erase, asking=live),
         )
 
     async def _chime(self) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 
 from roomtone import history
 from roomtone.app import Room, open_room
+from roomtone.clock import utc_now
 from roomtone.control import socket_path, state_lock
-from roomtone.core.dialog import Source, Turn
+from roomtone.core.dialog import Source, Stage, Turn
 from roomtone.core.errors import UsageError
 from roomtone.core.machine import Dismiss, MuteSet, Prompt, Wake
 from roomtone.edges import control
@@ -53,6 +54,7 @@ async def serve(settings: Settings, mistakes: list[str], watch: Watch, on_ready:
         answers = Answers(room, metrics)
         await stack.enter_async_context(beside(control.serve_on(server, answers.answer), "control"))
         await stack.enter_async_context(beside(watch_device(room), "device watch"))
+        await stack.enter_async_context(beside(watch_store(room), "store watch"))
         await stack.enter_async_context(beside(watch(room), "watch"))
         on_ready()
         _tell_troubles(room, mistakes)
@@ -68,6 +70,25 @@ def _tell_troubles(room: Room, mistakes: list[str]) -> None:
     if room.store.mended:
         log.warning("%s", room.store.mended)
         say(room, "store_mended")
+    tell_what_was_cut_off(room)
+
+
+def tell_what_was_cut_off(room: Room) -> None:
+    """Say what the last stop of the program came into, as far as anybody still waits for it.
+
+    What had begun by itself is left out: an alarm that nobody heard rings again.
+    """
+    for turn in room.store.unfinished:
+        waited = (utc_now() - turn.at).total_seconds()
+        if turn.source is Source.SCHEDULE or waited > room.parts.persona.context_retention_hours * 3600:
+            continue
+        rest = turn.said.removeprefix(turn.spoken).strip()
+        if turn.stage is Stage.SPEAKING and rest:
+            say(room, "cut_off", rest=rest)
+        elif turn.heard and not turn.said:
+            say(room, "cut_off_thinking", heard=turn.heard.rstrip(".?!"))
+        elif not turn.heard and not turn.said:
+            say(room, "cut_off_hearing")
 
 
 def say(room: Room, phrase: str, **values: object) -> None:
@@ -139,6 +160,16 @@ async def watch_device(room: Room) -> None:
         health = room.device.health
         room.feed.publish("device.health", health, source="daemon")
         say(room, "microphone_back" if health == "ok" else "microphone_lost")
+
+
+async def watch_store(room: Room) -> None:
+    """Say so, once, when nothing can be written any more: what is told from then on may be forgotten."""
+    with room.feed.watch("store.*") as events:
+        failing = False
+        async for event in events:
+            if event.kind == "store.failed" and not failing:
+                say(room, "store_failed")
+            failing = event.kind == "store.failed"
 
 
 class Answers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -104,6 +104,7 @@ class TurnHousehold:
     store: Store
     session: str | None
     on_act: Callable[[], None]
+    erase: Callable[[datetime], Awaitable[int]]
 
     def now(self) -> datetime:
         """Return the present in the household's time zone."""
@@ -144,3 +145,8 @@ class TurnHousehold:
     async def last_turn(self) -> Turn | None:
         """Return the last finished turn of the session in which something was heard. Raises StoreError."""
         return await self.store.last_turn(self.session) if self.session else None
+
+    async def forget(self, since: datetime) -> int:
+        """Erase what was said since a moment but for this turn; return how many turns. Raises StoreError."""
+        self.on_act()
+        return await self.erase(since)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 from random import Random
 
 from roomtone.core.dialog import Offer
-from roomtone.core.errors import ToolError
+from roomtone.core.errors import StoreError, ToolError
 from roomtone.mind import Answer, Household
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills
@@ -65,7 +65,8 @@ class Mind:
             raise
         except Exception as error:
             log.exception("skill %s failed", match.intent)
-            told = "skill_slow" if isinstance(error, TimeoutError) else "skill_failed"
+            slow, unkept = isinstance(error, TimeoutError), isinstance(error, StoreError)
+            told = "skill_slow" if slow else "not_kept" if unkept else "skill_failed"
             raise ToolError(self._phrases.say(told), intent=match.intent, reason=str(error)) from error
 
 
