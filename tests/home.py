@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from roomtone.core.dialog import Item, Persona, Timer, Turn
+from roomtone.core.dialog import HandStopwatch, Item, Persona, Timer, Turn
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -20,6 +20,9 @@ class Home:
     clock: datetime = datetime(2026, 11, 21, 16, 20, tzinfo=BERLIN)
     loudness: float = 0.5
     running: list[Timer] = field(default_factory=list)
+    ringing: list[Timer] = field(default_factory=list)
+    watch: HandStopwatch = field(default_factory=HandStopwatch)
+    clock_set: bool = True
     listed: dict[str, Item] = field(default_factory=dict)
     last: Turn | None = None
     said_at: list[datetime] = field(default_factory=list)
@@ -34,18 +37,37 @@ class Home:
     async def set_volume(self, volume: float) -> None:
         self.loudness = volume
 
-    async def set_timer(self, seconds: int, name: str) -> Timer:
-        if self.disk_full:
-            raise OSError("no space left on device")
-        timer = Timer(name=name, seconds=seconds, set_at=self.clock, due=self.clock + timedelta(seconds=seconds))
-        self.running = sorted([*self.running, timer], key=lambda timer: timer.due)
-        return timer
-
     async def timers(self) -> list[Timer]:
         return list(self.running)
 
+    async def save_timers(self, timers: list[Timer]) -> None:
+        if self.disk_full:
+            raise OSError("no space left on device")
+        changed = {timer.id for timer in timers}
+        kept = [timer for timer in self.running if timer.id not in changed]
+        self.running = sorted([*kept, *timers], key=lambda timer: timer.due)
+
     async def cancel_timers(self, timers: list[Timer]) -> None:
         self.running = [timer for timer in self.running if timer not in timers]
+
+    def rang(self) -> list[Timer]:
+        return list(self.ringing)
+
+    async def snooze(self, seconds: int) -> list[Timer]:
+        due = self.clock + timedelta(seconds=seconds)
+        later = [timer.model_copy(update={"due": due, "repeat": None}) for timer in self.ringing]
+        self.ringing = []
+        await self.save_timers(later)
+        return later
+
+    def clock_is_right(self) -> bool:
+        return self.clock_set
+
+    async def stopwatch(self) -> HandStopwatch:
+        return self.watch
+
+    async def save_stopwatch(self, stopwatch: HandStopwatch) -> None:
+        self.watch = stopwatch
 
     async def items(self) -> list[Item]:
         return list(self.listed.values())

@@ -23,6 +23,7 @@ FLOORS = """
     recorder
     ears turn
     household mouth utterance
+    timers
     edges
     control
     failover history
@@ -52,11 +53,14 @@ ONLY = {
     "store": "core flow database",
     "database": "core migrations",
     "personas": "core flow shipped",
-    "edges": "core flow clock control store personas settings",
+    "edges": "core flow clock engines wyoming_events control store personas settings",
     "control": "core clock",
     "cli": "commands config core",
 }
-"""Rooms with a shorter list than their floor gives them. Edges above all: they never know the conversation."""
+"""Rooms with a shorter list than their floor gives them. Edges above all: they never know the conversation.
+
+An edge knows the engines' seams, not the engines: the Wyoming server is handed two to lend to the house.
+"""
 
 FLOOR = {room: number for number, line in enumerate(FLOORS.split("\n")) for room in line.split()}
 

@@ -226,6 +226,7 @@ def test_a_timer_rings_when_it_is_due_and_only_once(run: Run[None], tmp_path: Pa
             await asyncio.sleep(535)
             assert len(rehearsal.turns) == 1
             await asyncio.sleep(15)
+            rehearsal.room.conversation.post(Dismiss(Source.BUTTON))
             [rang] = await rehearsal.at_rest()
             assert (rang.source, rang.spoken) == (Source.SCHEDULE, "Your pasta timer is done.")
             assert await rehearsal.room.store.timers() == []
@@ -464,6 +465,9 @@ def test_an_alarm_that_nobody_heard_rings_again_after_a_restart(run: Run[None], 
             await asyncio.sleep(6)
             assert len(rehearsal.room.conversation.state.parked) == 1
         async with room(scripted(), tmp_path) as rehearsal:
+            await until(rehearsal, "turn.first_sound")
+            await asyncio.sleep(3)
+            rehearsal.room.conversation.post(Dismiss(Source.BUTTON))
             [missed] = await rehearsal.at_rest()
             assert missed.spoken.startswith("I missed your timer")
             assert await rehearsal.room.store.timers() == []
@@ -478,8 +482,9 @@ def test_a_timer_rings_though_the_disk_is_full(run: Run[None], tmp_path: Path) -
     async def scenario() -> None:
         async with room(scripted("set a timer for three seconds"), tmp_path) as rehearsal:
             await speaks(rehearsal)
-            rehearsal.room.store.cancel_timers = full  # type: ignore[method-assign]
+            rehearsal.room.store.save_timers = full  # type: ignore[method-assign]
             await asyncio.sleep(200)
+            rehearsal.room.conversation.post(Dismiss(Source.BUTTON))
             rang = [turn for turn in await rehearsal.at_rest() if turn.source is Source.SCHEDULE]
             assert [turn.spoken for turn in rang] == ["Your timer is done."]
             assert rehearsal.room.health()["store"] == "the disk is full"

@@ -21,7 +21,6 @@ from roomtone.engines.audio import SoundDevice
 from roomtone.engines.stt import Hints
 from roomtone.failover import SttLine, TtsLine, open_stt, open_tts
 from roomtone.flow import Feed, Inbox, beside
-from roomtone.household import Timers
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills
 from roomtone.mind.thinking import Mind
@@ -29,6 +28,7 @@ from roomtone.mouth import Mouth
 from roomtone.settings import Settings
 from roomtone.shipped import shipped
 from roomtone.store import FILE_NAME, Store, open_store
+from roomtone.timers import Timers
 from roomtone.utterance import Utterance
 
 log = logging.getLogger(__name__)

@@ -91,6 +91,12 @@ def utc_now() -> datetime:
     return loop.utc_now() if isinstance(loop, SkippingLoop) else datetime.now(UTC)
 
 
+def elapsed() -> float:
+    """Return seconds that nobody can set: they go on through suspension, and no time server moves them."""
+    loop = asyncio.get_running_loop()
+    return loop.time() if isinstance(loop, SkippingLoop) else time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 @contextmanager
 def engine_working() -> Iterator[None]:
     """Mark that the calling task awaits an engine, a file or another process: time passes as on the wall."""

@@ -17,7 +17,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from roomtone import logs
-from roomtone.core.dialog import Persona, Source, Turn, new_id
+from roomtone.core.dialog import Ended, Persona, Source, Turn, new_id
 from roomtone.core.endpoint import Completeness
 from roomtone.core.errors import RoomtoneError
 from roomtone.core.machine import (
@@ -47,13 +47,14 @@ from roomtone.engines.audio import Loudspeaker
 from roomtone.engines.stt import Hints
 from roomtone.failover import SttLine
 from roomtone.flow import Feed, Inbox
-from roomtone.household import Timers, TurnHousehold
+from roomtone.household import TurnHousehold
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills
 from roomtone.mind.thinking import Mind
 from roomtone.mouth import Mouth
 from roomtone.recorder import Recorder
 from roomtone.store import Store
+from roomtone.timers import Timers
 from roomtone.turn import Chain, LiveTurn, take
 
 log = logging.getLogger(__name__)
@@ -197,9 +198,9 @@ class Conversation:
         ears.alert = state.mode is not Mode.IDLE
         live = self._turns.get(state.turn or 0)
         if live is not None:
-            # Who goes on speaking before an answer may change what is asked: nothing is done while that is in doubt.
-            in_doubt = state.mode is Mode.INTERRUPT and state.back is Mode.THINKING
-            live.free.clear() if in_doubt else live.free.set()
+            # Who goes on speaking before an answer may change what is asked: nothing is done while that is in doubt,
+            # and no next round is rung.
+            live.free.clear() if state.mode is Mode.INTERRUPT else live.free.set()
         if state.mode is not before.mode or state.muted is not before.muted:
             trace, cause = (live.trace, live.last_event) if live else (None, None)
             self.parts.feed.publish("state.changed", state, source=SOURCE, trace=trace, cause=cause)
@@ -208,6 +209,7 @@ class Conversation:
 
     def _begin(self, effect: Begin) -> None:
         live = LiveTurn(effect.turn, effect.utterance, effect.prompt, rival=self.state.rival == effect.turn)
+        live.into_ring = live.rival and self.state.prompt is not None and self.state.prompt.alarm is not None
         if effect.joined is not None:
             self._join(live, effect.joined)
         self._turns[effect.turn] = live
@@ -249,6 +251,7 @@ class Conversation:
             tell=self._tell,
             keep=lambda live: self.recorder.keep(live, self._loudspeaker.heard),
             note_health=self._health.__setitem__,
+            ring_line=parts.timers.line,
         )
 
     def _household(self, live: LiveTurn) -> TurnHousehold:
@@ -328,10 +331,19 @@ class Conversation:
         with logs.during(lambda: self.place(live)):
             turn = self.recorder.close(live, self._loudspeaker.heard)
         self._not_understood = self._not_understood + 1 if not turn.heard and turn.source is Source.VOICE else 0
-        if live.prompt is not None and live.prompt.alarm is not None:
-            self.recorder.write(self.parts.timers.heard(live.prompt.alarm))
+        self._end_ring(live, turn)
         outcome = Outcome(turn, live.prompt.ticket if live.prompt else None)
         self.parts.feed.publish("turn.ended", outcome, source=SOURCE, trace=turn.trace, cause=live.last_event)
+
+    def _end_ring(self, live: LiveTurn, turn: Turn) -> None:
+        """Note what became of something that rang; to who was just answered, tell what nobody heard."""
+        timers = self.parts.timers
+        if live.prompt is not None and live.prompt.alarm is not None:
+            ring = timers.over(live.prompt.alarm, turn.ended)
+            if ring is not None:
+                self.recorder.write(timers.settle(ring, turn.ended))
+        elif turn.heard and turn.spoken and turn.ended is Ended.COMPLETED:
+            self.recorder.write(timers.tell_missed())
 
     def _await(self, effect: Await) -> None:
         seconds = {

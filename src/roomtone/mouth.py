@@ -159,9 +159,9 @@ class Mouth:
         await self._loudspeaker.play(FAILURE_CHIME)
         await self._loudspeaker.drained()
 
-    async def alarm_chime(self) -> None:
-        """Play the sound of a timer that is up."""
-        await self._loudspeaker.play(ALARM_CHIME)
+    async def alarm_chime(self, round_: int) -> None:
+        """Play the sound of what rings, quiet at first and louder each round (0 is the first)."""
+        await self._loudspeaker.play(ALARM_CHIMES[min(round_, len(ALARM_CHIMES) - 1)])
 
 
 async def sentences(deltas: Stream[str], language: str) -> AsyncIterator[str]:
@@ -192,4 +192,7 @@ def _tones(*notes: tuple[float, float], dbfs: float = -24.0) -> Audio:
 
 LISTENING_CHIME = _tones((659.3, 0.07), (880.0, 0.11))
 FAILURE_CHIME = _tones((392.0, 0.18), (294.0, 0.3))
-ALARM_CHIME = _tones(*[(880.0, 0.14), (1108.7, 0.14), (1318.5, 0.3)] * 2, dbfs=-20.0)
+ALARM_CHIMES = [
+    _tones(*[(880.0, 0.14), (1108.7, 0.14), (1318.5, 0.3)] * 2, dbfs=dbfs)
+    for dbfs in (-32.0, -28.0, -24.0, -20.0, -16.0)
+]

@@ -50,7 +50,8 @@ class Dismiss:
 class Prompt:
     """A text to answer as if it had been heard, or, with ``verbatim``, to say as it is.
 
-    ``ticket`` is the asker's own mark, by which it finds the turn again; ``alarm`` is the id of the timer that rings.
+    ``ticket`` is the asker's own mark, by which it finds the turn again; ``alarm`` is the id of a ring: the turn
+    rings until it is over.
     """
 
     text: str
@@ -353,9 +354,9 @@ def _drop_rival(state: State) -> list[Effect]:
 # ------------------------------------------------------------------------------------ rows of any mode
 
 
-def _wake(state: State, _: Wake) -> Next:
-    if state.muted:
-        return state, []
+def _wake(state: State, signal: Wake) -> Next:
+    if state.muted:  # nobody can be listened to, but who presses the button at an alarm wants it to stop
+        return _dismiss(state, Dismiss(signal.source)) if state.mode is Mode.SPEAKING else (state, [])
     yielded, effects = _yield_floor(state)
     called = replace(_free(yielded, Mode.LISTENING), called=True)
     let_go = [Resume()] if state.mode is Mode.INTERRUPT else []

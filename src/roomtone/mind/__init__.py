@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from roomtone.core.dialog import Item, Offer, Persona, Timer, Turn
+from roomtone.core.dialog import HandStopwatch, Item, Offer, Persona, Timer, Turn
 
 
 class Household(Protocol):
@@ -26,14 +26,29 @@ class Household(Protocol):
     async def set_volume(self, volume: float) -> None:
         """Set loudness, 0 to 1."""
 
-    async def set_timer(self, seconds: int, name: str) -> Timer:
-        """Start a timer that rings ``seconds`` from now."""
-
     async def timers(self) -> list[Timer]:
-        """List running timers, the next to ring first."""
+        """List what is still to ring, the next first: timers, alarms and reminders."""
+
+    async def save_timers(self, timers: list[Timer]) -> None:
+        """Keep what is to ring, new or changed."""
 
     async def cancel_timers(self, timers: list[Timer]) -> None:
         """Cancel timers."""
+
+    def rang(self) -> list[Timer]:
+        """List what rings now, or did until a moment ago."""
+
+    async def snooze(self, seconds: int) -> list[Timer]:
+        """Let what rings, or has just rung, ring again after some seconds; return it, none where nothing did."""
+
+    def clock_is_right(self) -> bool:
+        """Say whether the clock may be believed."""
+
+    async def stopwatch(self) -> HandStopwatch:
+        """Return the household's stopwatch."""
+
+    async def save_stopwatch(self, stopwatch: HandStopwatch) -> None:
+        """Keep the stopwatch as it is now."""
 
     async def items(self) -> list[Item]:
         """List what is on all lists, in the order it was added, and of each list what was removed last."""

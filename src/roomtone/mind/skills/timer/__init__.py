@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 
 from roomtone.core.dialog import Timer
 from roomtone.mind.skills import Asked, Match
@@ -36,7 +37,9 @@ async def _set(asked: Asked) -> str:
     length, name = seconds(asked.match), _name(asked.match)
     if not length:
         return asked.say("how_long")
-    timer = await asked.household.set_timer(length, name)
+    now = asked.household.now()
+    timer = Timer(name=name, seconds=length, set_at=now, due=now + timedelta(seconds=length))
+    await asked.household.save_timers([timer])
     duration = asked.phrases.duration(timer.seconds)
     return asked.say("set_named" if name else "set", duration=duration, name=name)
 

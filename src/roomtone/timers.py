@@ -1,0 +1,290 @@
+"""What rings in this room: kept in the store before it is promised, rung when it is due, and told where nobody heard.
+
+One ring at a time: what comes due while others ring joins them. It is over when somebody says or does something, or
+after ``RING_S``; then it is missed, and told after somebody has next spoken.
+
+Lengths of time and times of day part ways where the clock is set: a Pi has none that runs while it is off, and starts
+with the time of its last shutdown, or 1970. A length set in this run goes on for what it has left; a time of day is
+the clock's, and what the clock jumped over came due while the room was off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from roomtone.clock import elapsed, utc_now
+from roomtone.core.dialog import Ended, Source, Timer, TimerKind, new_id
+from roomtone.core.errors import StoreError
+from roomtone.core.machine import Prompt, Signal
+from roomtone.core.recurrence import next_time
+from roomtone.mind import announcing
+from roomtone.mind.phrases import Phrases
+from roomtone.store import Store
+
+log = logging.getLogger(__name__)
+
+LONGEST_WAIT_S = 60.0
+"""A clock may be set at any time: look again this often."""
+
+RING_S = {TimerKind.TIMER: 300.0, TimerKind.ALARM: 600.0, TimerKind.REMINDER: 300.0}
+"""How long each rings for somebody who does not answer."""
+
+SNOOZABLE_S = 300.0
+"""For this long after a ring it can still be snoozed."""
+
+JUST_RANG_S = 8.0
+"""Who says "cancel the alarm" so soon after a ring means what rang, and nothing that is set for later."""
+
+JUMP_S = 5.0
+"""From this much on, the clock was set; less is a time server's steady hand."""
+
+
+@dataclass(slots=True)
+class Ring:
+    """What rings together, or with ``tells`` what is told once. ``late`` came due while the room was off.
+
+    ``until`` and ``ended`` are seconds of ``clock.elapsed``, None before it sounds and before it is over. ``missed``
+    are the rows that were kept of it; ``snoozed``: nothing of it is missed any more.
+    """
+
+    id: str
+    timers: list[Timer]
+    late: list[Timer] = field(default_factory=list)
+    tells: bool = False
+    until: float | None = None
+    ended: float | None = None
+    missed: tuple[Timer, ...] = ()
+    snoozed: bool = False
+
+
+class Timers:
+    """All that rings. A row leaves the store only when its ring was heard or told; within one run of the program
+    each rings once for every time it is due, whatever becomes of the disk.
+    """
+
+    def __init__(self, store: Store, time_zone: ZoneInfo, phrases: Phrases, post: Callable[[Signal], None]) -> None:
+        self._store = store
+        self._time_zone = time_zone
+        self._phrases = phrases
+        self._post = post
+        self._changed = asyncio.Event()
+        self._rung: dict[str, datetime] = {}
+        self._lengths: set[str] = set()
+        self._rings: dict[str, Ring] = {}
+        self._last: Ring | None = None
+        self._anything_missed = True
+        self._known_since = utc_now()
+        self._drift = self._known_since.timestamp() - elapsed()
+        self._floor: datetime | None = None
+
+    # -------------------------------------------------------------------------------------- set and ask
+
+    async def save(self, timers: Sequence[Timer]) -> None:
+        """Keep timers, new or changed; they have reached the disk when this returns. Raises StoreError."""
+        self._lengths |= {timer.id for timer in timers if timer.seconds}
+        try:
+            await self._store.save_timers(timers)
+        finally:
+            self._changed.set()
+
+    async def cancel(self, timers: Sequence[Timer]) -> None:
+        """Cancel timers. Raises StoreError."""
+        try:
+            await self._store.cancel_timers(timers)
+        finally:
+            self._changed.set()
+
+    async def running(self) -> list[Timer]:
+        """List what is still to ring, the next first. Raises StoreError."""
+        await self._follow_clock()
+        standing = (self._standing(timer) for timer in await self._store.timers())
+        return sorted((timer for timer in standing if timer is not None), key=lambda timer: timer.due)
+
+    def rang(self) -> list[Timer]:
+        """List what rings now, or did until a moment ago."""
+        ring = self._latest(JUST_RANG_S)
+        return list(ring.timers) if ring else []
+
+    async def snooze(self, seconds: int) -> list[Timer]:
+        """Let what rings, or has just rung, ring again after some seconds; return it, none where nothing did.
+
+        It has reached the disk when this returns. Raises StoreError.
+        """
+        ring = self._latest(SNOOZABLE_S)
+        if ring is None:
+            return []
+        ring.snoozed = True
+        now = utc_now()
+        again = {"set_at": now, "due": now + timedelta(seconds=seconds), "seconds": seconds, "repeat": None}
+        later = [timer.model_copy(update={**again, "id": new_id()}) for timer in ring.timers]
+        saved, done = self._after(ring.timers)
+        self._lengths |= {timer.id for timer in later}
+        try:
+            await self._store.save_timers([*later, *saved], [*done, *ring.missed])
+        finally:
+            self._changed.set()
+        if ring is self._last:
+            self._last = None
+        return later
+
+    def clock_is_right(self) -> bool:
+        """Say whether the clock may be believed: it shows no time before one that was already kept."""
+        return self._floor is None or utc_now() >= self._floor
+
+    # --------------------------------------------------------------------------------------------- ring
+
+    async def ring(self) -> None:
+        """Ring each when it is due, for as long as this runs; what came due while off is told at once."""
+        while True:
+            self._changed.clear()
+            wait = LONGEST_WAIT_S
+            try:
+                if self._floor is None:
+                    self._floor = await self._store.last_known() or utc_now()
+                running = [timer for timer in await self.running() if timer.paused_s is None]
+                self._begin([timer for timer in running if timer.due <= utc_now()])
+                waits = ((timer.due - utc_now()).total_seconds() for timer in running if timer.due > utc_now())
+                wait = min([wait, *waits])
+            except StoreError as error:
+                log.error("timers cannot be read: %s", error.message)
+            try:
+                async with asyncio.timeout(max(0.0, wait)):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
+
+    def line(self, alarm: str) -> str | None:
+        """Return what a ring says in its next round; None where it has rung long enough, or told what it tells."""
+        ring = self._rings.get(alarm)
+        if ring is None or (ring.until is not None and elapsed() >= ring.until):
+            return None
+        if ring.until is None:
+            ring.until = elapsed() + (0.0 if ring.tells else _bound(ring.timers))
+        return self._text(ring)
+
+    def over(self, alarm: str, ended: Ended) -> Ring | None:
+        """Take note that a ring's turn has ended; return the ring, to be settled, unless it is to ring again."""
+        ring = self._rings.get(alarm)
+        if ring is None:
+            return None
+        if ring.until is None and ended is not Ended.FAILED:
+            self._post(self._prompt(ring))  # nobody has heard anything of it yet
+            return None
+        del self._rings[alarm]
+        ring.ended = elapsed()
+        if not ring.tells:
+            self._last = ring
+        return ring
+
+    async def settle(self, ring: Ring, ended: Ended) -> None:
+        """Keep what a ring came to: heard, told or missed. Raises StoreError."""
+        done = (Ended.INTERRUPTED, Ended.DISMISSED, *((Ended.COMPLETED,) if ring.tells else ()))
+        if ring.snoozed or (ring.tells and ended not in done):
+            return
+        saved, removed = self._after(ring.timers)
+        if ended not in done:
+            ring.missed = tuple(_missed(timer) for timer in ring.timers)
+            self._anything_missed = True
+        await self._store.save_timers([*saved, *ring.missed], removed)
+
+    async def tell_missed(self) -> None:
+        """Tell what nobody heard, if anything, to somebody who has just spoken. Raises StoreError."""
+        if not self._anything_missed or any(ring.tells for ring in self._rings.values()):
+            return
+        missed = [timer for timer in await self._store.timers() if timer.missed]
+        self._anything_missed = bool(missed)
+        if missed:
+            self._start(Ring(new_id(), missed, tells=True))
+
+    # ------------------------------------------------------------------------------------------ inside
+
+    def _begin(self, due: list[Timer]) -> None:
+        """Ring what is due, with what rings already; tell what came due so long ago that ringing is of no use."""
+        now = utc_now()
+        late = [timer for timer in due if timer.id not in self._lengths and timer.due < self._known_since]
+        old = [timer for timer in late if (now - timer.due).total_seconds() > RING_S[timer.kind]]
+        fresh = [timer for timer in due if timer not in old]
+        self._rung |= {timer.id: timer.due for timer in due}
+        if old:
+            self._start(Ring(new_id(), old, late=old, tells=True))
+        ringing = next((ring for ring in self._rings.values() if not ring.tells), None)
+        if ringing is None and fresh:
+            ringing = Ring(new_id(), [])
+        if ringing is None or not fresh:
+            return
+        ringing.timers += fresh
+        ringing.late += [timer for timer in late if timer not in old]
+        if ringing.id not in self._rings:
+            self._start(ringing)
+        elif ringing.until is not None:
+            ringing.until = max(ringing.until, elapsed() + _bound(fresh))
+
+    def _start(self, ring: Ring) -> None:
+        self._rings[ring.id] = ring
+        self._post(self._prompt(ring))
+
+    def _prompt(self, ring: Ring) -> Prompt:
+        return Prompt(self._text(ring), Source.SCHEDULE, verbatim=True, alarm=ring.id)
+
+    def _text(self, ring: Ring) -> str:
+        now = utc_now().astimezone(self._time_zone)
+        fresh = [timer for timer in ring.timers if timer not in ring.late] if not ring.tells else []
+        late = ring.timers if ring.tells else ring.late
+        lines = [announcing.missed(late, now, self._phrases, off=bool(ring.late))] if late else []
+        return " ".join([*lines, *([announcing.ringing(fresh, now, self._phrases)] if fresh else [])])
+
+    def _latest(self, within_s: float) -> Ring | None:
+        """Return the ring that sounds, else the last if it is not over for longer than that."""
+        for ring in self._rings.values():
+            if not ring.tells and ring.until is not None:
+                return ring
+        last = self._last
+        return last if last and last.ended is not None and elapsed() - last.ended <= within_s else None
+
+    def _standing(self, timer: Timer) -> Timer | None:
+        """Return a row as it stands after what has rung in this run; None where it will not ring again."""
+        if timer.missed:
+            return None
+        rung = self._rung.get(timer.id)
+        return timer if rung is None or timer.due > rung else self._next(timer)
+
+    def _next(self, timer: Timer) -> Timer | None:
+        if timer.repeat is None:
+            return None
+        due = next_time(timer.repeat, max(timer.due, utc_now()), self._time_zone)
+        return timer.model_copy(update={"due": due})
+
+    def _after(self, timers: Sequence[Timer]) -> tuple[list[Timer], list[Timer]]:
+        """Return what is kept of some that have rung, as it is then, and what is not."""
+        following = [(timer, self._next(timer)) for timer in timers]
+        return [then for _, then in following if then], [timer for timer, then in following if then is None]
+
+    async def _follow_clock(self) -> None:
+        """Where the clock was set, let lengths go on for what they had left. Raises StoreError."""
+        drift = utc_now().timestamp() - elapsed()
+        jump, self._drift = drift - self._drift, drift
+        if abs(jump) < JUMP_S:
+            return
+        log.warning("the clock was set by %+.0f s", jump)
+        self._known_since = utc_now()
+        by = timedelta(seconds=jump)
+        running = [timer for timer in await self._store.timers() if timer.id in self._lengths and not timer.missed]
+        moved = [timer.model_copy(update={"due": timer.due + by, "set_at": timer.set_at + by}) for timer in running]
+        self._rung |= {timer.id: self._rung[timer.id] + by for timer in running if timer.id in self._rung}
+        if moved:
+            await self._store.save_timers(moved)
+
+
+def _bound(timers: Sequence[Timer]) -> float:
+    return max(RING_S[timer.kind] for timer in timers)
+
+
+def _missed(timer: Timer) -> Timer:
+    """Return what is kept of one that nobody heard; one that comes again stays beside it."""
+    fresh = {"id": new_id(), "repeat": None} if timer.repeat else {}
+    return timer.model_copy(update={"missed": True, **fresh})
