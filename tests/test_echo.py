@@ -14,8 +14,9 @@ from echo_rooms import frames, heard_in, judge, replies, silence, visitors
 from roomtone import engines
 from roomtone.bench.barge_in import room_of, simulate
 from roomtone.core.echo_gate import BANDS, Doubt, EchoGate, GateSettings, Outcome, Verdict
-from roomtone.core.sound import HOP, RATE, Audio, Samples, level
+from roomtone.core.sound import HOP, RATE, Audio, Samples, join, level
 from roomtone.engines import choose, open_engine
+from roomtone.engines.echo import EchoFrame
 
 ROOMS = range(40, 43)
 
@@ -155,6 +156,37 @@ def test_every_engine_lets_the_microphone_through_untouched_while_nothing_is_pla
                 assert not frame.playing
 
     run(through())
+
+
+BLOCK = 8
+"""Frames of 10 ms."""
+
+
+def seen(frames_of: list[EchoFrame]) -> list[tuple[float, bool, bytes]]:
+    return [(frame.person, frame.playing, frame.near.to_bytes()) for frame in frames_of]
+
+
+@pytest.mark.parametrize("name", here())
+def test_every_engine_that_passes_blocks_over_judges_as_if_it_had_not(name: str, run: Run[Any]) -> None:
+    quiet = frames(silence(20 * BLOCK / 100))
+    played = [*quiet, *frames(*replies())[: 20 * BLOCK], *quiet, *quiet]  # a reply in the middle, and its tail
+    heard = (frames(*visitors()) * 9)[: len(played)]
+
+    async def both_ways() -> int:
+        passed_over = 0
+        chosen = choose("echo", name, {})
+        async with open_engine("echo", *chosen) as one, open_engine("echo", *chosen) as other:
+            for at in range(0, len(played), BLOCK):
+                near, far = ([Audio(hop) for hop in stream[at : at + BLOCK]] for stream in (heard, played))
+                judged = [one.process(*both) for both in zip(near, far, strict=True)]
+                if not join(far).samples.any() and other.rest(join(near)):
+                    passed_over += 1
+                    assert seen(judged) == [(0.0, False, hop.to_bytes()) for hop in near]
+                else:
+                    assert seen(judged) == seen([other.process(*both) for both in zip(near, far, strict=True)])
+        return passed_over
+
+    assert run(both_ways()) >= 40
 
 
 def cleaned(name: str, near: list[Samples], far: list[Samples], run: Run[Any]) -> list[Samples]:

@@ -11,6 +11,8 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
+import numpy as np
+
 from roomtone.core.echo_gate import Doubt, Outcome
 from roomtone.core.endpoint import Completeness, Ended, Endpointer, Misfire, Paused, Started
 from roomtone.core.machine import (
@@ -21,7 +23,7 @@ from roomtone.core.machine import (
     SpeechPaused,
     SpeechStarted,
 )
-from roomtone.core.sound import FRAME, HOP, RATE, Audio, join, to_int16
+from roomtone.core.sound import FRAME, HOP, RATE, Audio, to_int16
 from roomtone.engines.audio import Capture, Microphone
 from roomtone.engines.echo import Echo, EchoFrame
 from roomtone.engines.vad import Vad
@@ -138,12 +140,21 @@ class Ears:
 
     def hear(self, capture: Capture) -> None:
         """Take one block from the microphone."""
-        end = self._sample + len(capture.near)
+        near, far = capture.near, capture.far
+        end = self._sample + len(near)
         self._time_of_zero = capture.at - end / RATE
-        for start in range(0, len(capture.near), HOP):
-            near, far = capture.near.cut(start, start + HOP), capture.far.cut(start, start + HOP)
-            self._hop(self._echo.process(near, far))
+        if self._is_resting(capture) and self._echo.rest(near):
+            for start in range(0, len(near), FRAME):
+                self._quiet_frame(near.cut(start, start + FRAME))
+        else:
+            for start in range(0, len(near), HOP):
+                self._hop(self._echo.process(near.cut(start, start + HOP), far.cut(start, start + HOP)))
         self._set_pace()
+
+    def _is_resting(self, capture: Capture) -> bool:
+        """Whether the echo engine may pass a block over: an idle room costs a third less that way."""
+        between = self._utterance is None and self._half is None and len(capture.near) % FRAME == 0
+        return between and not np.count_nonzero(capture.far.samples)
 
     def _set_pace(self) -> None:
         """Small blocks while anything may happen soon, large ones in an idle room."""
@@ -156,13 +167,25 @@ class Ears:
     def _time(self, sample: int) -> float:
         return self._time_of_zero + sample / RATE
 
-    def _hop(self, frame: EchoFrame) -> None:
+    def _quiet_frame(self, audio: Audio) -> None:
+        """Take 20 ms in which the loudspeaker cannot be heard."""
+        self._keep(audio.cut(0, HOP))
+        self._keep(audio.cut(HOP))
+        if self.listens:
+            self._judge(self.vad.probability(audio), audio)
+        else:
+            self._forget()
+
+    def _keep(self, near: Audio) -> None:
         self._sample += HOP
-        self._recent.append(frame.near)
+        self._recent.append(near)
+        if self._utterance is not None:
+            self._utterance.add(near)
+
+    def _hop(self, frame: EchoFrame) -> None:
+        self._keep(frame.near)
         if frame.playing:
             self._last_playing = self._sample
-        if self._utterance is not None:
-            self._utterance.add(frame.near)
         if not self.listens:
             self._forget()
             return
@@ -211,11 +234,14 @@ class Ears:
     # --------------------------------------------------------------------------- frames of 20 ms
 
     def _frame(self, first: EchoFrame, second: EchoFrame) -> None:
-        audio = join([first.near, second.near])
+        audio = Audio(np.concatenate((first.near.samples, second.near.samples)))
         if first.playing or second.playing:
             speech = 1.0 if max(first.person, second.person) >= 0.5 else 0.0
         else:
             speech = self.vad.probability(audio)
+        self._judge(speech, audio)
+
+    def _judge(self, speech: float, audio: Audio) -> None:
         if self._utterance is not None and speech >= 0.5:
             self._utterance.voiced_s += FRAME / RATE
         self._fed += FRAME

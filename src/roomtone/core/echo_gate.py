@@ -134,14 +134,16 @@ class NoiseFloor:
 
     def follow(self, mic: Floats, frames: float = 1.0, where: npt.NDArray[np.bool_] | bool = True) -> None:
         """Take the band powers (dB) of one frame that stands for ``frames``; learn only ``where`` it says noise."""
-        alone = bool(np.mean(where) > 0.5)
         if not self.known:
-            if alone:  # a mean of the first frames, less what lies between steady noise's mean and its low end
+            if (
+                np.mean(where) > 0.5
+            ):  # a mean of the first frames, less what lies between steady noise's mean and its low end
                 self._low += (mic - 0.6 * self._SPREAD - self._low) / (self._seen + 1)
                 self._seen += 1
             return
         rate = 0.5 * frames
-        self._low += np.where(where, np.where(mic > self._low, 0.1 * rate, -0.9 * rate), 0)
+        step = np.where(mic > self._low, 0.1 * rate, -0.9 * rate)
+        self._low += step if where is True else np.where(where, step, 0)
 
     @property
     def mean(self) -> Floats:
@@ -197,14 +199,29 @@ class EchoGate:
     def feed(self, near: Samples, far: Samples) -> Verdict:
         """Judge 10 ms (160 samples) of microphone and of what was given to the loudspeaker, volume included."""
         self._frames += 1
-        self._silent = 0 if far.any() else self._silent + 1
-        if self._silent > self._delay + self._settings.tail_s * 100:
+        self._silent = 0 if np.count_nonzero(far) else self._silent + 1  # five times as fast as any()
+        if self._silent > self._rings_for:
             self._idle(near)
             return QUIET
         if not self._playing:
             self._begin()
             self._playing = True
         return self._judge(near, far)
+
+    def rest(self, near: Samples) -> bool:
+        """Take a block (a multiple of 160 samples) with nothing played; False, nothing taken, while echo may ring."""
+        if self._silent + 1 <= self._rings_for:
+            return False
+        for start in range(0, len(near), HOP):
+            self._frames += 1
+            self._silent += 1
+            self._idle(near[start : start + HOP])
+        return True
+
+    @property
+    def _rings_for(self) -> float:
+        """Frames after the last sound in which its echo may be heard."""
+        return self._delay + self._settings.tail_s * 100
 
     def relearn(self) -> None:
         """Learn the echo path again: what was taken for a person was echo."""

@@ -42,6 +42,11 @@ class EchoSuppressor:
         self._gain = np.ones(len(BINS) - 1)
         self._works = False
 
+    @property
+    def works(self) -> bool:
+        """Whether the last 10 ms were changed, so that the next must be faded."""
+        return self._works
+
     def feed(self, near: Samples, predicted: Prediction | None) -> Samples:
         """Return 160 samples for 160; ``predicted`` is None while nothing is played."""
         worked, self._works = self._works, predicted is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -70,8 +71,9 @@ def level(samples: npt.NDArray[np.int16] | npt.NDArray[np.float64]) -> float:
     """RMS level of int16-ranged samples in dBFS; empty or all zero is ``SILENT_DBFS``."""
     if len(samples) == 0:
         return SILENT_DBFS
-    rms = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
-    return max(SILENT_DBFS, 20 * float(np.log10(rms / 32768))) if rms > 0 else SILENT_DBFS
+    floats = samples.astype(np.float64)
+    power = float(floats.dot(floats)) / len(floats)  # fifty times a second in an idle room: a dot costs least
+    return max(SILENT_DBFS, 10 * math.log10(power / 32768**2)) if power > 0 else SILENT_DBFS
 
 
 def join(parts: Iterable[Audio], rate: int = RATE) -> Audio:

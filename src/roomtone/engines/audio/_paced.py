@@ -23,6 +23,9 @@ from roomtone.flow import beside
 STEP_S = HOP / RATE
 IDLE_MS = 80
 
+SILENCE: Samples = np.zeros(HOP, np.int16)
+SILENCE.flags.writeable = False
+
 
 class Visitors:
     """Sounds that people make, each from a step of its own on; they may overlap."""
@@ -65,6 +68,10 @@ class Tape:
         if samples is not None:
             self._blocks[self._steps] = samples
         self._steps += 1
+
+    def rest(self, steps: int) -> None:
+        """Record steps of silence."""
+        self._steps += steps
 
     def audio(self) -> Audio:
         """Return all of it."""
@@ -202,17 +209,31 @@ class PacedDevice:
         """Make the steps that are over by the loop's clock, with everything as it is now."""
         over = int((self._loop.time() - self._began) / STEP_S + 1e-6)
         while self._step < over:
-            self._one_step()
+            if self._last_step is None and self.loudspeaker.playback.silent and not self.visitors.waiting:
+                self._rest(over - self._step)
+            else:
+                self._one_step()
         self.loudspeaker.moved()
         self._changed.set()  # what follows may make the next step matter sooner
+
+    def _rest(self, steps: int) -> None:
+        """Make steps in which nothing is played and nobody speaks: all there is of an idle day."""
+        self.loudspeaker.playback.pull(steps * HOP)
+        self._tape.rest(steps)
+        self._far_tape.rest(steps)
+        for _ in range(steps):
+            near = self._room(self._step, SILENCE, None)
+            self._step += 1
+            self.microphone.take(near, SILENCE, self.time_of(self._step))
 
     def _one_step(self) -> None:
         step = self._step
         far = self.loudspeaker.playback.pull(HOP)
         people = self.visitors.at(step)
         near = self._room(step, far, people)
-        self._tape.add(_mixed(far, None if people is None else people * self._people_gain))
-        self._far_tape.add(far if far.any() else None)
+        played = far if np.count_nonzero(far) else None
+        self._tape.add(played if people is None else to_int16(people * self._people_gain + far))
+        self._far_tape.add(played)
         self._step = step + 1
         self.microphone.take(near, far, self.time_of(self._step))
         if self._step == self._last_step:
@@ -227,12 +248,6 @@ class PacedDevice:
             await self._changed.wait()
         finally:
             alarm.cancel()
-
-
-def _mixed(far: Samples, people: Floats | None) -> Samples | None:
-    if people is None:
-        return far if far.any() else None
-    return to_int16(people + far)
 
 
 @asynccontextmanager

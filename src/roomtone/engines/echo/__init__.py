@@ -34,5 +34,13 @@ class Echo(Protocol):
         Raises ValueError for frames of another length than 160 samples.
         """
 
+    def rest(self, near: Audio) -> bool:
+        """Take a block of microphone (a multiple of 160 samples) in which the loudspeaker was given nothing.
+
+        Return False, having taken nothing, where its sound may still be heard: then ``process`` it by 10 ms.
+        True means that ``process`` would have left every frame as it is, with nothing playing: it is what most of a
+        day consists of, and costs a fraction.
+        """
+
     def relearn(self) -> None:
         """A person was reported and it was echo: the volume or the room has changed, learn again."""

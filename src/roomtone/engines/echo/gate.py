@@ -52,6 +52,13 @@ class Gate:
         cleaned = self._suppressor.feed(near.samples, verdict.predicted)
         return EchoFrame(Audio(cleaned), verdict.person, verdict.playing)
 
+    def rest(self, near: Audio) -> bool:
+        """Pass a block over while nothing is played; only the room's noise is followed."""
+        if self._suppressor.works or not self._gate.rest(near.samples):
+            return False
+        self._suppressor.feed(near.samples[-HOP:], None)
+        return True
+
     def relearn(self) -> None:
         """Learn the echo path again."""
         self._gate.relearn()

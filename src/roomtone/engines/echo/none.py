@@ -34,5 +34,9 @@ class NoEcho:
             raise ValueError(f"echo frames have {HOP} samples, not {len(near)} and {len(far)}")
         return EchoFrame(near, 0.0, playing=False)
 
+    def rest(self, near: Audio) -> bool:  # noqa: ARG002
+        """Return True: nothing is ever heard of the loudspeaker."""
+        return True
+
     def relearn(self) -> None:
         """Do nothing: nothing was learnt."""

@@ -61,6 +61,13 @@ class Webrtc:
         cleaned = self._cancel(near, far) if self._silent < self.TAIL else near
         return EchoFrame(cleaned, verdict.person, verdict.playing)
 
+    def rest(self, near: Audio) -> bool:
+        """Pass a block over while nothing is played; only the room's noise is followed."""
+        if self._silent < self.TAIL or not self._gate.rest(near.samples):
+            return False
+        self._silent += len(near) // HOP
+        return True
+
     def relearn(self) -> None:
         """Learn the echo path again; the canceller follows it at all times."""
         self._gate.relearn()
