@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import ipaddress
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from conftest import Run
 from roomtone import engines
+from roomtone.clock import engine_working
 from roomtone.core.dialog import Voice
 from roomtone.core.errors import EngineError, EngineTimeout
 from roomtone.core.sound import RATE, Audio, join
+from roomtone.edges import announcing, lending, wyoming
 from roomtone.engines.stt import Hints, Pause, Transcript
 from roomtone.engines.stt import wyoming as stt_wyoming
 from roomtone.engines.tts import wyoming as tts_wyoming
-from roomtone.flow import close
+from roomtone.flow import beside, close, keep_trying
 
 if engines.lacking("wyoming") is not None:
     pytest.skip("the extra 'wyoming' is not installed", allow_module_level=True)
 
+from wyoming.asr import Transcribe, TranscriptChunk
 from wyoming.asr import Transcript as WyomingTranscript
-from wyoming.asr import TranscriptChunk
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.client import AsyncClient
 from wyoming.error import Error
+from wyoming.event import Event
+from wyoming.info import Describe, Info
+from wyoming.ping import Ping
+from wyoming.tts import Synthesize, SynthesizeVoice
+from zeroconf.asyncio import AsyncZeroconf
 
 from wyoming_house import Behaviour, Guest, hears, house, hums, tone
 
@@ -331,3 +347,307 @@ def test_an_address_is_checked_and_a_missing_one_asked_for() -> None:
         for bad in ("nas.local:10300", "tcp://nas.local", "tcp://nas.local:99999", "http://nas:1", "unix://", ""):
             with pytest.raises(ValidationError, match="is no Wyoming server"):
                 engine.Settings(uri=bad)
+
+
+# --------------------------------------------------------------------- this room's engines for the house
+
+HINTS = Hints(grammar="#JSGF V1.0; grammar test; public <command> = what time is it | stop;")
+
+
+@dataclass
+class Served:
+    """A running server of the room's: where it listens, and how often guests' engines were opened."""
+
+    uri: str = ""
+    opened: list[str] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def served(**offer: Any) -> AsyncIterator[Served]:
+    """Offer a scripted recogniser and a humming synthesiser on a free port."""
+    it = Served()
+
+    def opening(seam: str, name: str, **keys: Any) -> Callable[[], Any]:
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[Any]:
+            async with engines.open_engine(seam, name, engines.load(seam, name).Settings(**keys)) as engine:
+                it.opened.append(seam)
+                try:
+                    yield engine
+                finally:
+                    it.closed.append(seam)
+
+        return opened
+
+    given: dict[str, Any] = {
+        "open_stt": opening("stt", "script", texts=("what time is it", "stop"), loop=True),
+        "open_tts": opening("tts", "tone"),
+        **offer,
+    }
+    with free_port() as port:
+        listen = f"127.0.0.1:{port}"
+    it.uri = f"tcp://{listen}"
+    whole = wyoming.Offer("Kitchen", "en", HINTS, "script", "tone", **given)
+    async with beside(wyoming.serve(listen, whole, announced=False), "wyoming server"):
+        _, writer = await keep_trying(partial(asyncio.open_connection, "127.0.0.1", port), on=ConnectionError)
+        writer.close()
+        yield it
+
+
+@contextmanager
+def free_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        yield probe.getsockname()[1]
+
+
+@asynccontextmanager
+async def client(server: Served) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient.from_uri(server.uri) as it:
+        yield it
+
+
+async def answers(it: AsyncClient, *nouns: Any) -> list[Event]:
+    """Send events; return what comes back, up to something that ends an answer."""
+    for noun in nouns:
+        await it.write_event(noun.event())
+    found = []
+    with engine_working():
+        while (event := await it.read_event()) is not None:
+            found.append(event)
+            if event.type in ("info", "pong", "transcript", "audio-stop", "error"):
+                break
+    return found
+
+
+def sound(seconds: float, rate: int = RATE) -> list[Any]:
+    piece = AudioChunk(rate, 2, 1, bytes(2 * round(rate * seconds / 10)))
+    return [Transcribe(language="en"), AudioStart(rate, 2, 1), *[piece] * 10, AudioStop()]
+
+
+def test_the_house_is_told_what_this_room_can_do(run: Run[None]) -> None:
+    async def scenario() -> None:
+        voices = ("en_US-amy-medium", "de_DE-eva-low")
+        async with served(voices=voices) as server, client(server) as it:
+            told = Info.from_event((await answers(it, Describe()))[0])
+            assert (told.asr[0].models[0].name, told.asr[0].models[0].languages) == ("script", ["en"])
+            assert [(voice.name, voice.languages) for voice in told.tts[0].voices] == [
+                ("en_US-amy-medium", ["en_US"]),
+                ("de_DE-eva-low", ["de_DE"]),
+            ]
+            assert "Kitchen" in (told.asr[0].description or "")
+            assert (await answers(it, Ping("you?")))[0].data == {"text": "you?"}
+            assert server.opened == [], "nothing is loaded before it is needed"
+        async with served() as server, client(server) as it:
+            assert Info.from_event((await answers(it, Describe()))[0]).tts[0].voices[0].name == "tone"
+
+    run(scenario())
+
+
+def test_the_house_hears_and_speaks_with_this_room_s_engines(run: Run[None]) -> None:
+    async def scenario() -> None:
+        async with served() as server, client(server) as it:
+            for rate in (RATE, 48_000):
+                found = await answers(it, *sound(1.0, rate))
+                assert [event.type for event in found] == ["transcript"]
+            assert WyomingTranscript.from_event(found[0]).text == "stop"
+            found = await answers(it, Synthesize("One two three. Four."))
+            assert [event.type for event in found[:2]] == ["audio-start", "audio-chunk"]
+            spoken_s = sum(AudioChunk.from_event(event).seconds for event in found[1:-1])
+            assert spoken_s == pytest.approx(4 * 0.3, abs=0.01)
+            assert max(AudioChunk.from_event(event).seconds for event in found[1:-1]) <= 0.1
+            assert [event.type for event in await answers(it, Synthesize(""))] == ["audio-start", "audio-stop"]
+            assert server.closed == []
+        assert server.opened == sorted(server.closed) == ["stt", "tts"], "each opened once, and closed in the end"
+
+    run(scenario())
+
+
+def test_our_own_clients_understand_our_own_server(run: Run[None]) -> None:
+    async def scenario() -> None:
+        async with served() as server:
+            assert await heard(server.uri, SOUND) == [Transcript("what time is it")]
+            assert sum(piece.seconds for piece in await spoken(server.uri)) == pytest.approx(4 * 0.3, abs=0.01)
+
+    run(scenario())
+
+
+def test_guests_take_turns_and_an_idle_engine_is_closed(run: Run[None]) -> None:
+    async def scenario() -> None:
+        async with served() as server:
+            async with AsyncExitStack() as stack:
+                crowd = [await stack.enter_async_context(client(server)) for _ in range(wyoming.CLIENTS)]
+                for it in crowd:
+                    for noun in sound(0.5):
+                        await it.write_event(noun.event())
+                texts = [(await answers(it))[0].data["text"] for it in crowd]
+                assert sorted(texts) == sorted(["what time is it", "stop"] * (wyoming.CLIENTS // 2))
+                async with client(server) as one_too_many:
+                    with pytest.raises(ConnectionError):
+                        assert await answers(one_too_many, Describe()) == []
+                        raise ConnectionError
+            await asyncio.sleep(lending.IDLE_S + 1)
+            assert (server.opened, server.closed) == (["stt"], ["stt"])
+            assert await heard(server.uri, SOUND) == [Transcript("what time is it")]
+            assert server.opened == ["stt", "stt"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("nouns", "why"),
+    [
+        ([Synthesize("x" * 2_001)], "a text of at most 2000 characters"),
+        (sound(31.0), "an utterance of more than 30 s"),
+        ([AudioChunk(RATE, 1, 1, b"x")], "16-bit mono is asked for"),
+        ([AudioChunk(RATE, 2, 1, b"xx"), AudioChunk(8_000, 2, 1, b"xx")], "sound that changes its rate"),
+    ],
+    ids=["a book", "an opera", "8 bits", "two rates"],
+)
+def test_too_much_or_the_wrong_thing_is_refused_with_a_reason(run: Run[None], nouns: list[Any], why: str) -> None:
+    async def scenario() -> None:
+        async with served() as server, client(server) as it:
+            error = Error.from_event((await answers(it, *nouns))[-1])
+            assert why in error.text
+            assert error.code == "BAD_REQUEST"
+            assert await heard(server.uri, SOUND) == [Transcript("what time is it")], "others are served as before"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("raw", [*GARBAGE.values(), b'{"type": "synthesize", "data": {"text": "on"'], ids=repr)
+def test_a_broken_client_disturbs_nobody(run: Run[None], raw: bytes) -> None:
+    async def scenario() -> None:
+        async with served() as server:
+            for _ in range(wyoming.CLIENTS + 1):  # so a place that is not given back is missed
+                _, writer = await asyncio.open_connection("127.0.0.1", int(server.uri.rpartition(":")[2]))
+                writer.write(raw[:100_000])
+                writer.close()
+            assert await heard(server.uri, SOUND) == [Transcript("what time is it")]
+
+    run(scenario())
+
+
+def test_who_hangs_up_in_mid_answer_frees_the_engine(run: Run[None]) -> None:
+    async def scenario() -> None:
+        async with served() as server:
+            for _ in range(3):
+                async with client(server) as it:
+                    await it.write_event(Synthesize("one two three four five " * 50).event())
+                    with engine_working():
+                        assert (await it.read_event()) is not None
+            assert len(await spoken(server.uri)) > 3
+
+    run(scenario())
+
+
+def test_who_says_nothing_is_hung_up_on(run: Run[None]) -> None:
+    async def scenario() -> None:
+        async with served() as server, client(server) as it:
+            await asyncio.sleep(wyoming.IDLE_S + 1)
+            assert await it.read_event() is None
+
+    run(scenario())
+
+
+def test_an_engine_that_fails_or_cannot_be_opened_is_told_and_the_guest_may_ask_again(run: Run[None]) -> None:
+    @asynccontextmanager
+    async def broken() -> AsyncIterator[Any]:
+        raise EngineError("there is no recogniser")
+        yield
+
+    async def scenario() -> None:
+        script = engines.load("stt", "script")
+        async with served(open_stt=broken) as server, client(server) as it:
+            for _ in range(2):
+                assert Error.from_event((await answers(it, *sound(1.0)))[0]).text == "there is no recogniser"
+            assert (await answers(it, Synthesize("On."))).pop().type == "audio-stop"
+        failing = partial(script.open, script.Settings(texts=("a", "b"), fail_at=1))
+        async with served(open_stt=failing) as server, client(server) as it:
+            assert "told to fail" in Error.from_event((await answers(it, *sound(1.0)))[0]).text
+            assert (await answers(it, *sound(1.0)))[0].data["text"] == "b"
+
+    run(scenario())
+
+
+def test_a_voice_that_is_offered_is_used_and_any_other_is_the_room_s_own(run: Run[None]) -> None:
+    asked: list[Voice] = []
+
+    class Mouth:
+        async def speak(self, sentence: str, voice: Voice) -> AsyncIterator[Audio]:
+            asked.append(voice)
+            yield Audio.silence(0.1)
+
+    @asynccontextmanager
+    async def mouth() -> AsyncIterator[Mouth]:
+        yield Mouth()
+
+    async def scenario() -> None:
+        async with served(open_tts=mouth, voices=("amy",)) as server, client(server) as it:
+            for name in ("amy", "../amy", None):
+                await answers(it, Synthesize("On.", SynthesizeVoice(name=name)))
+            assert asked == [Voice(engine="tone", voice_id="amy"), Voice(), Voice()]
+
+    run(scenario())
+
+
+def test_a_port_that_is_taken_is_waited_for(run: Run[None], caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        offer = wyoming.Offer("Kitchen", "en", HINTS, "script", "tone", nothing, nothing)
+        with free_port() as port:
+            async with beside(wyoming.serve(f"127.0.0.1:{port}", offer, announced=False), "server"):
+                await asyncio.sleep(20)
+            assert "see wyoming.listen" in caplog.text
+
+    run(scenario())
+
+
+@asynccontextmanager
+async def nothing() -> AsyncIterator[Any]:
+    raise EngineError("nothing is there")
+    yield
+
+
+def test_a_room_is_announced_by_its_name_as_home_assistant_looks_for_it() -> None:
+    told = announcing.service("Kitchen", "192.168.1.5", 10_300)
+    assert (told.type, told.name) == ("_wyoming._tcp.local.", "Kitchen._wyoming._tcp.local.")
+    assert (told.parsed_addresses(), told.port) == (["192.168.1.5"], 10_300)
+    assert announcing.own_address("192.168.1.5") == "192.168.1.5"
+    assert not ipaddress.ip_address(announcing.own_address("127.0.0.1")).is_unspecified
+
+
+@given(st.text(max_size=100))
+def test_any_name_can_be_announced(name: str) -> None:
+    told = announcing.service(name, "127.0.0.1", 10_300)
+    assert len(announcing.label(name).encode()) <= announcing.LONGEST_LABEL
+    assert told.name.endswith("._wyoming._tcp.local.")
+
+
+def multicast() -> bool:
+    """Tell whether the loopback interface carries multicast: containers may have it switched off."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        group = socket.inet_aton("224.0.0.251") + socket.inet_aton("127.0.0.1")
+        try:
+            probe.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
+            probe.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, group[4:])
+            probe.bind(("", 0))
+            probe.settimeout(0.5)
+            probe.sendto(b"?", ("224.0.0.251", probe.getsockname()[1]))
+            return probe.recv(1) == b"?"
+        except OSError:
+            return False
+
+
+@pytest.mark.skipif(not multicast(), reason="no multicast on the loopback interface")
+def test_a_room_is_found_on_the_network(run_in_real_time: Run[None]) -> None:
+    async def scenario() -> None:
+        async with (
+            beside(announcing.announce("Küche 1.2", "127.0.0.1", 10_300), "announcement"),
+            AsyncZeroconf(interfaces=["127.0.0.1"]) as network,
+        ):
+            name = f"Küche 1 2.{announcing.SERVICE}"
+            found = await network.async_get_service_info(announcing.SERVICE, name, timeout=5_000)
+            assert found is not None
+            assert (found.parsed_addresses(), found.port) == (["127.0.0.1"], 10_300)
+
+    run_in_real_time(scenario())

@@ -9,16 +9,19 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
-from roomtone import history
+from roomtone import history, models
 from roomtone.app import Room, open_room
 from roomtone.clock import utc_now
 from roomtone.control import socket_path, state_lock
 from roomtone.core.dialog import Source, Stage, Turn
 from roomtone.core.errors import UsageError
 from roomtone.core.machine import Dismiss, MuteSet, Prompt, Wake
-from roomtone.edges import control
+from roomtone.edges import control, wyoming
+from roomtone.engines.tts import piper
+from roomtone.failover import open_stt, open_tts
 from roomtone.flow import beside
 from roomtone.metrics import Metrics
 from roomtone.settings import Settings
@@ -53,6 +56,7 @@ async def serve(settings: Settings, mistakes: list[str], watch: Watch, on_ready:
         await stack.enter_async_context(beside(metrics.run(), "metrics"))
         answers = Answers(room, metrics)
         await stack.enter_async_context(beside(control.serve_on(server, answers.answer), "control"))
+        await stack.enter_async_context(beside(offer_to_the_house(room), "wyoming"))
         await stack.enter_async_context(beside(watch_device(room), "device watch"))
         await stack.enter_async_context(beside(watch_store(room), "store watch"))
         await stack.enter_async_context(beside(watch(room), "watch"))
@@ -148,6 +152,29 @@ def _on_line(wake: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
         wake()
     else:
         loop.remove_reader(sys.stdin.fileno())
+
+
+async def offer_to_the_house(room: Room) -> None:
+    """Let others in the house use engines like the room's own, where the configuration says so."""
+    settings = room.settings
+    if settings.wyoming.listen == "none":
+        return
+    offer = wyoming.Offer(
+        name=settings.device.name,
+        language=settings.language,
+        hints=room.conversation.hints,
+        stt=room.engines["stt"],
+        tts=room.engines["tts"],
+        open_stt=partial(open_stt, settings),
+        open_tts=partial(open_tts, settings),
+        voices=_piper_voices(settings),
+    )
+    await wyoming.serve(settings.wyoming.listen, offer, announced=settings.wyoming.announce)
+
+
+def _piper_voices(settings: Settings) -> list[str]:
+    _, own = settings.engine("tts")
+    return models.installed("piper", own.models_dir) if isinstance(own, piper.Settings) else []
 
 
 async def watch_device(room: Room) -> None:

@@ -183,6 +183,13 @@ class Web(Section):
     listen: Annotated[str, AfterValidator(_address)] = "none"
 
 
+class Wyoming(Section):
+    """Where the house may use this room's recogniser and voices: ``none``, or host:port; told to Home Assistant."""
+
+    listen: Annotated[str, AfterValidator(_address)] = "none"
+    announce: bool = True
+
+
 class Features(Section):
     """Switches; the code behind one that is off is not opened."""
 
@@ -222,6 +229,7 @@ class Settings(Section):
     personas: Personas = Personas()
     hub: Hub = Hub()
     web: Web = Web()
+    wyoming: Wyoming = Wyoming()
     language: Language = "en"
     time_zone: Annotated[str, AfterValidator(_zone)] = Field(default_factory=machine_time_zone)
     features: Features = Features()
