@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from roomtone.core.sound import FRAME, Samples
 
@@ -14,6 +15,10 @@ NEW_SPEECH_DB = 10.0
 
 NEW_SPEECH_FRAMES = 3
 
+DIP, DIP_DB = 3, 16.0
+"""Frames that a dip in somebody's speech has at least, and how far it lies below the loud frames: as far as an
+endpointer sees syllables."""
+
 SPEECH_RANGE_DB = 30.0
 """Below an utterance's loud frames, what is still speech."""
 
@@ -24,19 +29,28 @@ def joined(parts: list[Samples]) -> Samples:
     return parts[0]
 
 
-def spoken_since(sound: Samples, covered: int) -> bool:
-    """Tell whether someone spoke after sample ``covered``, at which a Pause came: it was quiet just before.
-
-    Speech is what stays, for 60 ms, 10 dB above that quiet and within 30 dB of the utterance's loud frames.
-    """
+def levels(sound: Samples) -> npt.NDArray[np.float64]:
+    """Return the power of each whole frame, in dB."""
     frames = sound[: len(sound) // FRAME * FRAME].reshape(-1, FRAME).astype(np.float64)
-    levels = 10 * np.log10(np.mean(np.square(frames), axis=1) + 1e-3)
-    pause = covered // FRAME
-    before, after = levels[:pause], levels[pause:]
-    if len(before) <= QUIET_WINDOW:
+    powers: npt.NDArray[np.float64] = 10 * np.log10(np.mean(np.square(frames), axis=1) + 1e-3)
+    return powers
+
+
+def spoken_since(sound: Samples, covered: int, quiet: int = QUIET_WINDOW, frames: int = NEW_SPEECH_FRAMES) -> bool:
+    """Tell whether someone spoke after sample ``covered``; the last ``quiet`` frames before it were silence.
+
+    Speech is what stays, for so many ``frames``, 10 dB above that quiet and within 30 dB of the loud frames before.
+    """
+    powers = levels(sound)
+    before, after = np.split(powers, [covered // FRAME])
+    if len(before) <= quiet:
         return True
-    border = max(
-        float(np.max(before[-QUIET_WINDOW:])) + NEW_SPEECH_DB, float(np.percentile(before, 95)) - SPEECH_RANGE_DB
-    )
+    border = max(float(np.max(before[-quiet:])) + NEW_SPEECH_DB, float(np.percentile(before, 95)) - SPEECH_RANGE_DB)
     loud = after > border
-    return any(bool(np.all(loud[at : at + NEW_SPEECH_FRAMES])) for at in range(len(loud) - NEW_SPEECH_FRAMES + 1))
+    return any(bool(np.all(loud[at : at + frames])) for at in range(len(loud) - frames + 1))
+
+
+def dips(sound: Samples) -> bool:
+    """Tell whether the last ``DIP`` frames are softer than any syllable: a breath, a "t" on its way, or the end."""
+    powers = levels(sound)
+    return len(powers) > DIP and bool(np.max(powers[-DIP:]) < np.percentile(powers, 95) - DIP_DB)

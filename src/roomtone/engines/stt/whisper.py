@@ -24,7 +24,7 @@ from roomtone.core.errors import EngineUnavailable
 from roomtone.core.sound import FRAME, RATE, Audio, Samples
 from roomtone.engines import EngineSettings, lacking
 from roomtone.engines.stt import Hints, Pause, Transcript, _whisper_models
-from roomtone.engines.stt._silence import joined, spoken_since
+from roomtone.engines.stt._silence import DIP, dips, joined, spoken_since
 from roomtone.engines.stt._whisper_child import Decoded
 from roomtone.engines.stt._whisper_evidence import confidence, refusal
 
@@ -40,8 +40,13 @@ SHORTEST_S = 0.2
 """Seconds of sound below which there can be no word."""
 
 REST = 2.0
-"""Times as long as a decode took, the machine rests before another while the person speaks: the one at the end of
-the utterance must seldom wait for one that is under way."""
+"""Times as long as a decode took, the machine rests before another while the person speaks."""
+
+SLOWEST_S = 0.7
+"""Seconds of a decode from which there is none while the person speaks: the one at the end would wait for it. Over 79
+utterances of people, that one was there later than with decodes at pauses alone by -2 ms where a decode takes 0.15 s,
+-11 ms at 0.3 s, -2 ms at 0.5 s, 11 ms at 0.7 s and 53 ms at 1 s, in the mean. Begun at any time instead of in dips, they
+would cost 6 to 79 ms."""
 
 SURE = 0.8
 """Probability from which a language found once is that of the whole utterance."""
@@ -152,6 +157,7 @@ class Listening:
         self._before: list[Decoded] = []
         self._found = Decoded()
         self._covered = 0
+        self._in_dip = False
         self._agreement = Agreement()
         self._due = 0.0
         self._rest()
@@ -168,32 +174,41 @@ class Listening:
 
     @property
     def due(self) -> bool:
-        """Whether it is time for a decode though the person speaks. What is read late, all at once, has no time."""
-        return asyncio.get_running_loop().time() >= self._due
+        """Whether it is time for a decode though the person speaks: in a dip, which may turn out to be the end.
+
+        What is read late, all at once, has no time.
+        """
+        if self._whisper.seconds > SLOWEST_S or asyncio.get_running_loop().time() < self._due:
+            return False
+        return dips(joined(self._parts)) and self._news
+
+    @property
+    def _news(self) -> bool:
+        """Whether somebody spoke since the last decode. After a dip, the least sound may be the end of a word."""
+        if not self._covered:
+            return True
+        sound = joined(self._parts)
+        return spoken_since(sound, self._covered, DIP, 1) if self._in_dip else spoken_since(sound, self._covered)
 
     async def catch_up(self) -> None:
-        """Decode all there is, unless only silence came since the last Pause."""
-        sound = joined(self._parts)
-        if not self._covered or spoken_since(sound, self._covered):
-            await self._decode(sound)
-            self._covered = len(sound)
+        """Decode all there is, unless only silence came since the last decode."""
+        if self._news:
+            await self._decode()
+            self._in_dip = False
 
     async def grow(self) -> bool:
         """Decode what there is while the person speaks; tell whether more words are sure now."""
-        sound = joined(self._parts)
-        if self._covered and not spoken_since(sound, self._covered):
-            self._rest()
-            return False
         before = self._agreement.kept
-        await self._decode(sound)
-        self._covered = 0  # it may have been cut within a word: at the next Pause it is decoded anyhow
+        await self._decode()
+        self._in_dip = True
         return self._agreement.kept != before
 
     async def begin_anew(self) -> None:
         """Decode the window up to where it is quietest near its end, and go on with a new one from there."""
         sound = joined(self._parts)
         cut = _quietest(sound)
-        await self._decode(sound[:cut])
+        self._parts = [sound[:cut]]
+        await self._decode()
         self._before.append(self._found)
         self._parts, self._length = [sound[cut:]], len(sound) - cut
         self._found, self._covered, self._agreement = Decoded(), 0, Agreement()
@@ -206,7 +221,8 @@ class Listening:
         """Return all that was understood."""
         return self._transcript(self._found, final=final)
 
-    async def _decode(self, sound: Samples) -> None:
+    async def _decode(self) -> None:
+        sound = joined(self._parts)
         found = await self._whisper.decode(sound, self._language, self._names)
         reason = refusal(found, self._whisper.settings.min_confidence, self._hints.words) if found.text else None
         if reason is not None:
@@ -214,7 +230,7 @@ class Listening:
             found = found._replace(text="")
         if self._language is None and found.text and found.language_probability >= SURE:
             self._language = found.language
-        self._found = found
+        self._found, self._covered = found, len(sound)
         self._agreement = agree(self._agreement, found.text)
         self._rest()
 
