@@ -115,10 +115,9 @@ class Conversation:
         self.state = State(open=manners.open, follows_up=manners.follow_up_s > 0)
         self.running = False
         self.step_times: deque[float] = deque(maxlen=STEPS_KEPT)
-        self.hints = Hints(parts.language, parts.skills.grammar())
-        self.rival_hints = Hints(
-            parts.language, parts.skills.grammar(interrupting=True), parts.skills.dismissing_words()
-        )
+        skills, names = parts.skills, (parts.room, parts.persona.name, *parts.skills.own_words())
+        self.hints = Hints(parts.language, skills.grammar(), names=names)
+        self.rival_hints = Hints(parts.language, skills.grammar(interrupting=True), skills.dismissing_words(), names)
         retention_s = math.inf if manners.one_session else parts.persona.context_retention_hours * 3600
         self.recorder = Recorder(parts.store, parts.feed, parts.room, parts.persona, retention_s, self._spawn)
         self._health = {"stt": "ok", "tts": "ok"}

@@ -121,6 +121,14 @@ class Skills:
         said = {rule: node for rule, node in self._alone.items() if rule not in unsaid}
         return grammar.jsgf(self._polite, self._commands, said)
 
+    def own_words(self) -> tuple[str, ...]:
+        """Return the words that only the household's own skills have, such as "sauna": no recogniser expects them."""
+        shipped, own = set[str](), set[str]()
+        for one in self._loaded:
+            words = own if one.path.parent.parent != skillfiles.SHIPPED else shipped
+            words |= set[str]().union(*map(grammar.vocabulary, one.spoken.values()))
+        return tuple(sorted(own - shipped))
+
     def dismissing_words(self) -> tuple[str, ...]:
         """Return the words of all sentences that ask for silence: they must not be missed."""
         nodes = [

@@ -45,8 +45,8 @@ REST = 2.0
 SLOWEST_S = 0.7
 """Seconds of a decode from which there is none while the person speaks: the one at the end would wait for it. Over 79
 utterances of people, that one was there later than with decodes at pauses alone by -2 ms where a decode takes 0.15 s,
--11 ms at 0.3 s, -2 ms at 0.5 s, 11 ms at 0.7 s and 53 ms at 1 s, in the mean. Begun at any time instead of in dips, they
-would cost 6 to 79 ms."""
+-11 ms at 0.3 s, -2 ms at 0.5 s, 11 ms at 0.7 s and 53 ms at 1 s, in the mean. Begun at any time instead of in dips,
+they would cost 6 to 79 ms."""
 
 SURE = 0.8
 """Probability from which a language found once is that of the whole utterance."""
