@@ -208,10 +208,11 @@ class Answers:
 
     def answer(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """Return the events and the result of a request. Raises UsageError for a command there is not."""
+        conversation = self._room.conversation
         commands: dict[str, Callable[[dict[str, Any]], AsyncIterator[dict[str, Any]]]] = {
             "ask": self._ask,
             "say": self._ask,
-            "history": lambda request: history.answer(request, self._room.store),
+            "history": lambda request: history.answer(request, self._room.store, conversation.recorder.erase),
             "status": self._status,
             "metrics": self._page,
             "wake": lambda _: self._post(Wake(Source.CLI)),

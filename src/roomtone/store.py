@@ -45,13 +45,14 @@ class Standing:
 class Node:
     """One message in the graph: what it follows, what follows it, and the turn and session in which it was said.
 
-    The turn is None for a message that belongs to none.
+    The turn is None for a message that belongs to none, and not ``closed`` while it goes on.
     """
 
     message: Message
     parents: tuple[str, ...]
     children: tuple[str, ...]
     turn: Turn | None
+    closed: bool
     session: Session | None
 
 
@@ -117,10 +118,10 @@ class Store:
         found = await self._turns(where, session)
         return found[0] if found else None
 
-    async def history(self, limit: int = 20, session: str | None = None) -> list[Turn]:
-        """Return the last turns, of all sessions or of one, the oldest first."""
-        where = "? IS NULL OR session = ? ORDER BY rowid DESC LIMIT ?"
-        return (await self._turns(where, session, session, limit))[::-1]
+    async def history(self, limit: int = 20, session: str | None = None, number: int | None = None) -> list[Turn]:
+        """Return the last turns, of all sessions or of one, or of those the one of a number, the oldest first."""
+        where = "session = ifnull(?, session) AND turn = ifnull(?, turn) ORDER BY rowid DESC LIMIT ?"
+        return (await self._turns(where, session, number, limit))[::-1]
 
     async def sessions(self, limit: int = 20) -> list[Session]:
         """Return the last sessions, the oldest first."""
@@ -153,14 +154,16 @@ class Store:
         message = _as_message(await self._one("message", "messages", id_))
         parents = await self._read("SELECT parent FROM edges WHERE child = ? ORDER BY rowid", message.id)
         children = await self._read("SELECT child FROM edges WHERE parent = ? ORDER BY rowid", message.id)
-        turns = await self._turns("session = ? AND trace = ?", message.session, message.data.get("trace"))
-        rows = await self._read("SELECT * FROM sessions WHERE id = ?", message.session)
+        key = (message.session, message.data.get("trace"))
+        turns = await self._read("SELECT data, closed FROM turns WHERE session = ? AND trace = ?", *key)
+        sessions = await self._read("SELECT * FROM sessions WHERE id = ?", message.session)
         return Node(
             message,
             tuple(row["parent"] for row in parents),
             tuple(row["child"] for row in children),
-            turns[0] if turns else None,
-            Session.model_validate(dict(rows[0])) if rows else None,
+            Turn.model_validate_json(turns[0]["data"]) if turns else None,
+            bool(turns and turns[0]["closed"]),
+            Session.model_validate(dict(sessions[0])) if sessions else None,
         )
 
     async def messages(self, session: str, trace: str) -> list[Message]:

@@ -5,23 +5,32 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from roomtone.commands import say, say_json
 from roomtone.config import Settings
 from roomtone.control import ask_daemon, find_daemon, state_lock
-from roomtone.core.dialog import Turn
+from roomtone.core.dialog import Message, Role, Session, Turn
 from roomtone.core.errors import UsageError
-from roomtone.history import LARGEST, answer
+from roomtone.history import LARGEST, SHOWN, answer, moment
 from roomtone.store import FILE_NAME, open_store
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take how much to show, or that all is to be erased."""
-    parser.add_argument("--limit", type=_count, default=20, metavar="N", help="show the last N turns (20)")
-    parser.add_argument("--session", metavar="ID", help="only the turns of this session")
-    parser.add_argument("--erase", action="store_true", help="forget everything that was said; timers stay")
+    """Take what to show, or what is to be erased."""
+    parser.add_argument(
+        "--limit", type=_count, default=20, metavar="N", help="show the last N turns or sessions (20)"
+    )
+    parser.add_argument("--session", metavar="ID", help="only this session; the beginning of its id is enough")
+    parser.add_argument("--sessions", action="store_true", help="list the sessions")
+    parser.add_argument(
+        "--turn", type=int, metavar="N", help="one turn of the last session, or of --session, in full"
+    )
+    parser.add_argument("--node", metavar="ID", help="a message: how it stands, and all it follows from")
+    parser.add_argument("--erase", action="store_true", help="forget what was said; timers, alarms and lists stay")
+    parser.add_argument("--since", metavar="WHEN", help="erase only since then: 90m (ago), 2d, 18:00, 2026-11-21")
     parser.add_argument("--yes", action="store_true", help="erase without asking")
 
 
@@ -34,25 +43,33 @@ def _count(text: str) -> int:
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Ask the daemon, or open the store where none runs; print a few lines a turn, or a JSON object."""
-    if args.erase and not args.yes and not _confirmed():
+    if args.since is not None and not args.erase:
+        raise UsageError("--since goes with --erase: roomtone history --erase --since 1h")
+    since = moment(args.since, datetime.now(settings.zone)) if args.since is not None else None
+    if args.erase and not args.yes and not _confirmed(since):
         say("Nothing was erased.")
         return 1
-    request = {"command": "history", "limit": args.limit, "session": args.session, "erase": args.erase}
-    turns = asyncio.run(_ask(request, settings.state_dir, named=args.state_dir is not None))
+    request = {
+        "command": "history",
+        **{key: getattr(args, key) for key in ("limit", "session", "sessions", "turn", "node", "erase")},
+        "since": since.isoformat() if since is not None else None,
+    }
+    *events, _ = asyncio.run(_ask(request, settings.state_dir, named=args.state_dir is not None))
     if args.json:
-        for turn in turns:
-            say_json(turn)
+        for event in events:
+            say_json(event.get("turn", event))
     elif args.erase:
-        say("Everything that was said is erased.")
+        say(f"Everything that was said{f' since {since:%Y-%m-%d %H:%M}' if since else ''} is erased.")
     else:
-        _show([Turn.model_validate(turn) for turn in turns])
+        _show(events)
     return 0
 
 
-def _confirmed() -> bool:
+def _confirmed(since: datetime | None) -> bool:
     if not sys.stdin.isatty():
         raise UsageError("--erase asks first, and there is nobody to ask; add --yes")
-    sys.stderr.write("Forget everything that was said in this house? Type yes: ")
+    what = f" since {since:%Y-%m-%d %H:%M}" if since else ""
+    sys.stderr.write(f"Forget everything that was said in this house{what}? Type yes: ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() == "yes"
 
@@ -60,25 +77,48 @@ def _confirmed() -> bool:
 async def _ask(request: dict[str, Any], state_dir: Path, *, named: bool) -> list[dict[str, Any]]:
     daemon = await find_daemon(state_dir, named=named)
     if daemon is not None:
-        return [message["turn"] async for message in ask_daemon(daemon, request) if "turn" in message]
+        return [message async for message in ask_daemon(daemon, request)]
     async with state_lock(state_dir), open_store(state_dir / FILE_NAME) as store:
         if store.mended:
             sys.stderr.write(f"roomtone: {store.mended}\n")
-        return [message["turn"] async for message in answer(request, store) if "turn" in message]
+        return [message async for message in answer(request, store)]
 
 
-def _show(turns: list[Turn]) -> None:
-    if not turns:
+def _show(events: list[dict[str, Any]]) -> None:
+    if not events:
         say("Nothing was said yet.")
     session = ""
-    for turn in turns:
-        if turn.session != session:
-            session = turn.session
-            say(f"{turn.at.astimezone():%Y-%m-%d} in {turn.room}, session {session}")
-        say(f"  {turn.at.astimezone():%H:%M:%S}  {turn.heard or '(nothing understood)'}")
-        said = turn.spoken if turn.spoken == turn.said else f"{turn.spoken} [...]".strip()
-        say(f"            {said or '(nothing said)'}")
-        say(f"            {_why(turn)}")
+    for event in events:
+        if "turn" in event:
+            session = _show_turn(Turn.model_validate(event["turn"]), session)
+        elif "session" in event:
+            _show_session(Session.model_validate(event["session"]), event)
+        elif "node" in event:
+            say(event["summary"])
+        else:
+            _show_message(Message.model_validate(event.get("message") or event["path"]))
+
+
+def _show_turn(turn: Turn, session: str) -> str:
+    if turn.session != session:
+        say(f"{turn.at.astimezone():%Y-%m-%d} in {turn.room}, session {turn.session[:SHOWN]}")
+    say(f"  {turn.at.astimezone():%H:%M:%S}  {turn.heard or '(nothing understood)'}")
+    said = turn.spoken if turn.spoken == turn.said else f"{turn.spoken} [...]".strip()
+    say(f"            {said or '(nothing said)'}")
+    say(f"            {_why(turn)}")
+    return turn.session
+
+
+def _show_session(session: Session, event: dict[str, Any]) -> None:
+    last = datetime.fromisoformat(event["last_at"]).astimezone()
+    until = f"ended {session.ended.astimezone():%H:%M}" if session.ended else f"last spoken in {last:%H:%M}"
+    started = f"{session.started.astimezone():%Y-%m-%d %H:%M}"
+    say(f"{session.id[:SHOWN]}  {started}  {session.room}, {session.persona}, {event['turns']} turns, {until}")
+
+
+def _show_message(message: Message) -> None:
+    who = "person" if message.role is Role.PERSON else "Roomtone"
+    say(f"  {message.id[:SHOWN]}  {message.at.astimezone():%H:%M:%S}  {who:8}  {message.text}")
 
 
 def _why(turn: Turn) -> str:
