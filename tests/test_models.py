@@ -528,6 +528,28 @@ def test_remove_leaves_nothing_of_a_model(here: Path, tmp_path: Path, capsys: py
     assert "there is no model" in capsys.readouterr().err
 
 
+def test_a_recogniser_that_is_here_needs_no_prefix(here: Path, tmp_path: Path) -> None:
+    assert roomtone(tmp_path, "verify", "tiny.en") == 0
+    assert roomtone(tmp_path, "remove", "tiny.en") == 0
+    assert models.present("whisper", here) == []
+
+
+def test_a_swap_that_fails_leaves_the_old_model(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write(tmp_path / "m", {**WHISPER, "model.bin": ct2(weights=b"other")})
+    rename = Path.rename
+
+    def fails_for_the_new(path: Path, target: Path) -> Path:
+        if path.name == "new":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fails_for_the_new)
+    with pytest.raises(KeyboardInterrupt):
+        model_import.take_in(source, here, "tiny.en")
+    assert (here / "whisper" / "tiny.en" / "model.bin").read_bytes() == WHISPER["model.bin"]
+    assert models.verify("whisper", "tiny.en", here) == []
+
+
 def test_removing_a_link_leaves_what_it_leads_to(tmp_path: Path, folder: Path) -> None:
     elsewhere = write(tmp_path / "elsewhere", WHISPER)
     (folder / "whisper").mkdir(parents=True)

@@ -302,7 +302,12 @@ def _swap(incoming: Path, files: list[Path], target: Path) -> None:
         file.rename(fresh / file.name)
     if target.exists():
         target.rename(old)
-    fresh.rename(target)
+    try:
+        fresh.rename(target)
+    except BaseException:
+        if old.exists():
+            old.rename(target)
+        raise
 
 
 def _settle(path: Path) -> None:

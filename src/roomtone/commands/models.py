@@ -228,7 +228,7 @@ def _verify(args: argparse.Namespace, folder: Path, _: Settings) -> int:
 def _named(names: list[str], folder: Path) -> list[tuple[str, str]]:
     """Return the models that are meant: those named, else all. Raises ModelError for one that is not here."""
     here = [(kind, name) for kind in models.KINDS for name in models.present(kind, folder)]
-    wanted = [models.read_name(name) for name in names] or here
+    wanted = [_meant(name, folder) for name in names] or here
     for kind, name in wanted:
         if (kind, name) not in here:
             typed = models.typed(kind, name)
@@ -236,8 +236,16 @@ def _named(names: list[str], folder: Path) -> list[tuple[str, str]]:
     return wanted
 
 
+def _meant(text: str, folder: Path) -> tuple[str, str]:
+    """Read a model's name; a recogniser's may be typed without its kind where no voice is called so."""
+    kind, name = models.read_name(text)
+    if name not in models.present(kind, folder) and name in models.present("whisper", folder):
+        return "whisper", name
+    return kind, name
+
+
 def _remove(args: argparse.Namespace, folder: Path, _: Settings) -> int:
-    for kind, name in [models.read_name(name) for name in args.names]:
+    for kind, name in [_meant(name, folder) for name in args.names]:
         freed = models.remove(kind, name, folder)
         typed = models.typed(kind, name)
         if args.json:

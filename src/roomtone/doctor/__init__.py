@@ -12,7 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from roomtone.control import SERVICE_SOCKET, ask_daemon, find_daemon
+from roomtone import control
+from roomtone.control import ask_daemon, find_daemon
 from roomtone.core.errors import DaemonGone, RoomtoneError
 from roomtone.doctor import house, machine, sound, store
 from roomtone.doctor.findings import Finding, split
@@ -42,7 +43,7 @@ async def examine(settings: Settings, mistakes: Iterable[str] = (), *, named: bo
     for finding in house.configuration(mistakes):
         yield finding
     daemon, found = await _ask(settings, named)
-    if daemon == SERVICE_SOCKET:
+    if daemon == control.SERVICE_SOCKET:
         settings = settings.model_copy(update={"state_dir": SERVICE_STATE})
     for finding in found:
         yield finding

@@ -1,0 +1,471 @@
+"""The doctor: every illness is told with what mends it, whatever else is broken, and nothing is changed."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import sqlite3
+import threading
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+
+import sick_card
+from conftest import Run
+from roomtone import cli, config, control, doctor, models
+from roomtone.core.sound import RATE, Audio
+from roomtone.doctor import Finding, examine, house, machine, sound
+from roomtone.doctor.store import look as look_at_store
+from roomtone.edges.control import Answer, listening, serve_on
+from roomtone.flow import beside
+from roomtone.settings import Settings
+from roomtone.store import FILE_NAME, open_store
+from sound_card import Server
+
+NOW = datetime(2026, 11, 21, 16, 20, tzinfo=ZoneInfo("Europe/Berlin"))
+
+
+@pytest.fixture(autouse=True)
+def _a_machine_of_the_tests_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(config, "SYSTEM_FILE", tmp_path / "etc" / "config.yaml")
+    monkeypatch.setattr(control, "SERVICE_SOCKET", tmp_path / "run" / "control.sock")
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+def settings(state: Path, **more: Any) -> Settings:
+    return Settings.model_validate(
+        {"state_dir": state, "audio": {"engine": "wav"}, "time_zone": "Europe/Berlin", **more}
+    )
+
+
+async def findings(chosen: Settings, mistakes: list[str] | None = None) -> list[Finding]:
+    return [finding async for finding in examine(chosen, mistakes or [], named=True)]
+
+
+def of(subject: str, found: list[Finding]) -> list[Finding]:
+    return [finding for finding in found if finding.subject == subject]
+
+
+def levels(found: list[Finding]) -> set[str]:
+    return {finding.level for finding in found}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+# ------------------------------------------------------------------------------------------ the whole
+
+
+def test_a_fresh_room_is_well_and_nothing_is_made_by_looking(run: Run[Any], state: Path) -> None:
+    found = run(findings(settings(state)))
+    assert "fail" not in levels(found)
+    assert not state.exists()
+    looked_at = {finding.subject for finding in found}
+    assert {"configuration", "daemon", "audio", "vad", "echo", "wake", "stt", "tts", "models"} <= looked_at
+    assert {"personas", "skills", "store", "clock", "disk", "memory", "microphone"} <= looked_at
+
+
+def test_each_finding_is_a_json_object_and_the_exit_code_says_whether_it_works(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("audio: {engine: wav}\ntime_zone: Europe/Berlin")
+    words = ["doctor", "--config", str(file), "--state-dir", str(state)]
+    assert cli.main([*words, "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert all(set(row) == {"subject", "level", "said", "mend"} for row in rows)
+    assert all(row["mend"] for row in rows if row["level"] != "ok")
+    file.write_text("audio: {engine: wav}\nweb: {listen: 1}\nhub: {ur: x}")
+    assert cli.main([*words, "--json"]) == 1
+    out, err = capsys.readouterr()
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert err == ""
+    assert [row["mend"] for row in rows if row["subject"] == "configuration"] == [
+        "did you mean url?",
+        "put it in quotes",
+    ]
+    assert len({row["subject"] for row in rows}) > 10, "the rest is looked at all the same"
+    assert cli.main(words) == 1
+    assert "did you mean url?" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"a: [", b"- 1", b"\x00" * 10])
+def test_a_configuration_that_is_none_is_one_of_the_findings(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_bytes(content)
+    assert cli.main(["doctor", "--config", str(file), "--state-dir", str(state), "--json"]) == 1
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert rows[0]["level"] == "fail"
+    assert str(file) in rows[0]["said"]
+    assert "store" in {row["subject"] for row in rows}
+
+
+def test_a_check_that_hangs_or_breaks_is_a_finding_and_the_others_still_tell(
+    run_in_real_time: Run[Any], state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hung = threading.Event()
+    monkeypatch.setattr(doctor, "BOUND_S", 0.2)
+    monkeypatch.setattr(house, "engines_of", lambda _: [hung.wait()])
+    monkeypatch.setattr(house, "skills_of", lambda _: [1 / 0])
+
+    async def look() -> list[Finding]:
+        found = await findings(settings(state))
+        hung.set()
+        return found
+
+    found = run_in_real_time(look())
+    assert levels(of("engines", found)) == {"fail"}
+    assert "ZeroDivisionError" in of("skills", found)[0].said
+    assert levels(of("store", found)) == {"ok"}
+
+
+# ------------------------------------------------------------------------------------------- engines
+
+
+def test_an_engine_that_cannot_be_opened_comes_with_what_installs_it(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roomtone.engines.vad.silero.missing", lambda _: "no runtime; run: pip install x")
+    found = of("vad", list(house.engines_of(settings(state, vad={"engine": "silero"}))))
+    assert found == [Finding("vad", "fail", "silero: no runtime", "run: pip install x")]
+
+
+def test_where_no_engine_can_be_opened_each_is_told(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("piper", "espeak"):
+        monkeypatch.setattr(f"roomtone.engines.tts.{name}.missing", lambda _, name=name: f"no {name}; get {name}")
+    found = of("tts", list(house.engines_of(settings(state))))
+    assert [(finding.level, finding.mend) for finding in found] == [("fail", "get espeak"), ("fail", "get piper")]
+
+
+def test_a_better_engine_that_could_be_there_is_named(state: Path) -> None:
+    (found,) = of("stt", list(house.engines_of(settings(state))))
+    assert (found.level, found.said) == ("ok", "pocketsphinx; whisper would be better")
+    assert found.mend is not None
+    assert found.mend.startswith("run: ")
+
+
+def test_an_engine_with_a_wrong_key_is_told(state: Path) -> None:
+    found = of("vad", list(house.engines_of(settings(state, vad={"engine": "webrtc", "mode": 17}))))
+    assert levels(found) == {"fail"}
+
+
+# ------------------------------------------------------------------------------- models, personas, skills
+
+
+def test_a_model_that_is_not_whole_comes_with_the_command_that_mends_it(state: Path) -> None:
+    voice = state / "models" / "piper" / "en_US-amy-low.onnx"
+    voice.parent.mkdir(parents=True)
+    voice.write_bytes(b"\x08\x08")
+    half = models.incoming_of("whisper", "base.en", state / "models") / "model.bin.1.part"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(bytes(20_000_000))
+    found = list(house.models_in(state / "models"))
+    assert levels(found) == {"warn"}
+    assert [finding.mend for finding in found] == [
+        "run: roomtone models pull en_US-amy-low",
+        "run: roomtone models pull whisper-base.en",
+    ]
+    assert "20 MB are here" in found[1].said
+
+
+def persona(folder: Path, content: str) -> None:
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(content)
+
+
+def test_a_broken_persona_matters_most_where_it_is_to_speak(state: Path, tmp_path: Path) -> None:
+    persona(tmp_path / "own" / "pirate", "name: [")
+    persona(tmp_path / "own" / "cook", "name: Cook")
+    keys = {"dir": tmp_path / "own", "default": "cook"}
+    found = list(house.personas_of(settings(state, personas=keys)))
+    assert [(finding.level, finding.said) for finding in found][:2] == [
+        ("ok", "companion can be chosen"),
+        ("ok", "cook speaks"),
+    ]
+    assert found[2].level == "warn"
+    assert "pirate" in found[2].said
+    found = list(house.personas_of(settings(state, personas={**keys, "default": "pirate"})))
+    assert [finding.level for finding in found] == ["ok", "ok", "fail"]
+    found = list(house.personas_of(settings(state, personas={**keys, "default": "nobody"})))
+    assert found[-1].mend == "choose one of companion, cook, pirate"
+
+
+def test_a_refused_skill_is_told_with_its_reason(state: Path) -> None:
+    folder = state / "skills" / "broken"
+    folder.mkdir(parents=True)
+    (folder / "en.yaml").write_text("intents: [")
+    found = list(house.skills_of(settings(state)))
+    assert [finding.level for finding in found] == ["warn", "ok"]
+    assert str(folder) in found[0].said
+
+
+# --------------------------------------------------------------------------------------------- store
+
+
+@pytest.fixture
+def kept(run: Run[Any], state: Path) -> Path:
+    """A store that was closed well."""
+
+    async def make() -> None:
+        async with open_store(state / FILE_NAME):
+            return
+
+    run(make())
+    return state / FILE_NAME
+
+
+def test_a_sound_store_is_left_as_it_is(kept: Path, state: Path) -> None:
+    before = contents(state)
+    (found,) = look_at_store(state, running=False)
+    assert found.level == "ok"
+    assert contents(state) == before
+
+
+def test_a_store_that_a_power_cut_left_behind_is_looked_at_in_a_copy(kept: Path, state: Path, tmp_path: Path) -> None:
+    database = sqlite3.connect(kept)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("CREATE TABLE added (x)")
+    database.commit()
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    for part in (FILE_NAME, f"{FILE_NAME}-wal"):
+        shutil.copyfile(state / part, cut / part)
+    database.close()
+    before = contents(cut)
+    assert f"{FILE_NAME}-wal" in {Path(path).name for path in before}
+    (found,) = look_at_store(cut, running=False)
+    assert found.level == "ok"
+    assert contents(cut) == before
+
+
+def test_a_store_that_a_daemon_has_open_is_read_along(kept: Path, state: Path) -> None:
+    database = sqlite3.connect(kept)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("BEGIN IMMEDIATE")
+    (found,) = look_at_store(state, running=True)
+    assert found.level == "ok"
+    database.close()
+
+
+@pytest.mark.parametrize("damage", ["garbage", "hole"])
+def test_a_damaged_store_is_told_and_not_touched(kept: Path, state: Path, damage: str) -> None:
+    content = kept.read_bytes()
+    kept.write_bytes(b"nonsense" * 1000 if damage == "garbage" else content[:3000] + bytes(6000) + content[9000:])
+    before = contents(state)
+    (found,) = look_at_store(state, running=False)
+    assert found.level == "fail"
+    assert "set aside" in str(found.mend)
+    assert contents(state) == before
+
+
+def test_a_store_of_a_newer_version_is_told(kept: Path, state: Path) -> None:
+    database = sqlite3.connect(kept)
+    with database:
+        database.execute("INSERT INTO migrations VALUES ('9999 later', '')")
+    database.close()
+    (found,) = look_at_store(state, running=False)
+    assert (found.level, found.mend) == ("fail", "upgrade this one")
+
+
+def test_what_was_set_aside_before_is_told(kept: Path, state: Path) -> None:
+    (state / f"{FILE_NAME}.corrupt-1").write_bytes(bytes(100))
+    assert [finding.level for finding in look_at_store(state, running=False)] == ["ok", "warn"]
+
+
+def test_a_state_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    found = list(look_at_store(tmp_path / "file" / "state", running=False))
+    assert found[0].level == "fail"
+    assert "--state-dir" in str(found[0].mend)
+
+
+# -------------------------------------------------------------------------------------------- daemon
+
+
+def asked(run: Run[Any], state: Path, answer: Answer) -> list[Finding]:
+    """Look at a room whose daemon answers so."""
+
+    async def look() -> list[Finding]:
+        async with listening(state / "control.sock") as server, beside(serve_on(server, answer), "daemon"):
+            return await findings(settings(state))
+
+    found: list[Finding] = run(look())
+    return found
+
+
+def test_a_running_daemon_tells_how_it_is_and_keeps_its_microphone(run_in_real_time: Run[Any], state: Path) -> None:
+    async def answer(request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        assert request == {"command": "status"}
+        health = {"audio": "microphone lost, reopening", "stt": "ok"}
+        yield {"result": {"state": "listening", "muted": True, "health": health}}
+
+    found = asked(run_in_real_time, state, answer)
+    assert of("daemon", found) == [Finding("daemon", "ok", "runs, listening, muted")]
+    assert "microphone lost, reopening" in of("audio", found)[0].said
+    assert of("microphone", found) == []
+
+
+@pytest.mark.parametrize("result", [{}, {"result": 3}, {"result": {"health": 1}}, {"odd": 1}])
+def test_a_daemon_that_answers_nonsense_is_a_finding(run_in_real_time: Run[Any], state: Path, result: Any) -> None:
+    async def answer(request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        yield result
+
+    assert of("daemon", asked(run_in_real_time, state, answer))
+
+
+def test_a_daemon_that_does_not_answer_is_a_finding(
+    run_in_real_time: Run[Any], state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        import asyncio
+
+        await asyncio.Event().wait()
+        yield {}
+
+    monkeypatch.setattr(doctor, "ANSWER_S", 0.1)
+    (found,) = of("daemon", asked(run_in_real_time, state, answer))
+    assert (found.level, found.mend) == ("fail", "run: sudo systemctl restart roomtone")
+
+
+def test_a_state_folder_held_by_who_listens_on_no_socket_is_told(run: Run[Any], state: Path) -> None:
+    state.mkdir()
+    lock = os.open(state / "lock", os.O_RDWR | os.O_CREAT)
+    os.write(lock, b"4711\n")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    (found,) = of("daemon", run(findings(settings(state))))
+    assert (found.level, found.mend) == ("fail", "end that one: kill 4711")
+    os.close(lock)
+    (found,) = of("daemon", run(findings(settings(state))))
+    assert found.level == "warn"
+
+
+# ------------------------------------------------------------------------------------ clock and machine
+
+
+def test_a_clock_that_cannot_be_right_is_told(state: Path, tmp_path: Path) -> None:
+    found = next(machine.clock("Europe/Berlin", NOW.replace(year=1970), state, tmp_path))
+    assert (found.level, found.mend) == ("fail", machine.SYNC)
+    state.mkdir()
+    (state / FILE_NAME).touch()
+    os.utime(state / FILE_NAME, (0, NOW.timestamp() + 86_400))
+    assert next(machine.clock("Europe/Berlin", NOW, state, tmp_path / "none")).level == "warn"
+    os.utime(state / FILE_NAME, (0, NOW.timestamp() - 60))
+    assert next(machine.clock("Europe/Berlin", NOW, state, tmp_path / "none")).level == "ok"
+
+
+def test_a_clock_that_no_server_has_set_is_told(state: Path, tmp_path: Path) -> None:
+    assert next(machine.clock("Europe/Berlin", NOW, state, tmp_path)).level == "warn"
+    (tmp_path / "synchronized").touch()
+    assert next(machine.clock("Europe/Berlin", NOW, state, tmp_path)).level == "ok"
+
+
+def test_a_household_in_no_time_zone_is_asked_for_its_own(state: Path, tmp_path: Path) -> None:
+    found = list(machine.clock("UTC", NOW.astimezone(UTC), state, tmp_path / "none"))
+    assert "set-timezone" in str(found[-1].mend)
+
+
+@pytest.mark.parametrize(("free", "level"), [(10, "fail"), (1000, "warn"), (10_000, "ok")])
+def test_room_on_a_disk_is_told_before_it_is_used_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, level: str
+) -> None:
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, free))
+    (found,) = machine.room("disk", tmp_path, (100, 5000), "make room")
+    assert (found.level, found.mend) == (level, None if level == "ok" else "make room")
+
+
+def test_memory_and_heat_are_told_where_the_machine_says(tmp_path: Path) -> None:
+    file = tmp_path / "x"
+    for content, level in (("MemTotal: 1\nMemAvailable:  90000 kB\n", "warn"), ("MemAvailable: 9000000 kB", "ok")):
+        file.write_text(content)
+        assert levels(list(machine.memory(file))) == {level}
+    file.write_text("nonsense")
+    assert list(machine.memory(file)) == list(machine.heat(file)) == list(machine.heat(tmp_path / "none")) == []
+    for content, level in (("85123\n", "warn"), ("45000\n", "ok")):
+        file.write_text(content)
+        assert levels(list(machine.heat(file))) == {level}
+
+
+# --------------------------------------------------------------------------------------------- sound
+
+CARD = "sick_package.card"
+
+
+async def listened(chosen: Settings) -> list[Finding]:
+    return [finding async for finding in sound.listen(chosen)]
+
+
+@pytest.fixture(autouse=True)
+def _a_package_with_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the sick card be an engine of another package, as its dotted name says."""
+    import importlib.util
+    import sys
+
+    package = importlib.util.module_from_spec(importlib.util.spec_from_loader("sick_package", None, is_package=True))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "sick_package", package)
+    monkeypatch.setitem(sys.modules, CARD, sick_card)
+
+
+@pytest.mark.parametrize(
+    ("ill", "level", "said"),
+    [
+        ("no", "ok", "-50 dBFS, peak -3"),
+        ("mute", "fail", "gives no sound"),
+        ("frozen", "fail", "it froze after 0.4 s"),
+        ("zeros", "fail", "dead silent"),
+        ("faint", "warn", "hardly hears"),
+        ("loud", "warn", "overdriven"),
+        ("in use", "fail", "is in use by another program"),
+    ],
+)
+def test_what_is_wrong_with_a_microphone_is_said_plainly(
+    run: Run[Any], state: Path, ill: str, level: str, said: str
+) -> None:
+    microphone, *_ = run(listened(settings(state, audio={"engine": CARD, "ill": ill})))
+    assert microphone.level == level
+    assert said in microphone.said
+    assert bool(microphone.mend) == (level != "ok")
+
+
+def test_a_loudspeaker_that_takes_no_sound_is_told(run: Run[Any], state: Path) -> None:
+    for ill, level in (("no loudspeaker", "fail"), ("no", "ok")):
+        found = run(listened(settings(state, audio={"engine": CARD, "ill": ill})))
+        assert [(finding.subject, finding.level) for finding in found] == [
+            ("microphone", "ok"),
+            ("loudspeaker", level),
+        ]
+
+
+def test_a_level_is_that_of_what_was_heard() -> None:
+    half_scale = Audio.from_bytes(b"\x00\x40\x00\xc0" * 12_000)
+    assert sound.judge(half_scale.samples).said == "-6 dBFS, peak -6 dBFS"
+
+
+@pytest.mark.hardware
+def test_a_card_is_listed_listened_to_and_played_to(run_in_real_time: Run[Any], state: Path, server: Server) -> None:
+    chosen = settings(state, audio={"engine": "sounddevice", "input": "roommic"})
+    assert "roommic (microphone and loudspeaker)" in [finding.said for finding in sound.devices()]
+    microphone, loudspeaker = run_in_real_time(listened(chosen))
+    assert "dead silent" in microphone.said, "nothing is fed to it"
+    assert loudspeaker.level == "ok"
+    tone = Audio(np.round(3276.8 * np.sqrt(2) * np.sin(np.arange(8 * RATE) * 0.3)).astype(np.int16))
+    feeding = threading.Thread(target=server.feed, args=(tone,))
+    feeding.start()
+    microphone, loudspeaker = run_in_real_time(listened(chosen))
+    feeding.join()
+    assert microphone.level == loudspeaker.level == "ok"
+    heard = float(microphone.said.partition(" ")[0])
+    assert heard == pytest.approx(-20, abs=3)
