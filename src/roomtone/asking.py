@@ -20,18 +20,20 @@ from roomtone.settings import Settings
 Choice = tuple[str, EngineSettings]
 
 
-def ask(settings: Settings, text: str, *, verbatim: bool, named: bool) -> Turn:
+def ask(settings: Settings, text: str, *, verbatim: bool, named: bool, session: str | None = None) -> Turn:
     """Have a text answered, or with ``verbatim`` said. ``named``: the state folder was given on the command line.
 
-    Raises UsageError for a text that cannot be spoken, StateBusy, and what opening a room raises.
+    ``session``, its id or the beginning of it, is gone on with; else the room's present one.
+    Raises UsageError for a text that cannot be spoken, SessionNotFound, SessionExpired, StateBusy, and what opening a
+    room raises.
     """
     prompt = prompt_for(text, verbatim=verbatim)
     daemon = asyncio.run(find_daemon(settings.state_dir, named=named))
     if daemon is not None:
-        request = {"command": "say" if verbatim else "ask", "text": text}
+        request = {"command": "say" if verbatim else "ask", "text": text, "session": session}
         return asyncio.run(_result(daemon, request))
     audio, runs = _loudspeaker(settings)
-    return runs(_ask_here(settings, prompt, audio))
+    return runs(_ask_here(settings, prompt, audio, session))
 
 
 async def _result(daemon: Any, request: dict[str, Any]) -> Turn:
@@ -51,10 +53,12 @@ def _loudspeaker(settings: Settings) -> tuple[Choice, Callable[[Coroutine[Any, A
     return (name, chosen), run_skipping if name in ("wav", "sim") else asyncio.run
 
 
-async def _ask_here(settings: Settings, prompt: Prompt, audio: Choice) -> Turn:
+async def _ask_here(settings: Settings, prompt: Prompt, audio: Choice, session: str | None) -> Turn:
     async with (
         state_lock(settings.state_dir),
         engines.open_engine("audio", *audio) as device,
         open_room(settings, settings.state_dir, device=device, listens=False, rings=False) as room,
     ):
+        if session is not None:
+            await room.conversation.recorder.go_on(session)
         return await room.conversation.answer(prompt)

@@ -229,6 +229,8 @@ class Answers:
         if not isinstance(text, str):
             raise UsageError('text: give a string, as in {"command": "ask", "text": "hello"}')
         prompt = prompt_for(text, verbatim=request["command"] == "say")
+        if request.get("session") is not None:
+            await self._room.conversation.recorder.go_on(str(request["session"]))
         turn: Turn = await self._room.conversation.answer(prompt)
         yield {"result": turn.model_dump(mode="json")}
 

@@ -12,13 +12,14 @@ from roomtone.core.dialog import Ended, Turn
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the text, in one word or many."""
     parser.add_argument("text", nargs="+", help="what to ask")
+    parser.add_argument("--session", metavar="ID", help="go on with this session; roomtone history --sessions lists")
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Ask the running daemon, or open a room for this one question."""
     from roomtone.asking import ask
 
-    turn = ask(settings, " ".join(args.text), verbatim=False, named=args.state_dir is not None)
+    turn = ask(settings, " ".join(args.text), verbatim=False, named=args.state_dir is not None, session=args.session)
     return show(turn, as_json=args.json)
 
 
