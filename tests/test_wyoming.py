@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from conftest import Run
-from roomtone import engines
+from roomtone import daemon, engines
 from roomtone.clock import engine_working
 from roomtone.core.dialog import Voice
 from roomtone.core.errors import EngineError, EngineTimeout
@@ -42,6 +43,7 @@ from wyoming.ping import Ping
 from wyoming.tts import Synthesize, SynthesizeVoice
 from zeroconf.asyncio import AsyncZeroconf
 
+from rooms import room, scripted, speaks
 from wyoming_house import Behaviour, Guest, hears, house, hums, tone
 
 SOUND = Audio.from_bytes(tone(1, RATE // 10))
@@ -651,3 +653,37 @@ def test_a_room_is_found_on_the_network(run_in_real_time: Run[None]) -> None:
             assert (found.parsed_addresses(), found.port) == (["127.0.0.1"], 10_300)
 
     run_in_real_time(scenario())
+
+
+def test_a_guest_who_hogs_an_engine_does_not_keep_the_room_waiting(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with free_port() as port:
+            offered = {"listen": f"127.0.0.1:{port}", "announce": False}
+        settings = scripted("what time is it", stt={"hang_at": 2}, wyoming=offered)
+        async with (
+            room(settings, tmp_path) as rehearsal,
+            beside(daemon.offer_to_the_house(rehearsal.room), "wyoming server"),
+        ):
+            (_, writer) = await keep_trying(
+                partial(asyncio.open_connection, "127.0.0.1", port), on=ConnectionError, first_s=0.01
+            )
+            writer.close()
+            server = Served(f"tcp://127.0.0.1:{port}")
+            async with client(server) as guest, client(server) as hog:
+                assert (await answers(guest, *sound(1.0)))[0].data["text"] == "what time is it"
+                for noun in sound(1.0):
+                    await hog.write_event(noun.event())
+                (turn,) = await speaks(rehearsal)
+                assert (turn.heard, turn.ended) == ("what time is it", "completed")
+                assert (await answers(guest, Synthesize("One two.")))[-1].type == "audio-stop"
+
+    run(scenario())
+
+
+def test_nothing_is_offered_unless_the_household_says_so(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with room(scripted(), tmp_path) as rehearsal:
+            assert rehearsal.room.settings.wyoming.listen == "none"
+            await daemon.offer_to_the_house(rehearsal.room)  # returns at once
+
+    run(scenario())

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,7 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +62,7 @@ class Settings(EngineSettings):
     """Which voice speaks where the persona names none, and what it may cost."""
 
     voice: str | None = None
-    """A voice's name, such as en_US-lessac-medium, or the path of its .onnx file; without one, the best there is."""
+    """A voice's name, such as en_US-lessac-medium; without one, the best there is for the language."""
     models_dir: Path = Path("models")
     """Where voices are looked for, in its folder ``piper``."""
     language: str = "en"
@@ -85,21 +84,22 @@ def missing(settings: Settings) -> str | None:
     """Say what is lacking, the library or a voice, and what brings it."""
     if (reason := lacking("piper", "piper")) is not None:
         return reason
-    folder = settings.models_dir / "piper"
-    files = [path_of(settings.voice, settings)] if settings.voice else sorted(folder.glob("*.onnx"))
-    if settings.voice is None and find_voice(settings) is not None:
+    folder = settings.models_dir
+    if settings.voice is not None:
+        return flaw(settings.voice, folder)
+    if find_voice(settings) is not None:
         return None
-    for file in files:
-        if why := flaw(file):
-            return f"{why}; run: roomtone models pull {file.stem}"
-    if settings.voice is None:
-        return f"there is no voice for {settings.language} in {folder}; run: roomtone models pull en_US-lessac-medium"
-    return None
+    for name in models.present("piper", folder):
+        if (reason := flaw(name, folder)) is not None:
+            return reason
+    folder /= "piper"
+    return f"there is no voice for {settings.language} in {folder}; run: roomtone models pull en_US-lessac-medium"
 
 
-def path_of(name: str, settings: Settings) -> Path:
-    """Return where a voice is, by its name or its path."""
-    return Path(name).expanduser() if name.endswith(".onnx") else models.path_of("piper", name, settings.models_dir)
+def flaw(name: str, folder: Path) -> str | None:
+    """Return what is wrong with a voice as far as its files tell it, and what mends it; None where it is whole."""
+    faults = models.verify("piper", name, folder, thorough=False)
+    return f"{faults[0]}; run: roomtone models pull {name}" if faults else None
 
 
 def find_voice(settings: Settings) -> str | None:
@@ -108,7 +108,7 @@ def find_voice(settings: Settings) -> str | None:
     fit = [
         name
         for name in models.installed("piper", settings.models_dir)
-        if re.split("[_-]", name)[0] == language and flaw(path_of(name, settings)) is None
+        if re.split("[_-]", name)[0] == language and flaw(name, settings.models_dir) is None
     ]
     return min(fit, key=_rank, default=None)
 
@@ -116,49 +116,6 @@ def find_voice(settings: Settings) -> str | None:
 def _rank(name: str) -> tuple[int, str]:
     quality = name.rpartition("-")[2]
     return QUALITIES.index(quality) if quality in QUALITIES else len(QUALITIES), name
-
-
-def flaw(file: Path) -> str | None:
-    """Return what is wrong with a voice's files, as far as that can be told without loading them; None if nothing."""
-    if (reason := models.lacking(file)) is not None:
-        return reason
-    config = file.with_name(f"{file.name}.json")
-    try:
-        described = isinstance(json.loads(config.read_text("utf-8"))["audio"]["sample_rate"], int)
-        whole = _is_whole(file)
-    except OSError as error:
-        return f"{error.filename} cannot be read ({error.strerror})"
-    except (ValueError, LookupError, TypeError, RecursionError):
-        described = whole = False
-    if not described:
-        return f"{config} does not describe a Piper voice"
-    return None if whole else f"{file} is cut short, or no ONNX model"
-
-
-def _is_whole(file: Path) -> bool:
-    """Tell whether the fields of an ONNX file end where the file does.
-
-    A protocol buffer: each field is a number that holds its kind, then a number (kind 0) or a block with its length
-    before it (kind 2); https://protobuf.dev/programming-guides/encoding.
-    """
-    size = file.stat().st_size
-    with file.open("rb") as content:
-        while content.tell() < size:
-            kind, number = _varint(content) & 7, _varint(content)
-            if kind not in (0, 2):
-                return False
-            content.seek(number if kind == 2 else 0, os.SEEK_CUR)
-        return content.tell() == size
-
-
-def _varint(content: BinaryIO) -> int:
-    number = 0
-    for shift in range(0, 64, 7):
-        byte = content.read(1)
-        number |= (byte[0] & 0x7F if byte else 0) << shift
-        if not byte or byte[0] < 0x80:
-            break
-    return number
 
 
 # ---------------------------------------------------------------------------------------- text in pieces
@@ -310,7 +267,7 @@ class Voices:
         return loaded
 
     def _fresh(self, name: str) -> Loaded:
-        file = path_of(name, self._settings)
+        file = models.path_of("piper", name, self._settings.models_dir)
         try:
             config = json.loads(file.with_name(f"{file.name}.json").read_text("utf-8"))
             session = Session(self._session(file))
@@ -319,7 +276,7 @@ class Voices:
             peak = max((float(np.max(np.abs(sound))) for sound in self._made(loaded, WARM_UP, 1.0)), default=0.0)
         except Exception as error:  # as in say
             raise EngineUnavailable(
-                f"the Piper voice '{name}' cannot be loaded ({_line(error)}); run: roomtone models pull {file.stem}",
+                f"the Piper voice '{name}' cannot be loaded ({_line(error)}); run: roomtone models pull {name}",
                 voice=name,
             ) from error
         loaded.gain = PEAK / peak if peak > 0 else PEAK
