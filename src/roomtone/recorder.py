@@ -61,7 +61,7 @@ class Recorder:
         self, store: Store, feed: Feed, room: str, persona: Persona, retention_s: float, spawn: Spawn
     ) -> None:
         self.health = "ok"
-        self.session: Session | None = None
+        self._session: Session | None = None
         self.tips: tuple[str, ...] = ()
         self._store = store
         self._feed = feed
@@ -77,22 +77,29 @@ class Recorder:
 
     # ------------------------------------------------------------------------------------------ sessions
 
+    @property
+    def session(self) -> Session | None:
+        """The session that goes on here; None before the first turn, and once it has expired."""
+        return None if self._over() else self._session
+
     async def resume(self) -> None:
         """Go on with the session in which this room last spoke as this persona; end those that have expired."""
         try:
-            for session in await self._store.open_sessions(self._room, self._persona.id):
-                standing = await self._store.standing(session)
-                if self.session is None and not self._expired(standing):
-                    self._enter(standing)
-                else:
-                    over = standing.last_at + timedelta(seconds=self._retention_s)
-                    await self._store.save_session(session.model_copy(update={"ended": over}))
+            found = await self._store.open_sessions(self._room, self._persona.id)
+            standings = [await self._store.standing(session) for session in found]
+            for standing in filter(self._expired, standings):
+                over = standing.last_at + timedelta(seconds=self._retention_s)
+                await self._store.save_session(standing.session.model_copy(update={"ended": over}))
+            live = [standing for standing in standings if not self._expired(standing)]
+            if live and self._session is None:
+                self._enter(max(live, key=lambda standing: standing.last_at))
         except RoomtoneError as error:
             log.error("the last session is not gone on with: %s", error.message)
 
     async def go_on(self, session: str) -> None:
         """Go on with the session of an id. Raises SessionNotFound, SessionExpired, StoreError."""
-        if self.session is not None and self.session.id == session and not self._over():
+        known = self.session
+        if known is not None and session and known.id.startswith(session):
             return
         standing = await self._store.standing(await self._store.session(session))
         found = standing.session
@@ -111,21 +118,22 @@ class Recorder:
         """Continue a session; how long ago its last turn was is told by the time of day, from here on by the loop."""
         ago = max(0.0, (utc_now() - standing.last_at).total_seconds())  # a clock that was set back counts as no time
         self._last_at = asyncio.get_running_loop().time() - ago
-        self.session, self._turns, self.tips = standing.session, standing.turns, standing.tips
+        self._session, self._turns, self.tips = standing.session, standing.turns, standing.tips
 
     def _over(self) -> bool:
-        return asyncio.get_running_loop().time() - self._last_at > self._retention_s
+        """Whether so much silence has passed that what comes is another conversation."""
+        return not self._open and asyncio.get_running_loop().time() - self._last_at > self._retention_s
 
     def _current_session(self) -> Session:
         now = asyncio.get_running_loop().time()
-        if self.session is not None and self._over():
+        if self._session is not None and self._over():
             over = utc_now() - timedelta(seconds=now - self._last_at - self._retention_s)
-            self.write(self._store.save_session(self.session.model_copy(update={"ended": over})))
-            self.session = None
-        if self.session is None:
-            self.session = Session(room=self._room, persona=self._persona.id, started=utc_now())
+            self.write(self._store.save_session(self._session.model_copy(update={"ended": over})))
+            self._session = None
+        if self._session is None:
+            self._session = Session(room=self._room, persona=self._persona.id, started=utc_now())
             self.tips, self._turns, self._last_at = (), 0, now
-        return self.session
+        return self._session
 
     # --------------------------------------------------------------------------------------------- turns
 
@@ -164,7 +172,7 @@ class Recorder:
         entry = self._open.pop(live.number, None)
         if entry is None or live.session is None:
             return
-        if live.session is self.session:
+        if live.session is self._session:
             self._turns -= live.in_session == self._turns
             if entry.asked is not None:
                 message, parents = entry.asked
@@ -184,10 +192,10 @@ class Recorder:
         erased = await self._store.erase(since, asking.trace if asking else "")
         kept = [closed for closed in self._owed if since is not None and closed.turn.at < since]
         self._owed = deque(kept, maxlen=OWED)
-        if self.session is not None and (since is None or self.session.started >= since):
-            self.session = None
-        elif self.session is not None:
-            self.tips = await self._store.tips(self.session.id)
+        if self._session is not None and (since is None or self._session.started >= since):
+            self._session = None
+        elif self._session is not None:
+            self.tips = await self._store.tips(self._session.id)
         return erased
 
     # ------------------------------------------------------------------------------------------ messages
@@ -198,8 +206,8 @@ class Recorder:
         if not live.heard or (live.stage is Stage.HEARING and turn is None):
             return []
         message = self._message(live, Role.PERSON, live.heard)
-        entry.asked = (message, self.tips if live.session is self.session else ())
-        if live.session is self.session:
+        entry.asked = (message, self.tips if live.session is self._session else ())
+        if live.session is self._session:
             self.tips = (message.id,)
         return [entry.asked]
 
@@ -212,7 +220,7 @@ class Recorder:
             return []
         message = self._message(entry.live, Role.ROOMTONE, turn.spoken)
         asked = entry.asked[0].id if entry.asked is not None else None
-        if entry.live.session is not self.session:
+        if entry.live.session is not self._session:
             return [(message, (asked,) if asked else ())]
         if asked is None or asked in self.tips:
             parents, self.tips = self.tips, (message.id,)
