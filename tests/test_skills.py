@@ -134,7 +134,7 @@ def test_which_of_several_timers_to_cancel_is_asked_not_guessed(ask: Ask, home: 
     ask("set a timer for an hour")
     told = ask("cancel the timer")
     assert "ten minute" in told
-    assert told.endswith("Tell me which one to cancel, by its name or its length.")
+    assert told.endswith("Tell me which one, by its name or its length.")
     assert len(home.running) == 2
 
 

@@ -24,8 +24,21 @@ from roomtone.mind.grammar import Converter, Node, either
 from roomtone.mind.phrases import Phrases, Polite, load_language
 from roomtone.mind.skills import Answering, Exchange, Heard, Match, Skill
 
+
+class Words(yaml.SafeLoader):
+    """YAML in which yes, no, on and off are words, as the people who write sentences mean them."""
+
+
+Words.yaml_implicit_resolvers = {
+    first: [(tag, words) for tag, words in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+Words.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|false"), list("tf"))
+
 SHIPPED = Path(__file__).parent / "skills"
 NAME = re.compile(r"[a-z][a-z0-9_]*")
+NAMED = re.compile(r"[<{](\w+)")
+"""The lists and rules that a template names."""
 
 
 class IntentFile(Noun):
@@ -82,7 +95,7 @@ def load(folder: Path, language: str) -> Loaded:
     if not NAME.fullmatch(folder.name):
         raise ConfigError(f"{folder}: a skill's folder is named with a-z, 0-9 and _ only", file=str(folder))
     with _refusing(path):
-        file = SkillFile.model_validate(yaml.safe_load(path.read_text("utf-8")))
+        file = SkillFile.model_validate(_read(path))
         strict, loose = _intents(file, "sentences", "unfinished"), _intents(file, "loose")
         spoken = _graphs(strict, language)
         _graphs(loose, language)
@@ -114,11 +127,15 @@ def _refusing(path: Path) -> Iterator[None]:
         raise ConfigError(f"{path}: {_reason(error)}", file=str(path)) from error
 
 
+def _read(path: Path) -> Any:
+    return yaml.load(path.read_text("utf-8"), Words)
+
+
 def _dialogues(path: Path) -> dict[str, tuple[Exchange, ...]]:
     if not path.is_file():
         return {}
     with _refusing(path):
-        return DIALOGUES.validate_python(yaml.safe_load(path.read_text("utf-8")))
+        return DIALOGUES.validate_python(_read(path))
 
 
 def match(text: str, one: Loaded, intents: Intents) -> Match | None:
@@ -177,14 +194,28 @@ def _intents(file: SkillFile, *kinds: str) -> Intents:
         ]
         for name, intent in file.intents.items()
     }
-    shared = load_language(file.language)
+    lists, rules = _shared(file)
     content = {
         "language": file.language,
         "intents": {name: {"data": data} for name, data in blocks.items() if data},
-        "lists": {**shared.lists, **file.lists},
-        "expansion_rules": {**shared.expansion_rules, **file.expansion_rules},
+        "lists": {**lists, **file.lists},
+        "expansion_rules": {**rules, **file.expansion_rules},
     }
     return Intents.from_dict(content)
+
+
+def _shared(file: SkillFile) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what a skill uses of the lists and rules of its language; reading all of them would take time."""
+    language = load_language(file.language)
+    templates = [text for intent in file.intents.values() for text in (*intent.sentences, *intent.unfinished)]
+    templates += [text for intent in file.intents.values() for text in intent.loose]
+    unread, used = [*templates, *file.expansion_rules.values()], set[str]()
+    while unread:
+        named = set(NAMED.findall(unread.pop())) - used
+        used |= named
+        unread += [language.expansion_rules[name] for name in named if name in language.expansion_rules]
+    lists = {name: values for name, values in language.lists.items() if name in used}
+    return lists, {name: rule for name, rule in language.expansion_rules.items() if name in used}
 
 
 def _graphs(intents: Intents, language: str) -> dict[str, Node]:

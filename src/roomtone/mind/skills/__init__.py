@@ -15,7 +15,8 @@
         bare: false                              whether nobody says "please" or "can you" around it
         opening: false                           whether it greets: said into a reply it asks for the floor
         agrees: null                             true or false: whether it says yes or no to a question
-    lists, expansion_rules                    as in hassil; they belong to this skill alone
+    lists, expansion_rules                    as in hassil; they belong to this skill alone, beside those of
+                                              mind/<language>.yaml: lengths of time, times of day, dates
     places: [kitchen]                         rooms it is for: "What can you do in the kitchen?" (optional)
     data: {}                                  whatever else its code needs to know of the language
     replies: {time: "It's {time}."}           a text or several of one meaning

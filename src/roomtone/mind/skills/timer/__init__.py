@@ -1,72 +1,167 @@
-"""Timers: set one, ask how long it still runs, cancel one or all."""
+"""Timers: set them, ask how long they still run, pause, lengthen and cancel them."""
 
 from __future__ import annotations
 
 import math
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, timedelta
 
-from roomtone.core.dialog import Timer
-from roomtone.mind.skills import Asked, Match
+from roomtone.core.dialog import Timer, TimerKind
+from roomtone.mind.moments import seconds
+from roomtone.mind.skills import Asked
+
+READ_OUT = 5
+"""Timers that are told one by one; of more the number is told."""
 
 
 async def answer(asked: Asked) -> list[str]:
     """Do with the household's timers what was asked."""
-    if asked.match.name == "set":
+    name = asked.match.name
+    if name == "set":
         return [await _set(asked)]
-    found = _meant(asked.match, await asked.household.timers())
+    running = [timer for timer in await asked.household.timers() if timer.kind is TimerKind.TIMER]
+    if name in ("cancel", "cancel_all") and _rang(asked):
+        return [asked.say("stopped")]
+    if name == "extend" and _rang(asked):
+        return await _again(asked)
+    found = _meant(asked, running)
     if not found:
-        return [_none(asked)]
-    if asked.match.name == "left":
-        return _left(asked, found)
-    if asked.match.name == "cancel" and len(found) > 1:
-        return [*_left(asked, found), asked.say("which")]
-    await asked.household.cancel_timers(found)
-    return [_cancelled(asked, found)]
-
-
-def seconds(match: Match) -> int:
-    """Return the duration that was named, in seconds; 0 where none was."""
-    return match.total("hours") * 3600 + match.total("minutes") * 60 + match.total("seconds")
-
-
-def _name(match: Match) -> str:
-    return str(match.get("name") or match.get("any_name") or "")
+        return [_none(asked, running)]
+    if name in ("left", "ends"):
+        return _told(asked, found, name)
+    if name == "change":
+        found = [max(found, key=lambda timer: timer.set_at)]
+    if len(found) > 1 and name != "cancel_all":
+        return [*_told(asked, found, "left"), asked.say("which")]
+    return await ACTS[name](asked, found)
 
 
 async def _set(asked: Asked) -> str:
-    length, name = seconds(asked.match), _name(asked.match)
+    length, name = seconds(asked.match), _name(asked)
     if not length:
         return asked.say("how_long")
     now = asked.household.now()
-    timer = Timer(name=name, seconds=length, set_at=now, due=now + timedelta(seconds=length))
-    await asked.household.save_timers([timer])
-    duration = asked.phrases.duration(timer.seconds)
-    return asked.say("set_named" if name else "set", duration=duration, name=name)
+    await asked.household.save_timers([Timer(name=name, seconds=length, set_at=now, due=_after(now, length))])
+    return asked.say("set_named" if name else "set", duration=asked.phrases.duration(length), name=name)
 
 
-def _meant(match: Match, timers: list[Timer]) -> list[Timer]:
-    name, length = _name(match), seconds(match)
+def _name(asked: Asked) -> str:
+    return str(asked.match.get("name") or asked.match.get("any_name") or "")
+
+
+def _meant(asked: Asked, timers: list[Timer]) -> list[Timer]:
+    """Return the timers that may be meant: of the name, the length and the state that were spoken of."""
+    name = _name(asked)
+    length = 0 if asked.match.name in ("extend", "shorten", "change") else seconds(asked.match)
+    if asked.match.name in ("pause", "resume"):
+        timers = [timer for timer in timers if (timer.paused_s is not None) == (asked.match.name == "resume")]
     return [timer for timer in timers if name in ("", timer.name) and length in (0, timer.seconds)]
 
 
-def _none(asked: Asked) -> str:
-    name, length = _name(asked.match), seconds(asked.match)
+def _rang(asked: Asked) -> bool:
+    """Whether what is spoken of rings just now."""
+    return any(_name(asked) in ("", timer.name) for timer in asked.household.rang() if timer.kind is TimerKind.TIMER)
+
+
+def _none(asked: Asked, running: list[Timer]) -> str:
+    name, length = _name(asked), seconds(asked.match)
+    if asked.match.name in ("extend", "shorten", "change"):
+        length = 0
+    if asked.match.name == "resume" and running:
+        return asked.say("not_paused")
     key = "none_named" if name else "none_long" if length else "none"
     return asked.say(key, name=name, whole=asked.phrases.duration(length))
 
 
-def _left(asked: Asked, timers: list[Timer]) -> list[str]:
+def _told(asked: Asked, timers: list[Timer], key: str) -> list[str]:
     several = len(timers) > 1
     lines = [asked.say("several", count=asked.phrases.number(len(timers)))] if several else []
-    for timer in timers:
-        remaining = max(1, math.ceil((timer.due - asked.household.now()).total_seconds()))
-        key = "left_named" if timer.name else "left_of" if several else "left"
-        duration, whole = asked.phrases.duration(remaining), asked.phrases.duration(timer.seconds)
-        lines.append(asked.say(key, duration=duration, name=timer.name, whole=whole))
-    return lines
+    lines += [_one(asked, timer, key, several) for timer in timers[:READ_OUT]]
+    more = len(timers) - READ_OUT
+    return [*lines, asked.say("more", count=asked.phrases.number(more))] if more > 0 else lines
 
 
-def _cancelled(asked: Asked, timers: list[Timer]) -> str:
+def _one(asked: Asked, timer: Timer, key: str, several: bool) -> str:
+    key = "left" if timer.paused_s is not None else key
+    kind = "_named" if timer.name else "_of" if several else ""
+    return asked.say(
+        f"{key}{kind}{'_paused' if timer.paused_s is not None else ''}",
+        duration=asked.phrases.duration(_left(asked, timer)),
+        name=timer.name,
+        whole=asked.phrases.duration(timer.seconds),
+        time=asked.phrases.time(timer.due.astimezone(asked.household.now().tzinfo)),
+    )
+
+
+def _left(asked: Asked, timer: Timer) -> int:
+    """Return the seconds that a timer still has to run, at least one."""
+    if timer.paused_s is not None:
+        return max(1, timer.paused_s)
+    return max(1, math.ceil((timer.due - asked.household.now()).total_seconds()))
+
+
+async def _cancel(asked: Asked, timers: list[Timer]) -> list[str]:
+    await asked.household.cancel_timers(timers)
     if len(timers) > 1:
-        return asked.say("cancelled_all", count=asked.phrases.number(len(timers)))
-    return asked.say("cancelled_named" if timers[0].name else "cancelled", name=timers[0].name)
+        return [asked.say("cancelled_all", count=asked.phrases.number(len(timers)))]
+    return [asked.say("cancelled_named" if timers[0].name else "cancelled", name=timers[0].name)]
+
+
+async def _pause(asked: Asked, timers: list[Timer]) -> list[str]:
+    return await _changed(asked, "paused", timers[0], _left(asked, timers[0]), paused=True)
+
+
+async def _resume(asked: Asked, timers: list[Timer]) -> list[str]:
+    return await _changed(asked, "resumed", timers[0], _left(asked, timers[0]))
+
+
+async def _extend(asked: Asked, timers: list[Timer]) -> list[str]:
+    return await _lengthened(asked, timers[0], seconds(asked.match))
+
+
+async def _shorten(asked: Asked, timers: list[Timer]) -> list[str]:
+    left = _left(asked, timers[0])
+    if seconds(asked.match) >= left:
+        return [asked.say("too_short", duration=asked.phrases.duration(left))]
+    return await _lengthened(asked, timers[0], -seconds(asked.match))
+
+
+async def _change(asked: Asked, timers: list[Timer]) -> list[str]:
+    """Give a timer another length: from when it was set, or from now on if that would be over."""
+    timer, length = timers[0], seconds(asked.match)
+    left = _left(asked, timer) + length - timer.seconds
+    return await _lengthened(asked, timer, (left if left > 0 else length) - _left(asked, timer))
+
+
+async def _lengthened(asked: Asked, timer: Timer, by: int) -> list[str]:
+    longer = timer.model_copy(update={"seconds": max(1, timer.seconds + by)})
+    return await _changed(asked, "changed", longer, _left(asked, timer) + by, paused=timer.paused_s is not None)
+
+
+async def _changed(asked: Asked, key: str, timer: Timer, left: int, *, paused: bool = False) -> list[str]:
+    """Keep a timer with so many seconds left, and say so."""
+    update = {"paused_s": left if paused else None, "due": _after(asked.household.now(), left)}
+    await asked.household.save_timers([timer.model_copy(update=update)])
+    values = {"duration": asked.phrases.duration(left), "name": timer.name}
+    return [asked.say(f"{key}_named" if timer.name else key, **values)]
+
+
+async def _again(asked: Asked) -> list[str]:
+    """Who asks for more time while a timer rings wants it to ring again then."""
+    await asked.household.snooze(seconds(asked.match))
+    return [asked.say("again", duration=asked.phrases.duration(seconds(asked.match)))]
+
+
+def _after(now: datetime, length: int) -> datetime:
+    return now + timedelta(seconds=length)
+
+
+ACTS: Mapping[str, Callable[[Asked, list[Timer]], Awaitable[list[str]]]] = {
+    "cancel": _cancel,
+    "cancel_all": _cancel,
+    "pause": _pause,
+    "resume": _resume,
+    "extend": _extend,
+    "shorten": _shorten,
+    "change": _change,
+}
