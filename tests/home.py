@@ -25,6 +25,7 @@ class Home:
     clock_set: bool = True
     listed: dict[str, Item] = field(default_factory=dict)
     last: Turn | None = None
+    asked: list[str | None] = field(default_factory=list)
     said_at: list[datetime] = field(default_factory=list)
     disk_full: bool = False
 
@@ -79,6 +80,9 @@ class Home:
         gone = [item for item in self.listed.values() if item.removed and item.list in emptied]
         self.listed = {key: item for key, item in self.listed.items() if item not in gone}
         self.listed |= {item.id: item for item in items}
+
+    async def times_asked(self, intent: str) -> int:
+        return self.asked.count(intent)
 
     async def last_turn(self) -> Turn | None:
         return self.last

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
 from conftest import Run
 from home import BERLIN, Home, whole
-from roomtone.core.dialog import Source, Turn
+from roomtone.core.dialog import Persona, Source, Turn
 from roomtone.mind import Answer, skillfiles
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills
@@ -52,18 +54,29 @@ async def play(skills: Skills, skill: str, talk: tuple[Exchange, ...]) -> None:
         if exchange.like is not None:
             assert re.search(exchange.like, said), f"{exchange.heard}: {said}"
         home.last = recorded(exchange.heard, answer, said)
+        home.asked.append(answer.intent)
 
 
 def prepare(home: Home, exchange: Exchange) -> None:
     if exchange.at is not None:
         home.clock = exchange.at.replace(tzinfo=BERLIN)
     home.clock += timedelta(**exchange.later)
-    for name, value in exchange.given.items():
+    given = {**exchange.given}
+    if "persona" in given:
+        home.persona = Persona.model_validate(given.pop("persona"))
+    if "latency" in given:
+        home.last = recorded("anything", Answer("none", _nothing()), "", latency_ms=given.pop("latency"))
+    for name, value in given.items():
         assert hasattr(home, name), f"a household has no {name}"
         setattr(home, name, value)
 
 
-def recorded(heard: str, answer: Answer, said: str) -> Turn:
+async def _nothing() -> AsyncIterator[str]:
+    for nothing in ():
+        yield nothing
+
+
+def recorded(heard: str, answer: Answer, said: str, **more: Any) -> Turn:
     turn = {
         "turn": 1,
         "trace": "t",
@@ -72,5 +85,5 @@ def recorded(heard: str, answer: Answer, said: str) -> Turn:
         "persona": "companion",
         "source": Source.VOICE,
     }
-    given = {"heard": heard, "said": said, "intent": answer.intent, "offers": answer.offers}
+    given = {"heard": heard, "said": said, "intent": answer.intent, "offers": answer.offers, **more}
     return Turn.model_validate({**turn, **given})

@@ -85,6 +85,10 @@ class TurnHousehold:
         self.on_act()
         await self.store.save_items(items)
 
+    async def times_asked(self, intent: str) -> int:
+        """Return how often an intent was asked for before, of this persona. Raises StoreError."""
+        return await self.store.times_asked(intent, self.persona.id)
+
     async def last_turn(self) -> Turn | None:
         """Return the last finished turn of the session in which something was heard. Raises StoreError."""
         return await self.store.last_turn(self.session) if self.session else None

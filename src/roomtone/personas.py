@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from roomtone.core.dialog import Persona, Voice
 from roomtone.core.errors import PersonaError, PersonaNotFound
@@ -27,7 +28,7 @@ class PersonaConfig(BaseModel):
 
 
 def load(folder: Path) -> Persona:
-    """Read one persona's folder: ``config.yaml``, and ``system_prompt.md`` where there is one.
+    """Read one persona's folder: ``config.yaml``, and ``system_prompt.md`` and ``jokes.<language>.yaml`` if there.
 
     Raises PersonaNotFound where there is no such folder, PersonaError with file, key and reason for what is wrong.
     """
@@ -40,6 +41,7 @@ def load(folder: Path) -> Persona:
     return Persona(
         id=folder.name,
         system_prompt=_read(prompt).strip() if prompt.exists() else "",
+        jokes={path.name.split(".")[1]: _read_jokes(path) for path in folder.glob("jokes.*.yaml")},
         **{key: getattr(config, key) for key in PersonaConfig.model_fields},
     )
 
@@ -49,11 +51,22 @@ def ids(folder: Path) -> list[str]:
     return sorted(config.parent.name for config in folder.glob("*/config.yaml"))
 
 
-def _read_config(path: Path) -> PersonaConfig:
+def _read_jokes(path: Path) -> tuple[str, ...]:
     try:
-        content = yaml.safe_load(_read(path))
+        return TypeAdapter(tuple[str, ...]).validate_python(_read_yaml(path))
+    except ValidationError as error:
+        raise PersonaError(f"{path}: expected a list of texts such as '- A joke.'", file=str(path)) from error
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(_read(path))
     except yaml.YAMLError as error:
         raise PersonaError(f"{path}: not YAML: {_one_line(error)}", file=str(path)) from error
+
+
+def _read_config(path: Path) -> PersonaConfig:
+    content = _read_yaml(path)
     if not isinstance(content, dict):
         raise PersonaError(f"{path}: expected keys such as 'name: Companion'", file=str(path))
     try:

@@ -118,6 +118,12 @@ class Store:
         found = await self._turns(where, session)
         return found[0] if found else None
 
+    async def times_asked(self, intent: str, persona: str) -> int:
+        """Return how many finished turns of a persona asked for an intent."""
+        where = "closed AND persona = ? AND json_extract(data, '$.intent') = ?"
+        [row] = await self._read(f"SELECT count(*) AS times FROM turns WHERE {where}", persona, intent)
+        return int(row["times"])
+
     async def history(self, limit: int = 20, session: str | None = None, number: int | None = None) -> list[Turn]:
         """Return the last turns, of all sessions or of one, or of those the one of a number, the oldest first."""
         where = "session = ifnull(?, session) AND turn = ifnull(?, turn) ORDER BY rowid DESC LIMIT ?"

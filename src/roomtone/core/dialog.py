@@ -104,6 +104,7 @@ class Persona(Noun):
     voice: Voice = Voice()
     context_retention_hours: float = Field(1.0, gt=0, le=8760)
     system_prompt: str = ""
+    jokes: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
 
 class TurnError(Noun):

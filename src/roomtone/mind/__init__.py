@@ -56,6 +56,9 @@ class Household(Protocol):
     async def save_items(self, items: list[Item]) -> None:
         """Keep items, new or changed."""
 
+    async def times_asked(self, intent: str) -> int:
+        """Return how often an intent was asked for before, of this persona."""
+
     async def last_turn(self) -> Turn | None:
         """Return the last finished turn of this session in which something was heard, or None."""
 
