@@ -60,7 +60,7 @@ async def utterance(*parts: Audio | Pause, ends: bool = True) -> AsyncIterator[A
 async def heard(uri: str, *parts: Audio | Pause, **keys: object) -> list[Transcript]:
     settings = stt_wyoming.Settings.model_validate({"uri": uri, **keys})
     async with stt_wyoming.open(settings) as stt:
-        return [found async for found in stt.transcribe(utterance(*parts), Hints())]
+        return [found async for found in stt.transcribe(utterance(*parts), Hints(words=("pasta",), names=("Anna",)))]
 
 
 async def spoken(uri: str, speaker: Voice | None = None, **keys: object) -> list[Audio]:
@@ -78,12 +78,16 @@ def test_a_server_hears_while_the_person_speaks(run: Run[None]) -> None:
             found = await heard(server.uri, SOUND, Pause(), SOUND, SOUND, model="small", language="de")
             assert [part.text for part in found] == ["what", "what time", "what time is it?"]
             assert [part.final for part in found] == [False, False, True]
+            assert [part.growing for part in found] == [True, True, False]
             assert found[-1].language == "de"
             guest = server.guests[0]
             assert [event.type for event in guest.events] == [
                 *("transcribe", "audio-start", "audio-chunk", "audio-chunk", "audio-chunk", "audio-stop")
             ]
-            assert guest.events[0].data == {"name": "small", "language": "de"}
+            assert guest.events[0].data == {
+                **{"name": "small", "language": "de"},
+                **{"transcript_names": ["Anna"], "transcript_terms": ["pasta"]},
+            }
             assert guest.sound == join([SOUND] * 3).to_bytes()
 
     run(scenario())

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 LONGEST_TEXT = 10_000
 """Characters of one transcript: more is no answer to a spoken sentence."""
 
+
+MOST_HINTS = 200
+"""Names, and words, that are sent along."""
 
 Found = asyncio.Queue[Transcript | Exception]
 
@@ -83,37 +86,44 @@ class Wyoming:
     async def _hear(self, utterance: AsyncIterator[Audio | Pause], hints: Hints, found: Found) -> None:
         language = self._settings.language or hints.language
         try:
-            sound = await _next_sound(utterance)
-            if sound is None:
+            first = await _next_sound(utterance)
+            if first is None:
                 found.put_nowait(Transcript("", language=language))
-                return
-            await self._ask(sound, utterance, language, found)
+            else:
+                await self._ask([*self._request(language, hints), _chunk(first)], utterance, language, found)
         except Exception as error:  # it must reach whoever reads, whatever it is
             found.put_nowait(error)
 
-    async def _ask(self, first: Audio, utterance: AsyncIterator[Audio | Pause], language: str, found: Found) -> None:
+    def _request(self, language: str, hints: Hints) -> list[Any]:
+        from wyoming.asr import Transcribe
+        from wyoming.audio import AudioStart
+
+        names, terms = list(hints.names[:MOST_HINTS]), list(hints.words[:MOST_HINTS])
+        asked = Transcribe(
+            self._settings.model, language, transcript_names=names or None, transcript_terms=terms or None
+        )
+        return [asked, AudioStart(RATE, 2, 1)]
+
+    async def _ask(
+        self, opening: list[Any], utterance: AsyncIterator[Audio | Pause], language: str, found: Found
+    ) -> None:
         settings = self._settings
         async with (
             connected(settings.uri or "", settings.connect_timeout_s, settings.timeout_s) as server,
             asyncio.timeout(None) as bound,
             task_group() as tasks,
         ):
-            sending = tasks.create_task(self._send(server, first, utterance, language, bound), name="wyoming sound")
+            sending = tasks.create_task(self._send(server, opening, utterance, bound), name="wyoming sound")
             await _receive(server, language, found)
             sending.cancel()
 
     async def _send(
-        self,
-        server: Server,
-        first: Audio,
-        utterance: AsyncIterator[Audio | Pause],
-        language: str,
-        bound: asyncio.Timeout,
+        self, server: Server, opening: list[Any], utterance: AsyncIterator[Audio | Pause], bound: asyncio.Timeout
     ) -> None:
         """Send the utterance as it is spoken; the server's time to answer begins at its end."""
         wait_s = self._settings.timeout_s
         try:
-            await self._send_all(server, first, utterance, language)
+            await _send_all(server, opening, utterance)
         except TimeoutError:
             wait_s = 0.0
         except OSError as error:
@@ -122,18 +132,20 @@ class Wyoming:
         with engine_working():
             await asyncio.Event().wait()  # until the answer is there
 
-    async def _send_all(
-        self, server: Server, first: Audio, utterance: AsyncIterator[Audio | Pause], language: str
-    ) -> None:
-        from wyoming.asr import Transcribe
-        from wyoming.audio import AudioChunk, AudioStart, AudioStop
 
-        sound: Audio | None = first
-        await server.send(Transcribe(self._settings.model, language), AudioStart(RATE, 2, 1))
-        while sound is not None:
-            await server.send(AudioChunk(RATE, 2, 1, sound.to_bytes()))
-            sound = await _next_sound(utterance)
-        await server.send(AudioStop())
+async def _send_all(server: Server, opening: list[Any], utterance: AsyncIterator[Audio | Pause]) -> None:
+    from wyoming.audio import AudioStop
+
+    await server.send(*opening)
+    while (sound := await _next_sound(utterance)) is not None:
+        await server.send(_chunk(sound))
+    await server.send(AudioStop())
+
+
+def _chunk(sound: Audio) -> Any:
+    from wyoming.audio import AudioChunk
+
+    return AudioChunk(RATE, 2, 1, sound.to_bytes())
 
 
 async def _next_sound(utterance: AsyncIterator[Audio | Pause]) -> Audio | None:
@@ -159,7 +171,7 @@ async def _receive(server: Server, language: str, found: Found) -> None:
 
 
 def _transcript(text: str, language: str, *, final: bool) -> Transcript:
-    return Transcript(" ".join(text.split()).lower(), language=language, final=final)
+    return Transcript(" ".join(text.split()).lower(), language=language, final=final, growing=not final)
 
 
 @asynccontextmanager
