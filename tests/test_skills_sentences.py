@@ -153,6 +153,9 @@ def test_a_household_adds_a_skill_by_a_file(tmp_path: Path) -> None:
     skills = Skills.load(own=own_skill(tmp_path, "pets", PETS))
     assert skills.refused == ()
     assert "<pets_fed> =" in skills.grammar()
+    assert {"dog", "fed"} <= set(skills.own_words())
+    assert not {"the", "is"} & set(skills.own_words())
+    assert SKILLS.own_words() == ()
 
     async def asked() -> str:
         answer = await Mind(skills, Phrases.load()).answer("Is the dog fed?", Home())

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from roomtone import models
 from roomtone.core.errors import EngineUnavailable
 from roomtone.core.sound import RATE, Audio
 
@@ -59,9 +61,11 @@ class Recogniser:
             self._model: Any = WhisperModel(
                 model, device="cpu", compute_type="int8", cpu_threads=threads, local_files_only=True
             )
-        except (RuntimeError, ValueError, OSError) as error:
-            reason = " ".join(str(error).split())
-            raise EngineUnavailable(f"the model {model} cannot be loaded ({reason})") from error
+        except Exception as error:  # CTranslate2 raises whatever C++ does
+            reason, name = " ".join(str(error).split()), models.typed("whisper", Path(model).name)
+            raise EngineUnavailable(
+                f"the model {model} cannot be loaded ({reason}); run: roomtone models pull {name}"
+            ) from error
         self._voice: Any = get_vad_model()
         self._beam_size = beam_size
         self._warm_up = self._decode(np.zeros(RATE, np.float32), None, "", time.perf_counter())
