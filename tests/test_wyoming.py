@@ -85,8 +85,10 @@ def test_a_server_hears_while_the_person_speaks(run: Run[None]) -> None:
                 *("transcribe", "audio-start", "audio-chunk", "audio-chunk", "audio-chunk", "audio-stop")
             ]
             assert guest.events[0].data == {
-                **{"name": "small", "language": "de"},
-                **{"transcript_names": ["Anna"], "transcript_terms": ["pasta"]},
+                "name": "small",
+                "language": "de",
+                "transcript_names": ["Anna"],
+                "transcript_terms": ["pasta"],
             }
             assert guest.sound == join([SOUND] * 3).to_bytes()
 
