@@ -264,6 +264,7 @@ def test_the_script_gives_its_texts_in_order(run: Run[None]) -> None:
 
 def test_words_that_nobody_could_say_in_their_time_are_not_believed() -> None:
     recogniser = Recogniser()
+    recogniser._look_up(["hello", "stop", "it"])
     assert recogniser._pronounceable([Segment("hello", 0, 35, 0.0)])
     assert not recogniser._pronounceable([Segment("hello", 0, 9, 0.0)])
     assert not recogniser._pronounceable([Segment("hello", 0, 120, 0.0)])

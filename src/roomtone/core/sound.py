@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 
 from roomtone.core.errors import AudioError
 
@@ -97,6 +96,8 @@ def to_int16(samples: npt.NDArray[np.floating]) -> Samples:
 
 def encode_wav(audio: Audio) -> bytes:
     """Return the bytes of a 16-bit mono WAV file."""
+    import soundfile  # only who reads or writes files needs it
+
     buffer = io.BytesIO()
     soundfile.write(buffer, audio.samples, audio.rate, format="WAV", subtype="PCM_16")
     return buffer.getvalue()
@@ -107,6 +108,8 @@ def decode_wav(content: bytes, name: str = "the sound") -> Audio:
 
     ``name`` is what an error calls it. Raises AudioError for anything that is not sound.
     """
+    import soundfile
+
     try:
         samples, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, RuntimeError) as error:

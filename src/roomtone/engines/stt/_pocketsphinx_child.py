@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,11 +86,15 @@ class Recogniser:
     """One decoder with a search for every grammar, and one for free phones."""
 
     def __init__(self) -> None:
-        from pocketsphinx import Decoder
+        from pocketsphinx import Decoder, get_model_path
 
         # compallsen: scores are relative to the best of ALL senones, so that two searches can be compared.
         # bestpath off: no pass over the word lattice; it costs time and finds fewer exact sentences.
-        self._decoder = Decoder(lm=None, loglevel="FATAL", compallsen=True, bestpath=False)
+        # Of the dictionary only the words that are asked for are taken: all 135,000 of them take 22 MB.
+        options = {"lm": None, "dict": os.devnull, "compallsen": True, "bestpath": False}
+        self._decoder = Decoder(loglevel="FATAL", **options)
+        self._dictionary = Path(get_model_path("en-us/cmudict-en-us.dict"))
+        self._looked_up: set[str] = set()
         self._grammars: dict[str, list[str]] = {}
         self._noise = _room_noise(round(NOISE_S * RATE))
         for phone in PHONES.split():  # words of one phone, named so that none of them is in the dictionary
@@ -96,6 +102,7 @@ class Recogniser:
         loop = " | ".join(f"qx{phone.lower()}" for phone in PHONES.split())
         self._decoder.add_jsgf_string("phones", f"#JSGF V1.0;\ngrammar phones;\npublic <phones> = ({loop})+;")
 
+        self._look_up(WORDS.split())
         words = " | ".join(filter(self._knows, WORDS.split()))
         self._decoder.add_jsgf_string("everyday", f"#JSGF V1.0;\ngrammar day;\npublic <word> = ({words});")
 
@@ -108,6 +115,9 @@ class Recogniser:
         if name in self._grammars:
             self._grammars[name] = self._grammars.pop(name)
             return self._grammars[name]
+        words: set[str] = set()
+        graph(grammar, lambda word: words.add(word) is None)
+        self._look_up(words)
         compiled = graph(grammar, self._knows)
         end = 1 + max(to for _, to, _ in compiled.steps)
         steps: list[tuple[Any, ...]] = [(start, to, 1.0, word) for start, to, word in compiled.steps]
@@ -171,6 +181,16 @@ class Recogniser:
         pace = sum(frames) / sum(phones)
         whole = [time / count for time, count in zip(frames, phones, strict=True) if count > 2]
         return PACE[0] <= pace <= PACE[1] and min(whole, default=QUICKEST_WORD) >= QUICKEST_WORD
+
+    def _look_up(self, words: Iterable[str]) -> None:
+        """Add every pronunciation that the dictionary has for words; its lines are such as "read(2) R IY D"."""
+        wanted = set(words) - self._looked_up
+        self._looked_up |= wanted
+        with self._dictionary.open(encoding="utf-8") as lines:
+            for line in lines if wanted else ():
+                word, _, phones = line.strip().partition(" ")
+                if word.partition("(")[0] in wanted:
+                    self._decoder.add_word(word, phones, False)
 
     def _knows(self, word: str) -> bool:
         return self._decoder.lookup_word(word) is not None
