@@ -117,6 +117,7 @@ class Conversation:
         self.step_times: deque[float] = deque(maxlen=STEPS_KEPT)
         skills, names = parts.skills, (parts.room, parts.persona.name, *parts.skills.own_words())
         self.hints = Hints(parts.language, skills.grammar(), names=names)
+        self.asked_hints = Hints(parts.language, skills.grammar(asked=True), names=names)
         self.rival_hints = Hints(parts.language, skills.grammar(interrupting=True), skills.dismissing_words(), names)
         retention_s = math.inf if manners.one_session else parts.persona.context_retention_hours * 3600
         self.recorder = Recorder(parts.store, parts.feed, parts.room, parts.persona, retention_s, self._spawn)
@@ -125,6 +126,7 @@ class Conversation:
         self._turns: dict[int, LiveTurn] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._not_understood = 0
+        self._asked = False
         self._orders: dict[type, Callable[[Any], object]] = {
             Begin: self._begin,
             Anticipate: self._anticipate,
@@ -242,7 +244,7 @@ class Conversation:
             phrases=parts.phrases,
             mouth=parts.mouth,
             household=self._household(live),
-            hints=self.rival_hints if live.rival else self.hints,
+            hints=self.rival_hints if live.rival else self.asked_hints if self._asked else self.hints,
             voice=parts.persona.voice,
             post=self.post,
             expect=self._expect,
@@ -330,6 +332,7 @@ class Conversation:
         with logs.during(lambda: self.place(live)):
             turn = self.recorder.close(live, self._loudspeaker.heard)
         self._not_understood = self._not_understood + 1 if not turn.heard and turn.source is Source.VOICE else 0
+        self._asked = turn.offers is not None if turn.heard else self._asked
         self._end_ring(live, turn)
         outcome = Outcome(turn, live.prompt.ticket if live.prompt else None)
         self.parts.feed.publish("turn.ended", outcome, source=SOURCE, trace=turn.trace, cause=live.last_event)

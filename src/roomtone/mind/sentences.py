@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 
@@ -22,6 +23,9 @@ from roomtone.mind.skills import Match
 MAX_DIGITS = 9
 """Of a number that is spelt out; no sentence has a longer one."""
 
+TEXTS_KEPT = 64
+"""What the last texts meant is known already: a final text is mostly the partial before it."""
+
 
 class Skills:
     """All skills of a household in one language.
@@ -33,6 +37,7 @@ class Skills:
         self.language = load_language(language)
         self.refused = tuple(refused)
         self._loaded = tuple(loaded)
+        self._found = lru_cache(TEXTS_KEPT)(self._search)
         self.skills = tuple(one.skill for one in self._loaded)
         before, spoken_before = skillfiles.polite(self.language.before, language)
         after, spoken_after = skillfiles.polite(self.language.after, language)
@@ -81,7 +86,7 @@ class Skills:
 
     def recognise(self, text: str) -> Match | None:
         """Return what a text asks for: typed or transcribed, digits or words, polite or not."""
-        return self._strictly(text) or self._loosely(text)
+        return self._found("strict", text) or self._found("loose", text)
 
     def completeness(self, text: str) -> Completeness:
         """Say whether a text is a whole command, the beginning of one, or neither."""
@@ -90,18 +95,18 @@ class Skills:
             return Completeness.UNKNOWN
         if _ends_in(spoken, self.language.hesitations):
             return Completeness.INCOMPLETE
-        match = self._strictly(text)
+        match = self._found("strict", text)
         if match and match.backchannel:
             return Completeness.UNKNOWN
         if match:
             return Completeness.INCOMPLETE if match.unfinished else Completeness.COMPLETE
         if _ends_in(spoken, self.language.unfinished_words) or grammar.begins(self._whole, spoken):
             return Completeness.INCOMPLETE
-        return Completeness.COMPLETE if self._loosely(text) else Completeness.UNKNOWN
+        return Completeness.COMPLETE if self._found("loose", text) else Completeness.UNKNOWN
 
     def is_backchannel(self, text: str) -> bool:
         """Say whether a text only shows that its speaker listens ("mhm", "yeah")."""
-        match = self._strictly(text)
+        match = self._found("strict", text)
         return match is not None and match.backchannel
 
     def grammar(self, *, interrupting: bool = False, asked: bool = False) -> str:
@@ -148,17 +153,11 @@ class Skills:
             for name, intent in one.file.intents.items():
                 yield from ((f"{one.skill.name}.{name}", text) for text in intent.samples)
 
-    def _strictly(self, text: str) -> Match | None:
+    def _search(self, kind: str, text: str) -> Match | None:
         for candidate in self._candidates(text):
             for one in self._loaded:
-                if found := skillfiles.match(candidate, one, one.strict):
-                    return replace(found, text=text)
-        return None
-
-    def _loosely(self, text: str) -> Match | None:
-        for candidate in self._candidates(text):
-            for one in self._loaded:
-                if one.loose.intents and (found := skillfiles.match(candidate, one, one.loose)):
+                intents = getattr(one, kind)
+                if intents.intents and (found := skillfiles.match(candidate, one, intents)):
                     return replace(found, text=text)
         return None
 
