@@ -1,18 +1,21 @@
 """Measure the numbers Roomtone is held to: one line a figure, with its goal.
 
 Speech is synthesised unless --recordings names a folder of real ones with a manifest.csv (columns file, kind,
-transcript); then waits and cut-offs are measured on those. All of it takes some minutes.
+transcript); then waits and cut-offs are measured on those. --compare names what an earlier run printed with --json:
+each figure then stands beside the one before. All of it takes some minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from roomtone.bench import Figure, barge_in, endpointing, process, turns, understanding
+from roomtone.bench.comparison import Change, change, earlier
 from roomtone.bench.people import recorded, synthesised
 from roomtone.clock import run_skipping
 from roomtone.commands import say, say_json
@@ -24,6 +27,7 @@ SUBJECTS = ("turns", "endpointing", "understanding", "barge_in", "process")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take what to measure, and on what."""
     parser.add_argument("--only", choices=SUBJECTS, action="append", help="only this subject (may be repeated)")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="an earlier run, as --json printed it")
     parser.add_argument("--recordings", type=Path, metavar="DIR", help="a folder of recordings with a manifest.csv")
 
 
@@ -41,9 +45,14 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         ],
         "process": process.measure,
     }
+    before = earlier(args.compare) if args.compare else None
+    measured = []
     for subject in args.only or SUBJECTS:
         for figure in subjects[subject]():
-            _print(figure, as_json=bool(args.json))
+            measured.append(figure)
+            _print(figure, before, as_json=bool(args.json))
+    if before is not None and not args.json:
+        _show(measured, before)
     return 0
 
 
@@ -58,9 +67,36 @@ def _real(measuring: Awaitable[list[Figure]]) -> list[Figure]:
     return asyncio.run(main())
 
 
-def _print(figure: Figure, *, as_json: bool) -> None:
+def _print(figure: Figure, before: Mapping[str, Figure] | None, *, as_json: bool) -> None:
     if as_json:
-        say_json(asdict(figure))
-    else:
-        value = "-" if figure.value is None else f"{figure.value:g}"
-        say(f"{figure.name:28} {value:>10} {figure.unit:10} {figure.goal:>10}   n={figure.n}")
+        say_json(asdict(figure) if before is None else {**asdict(figure), **_compared(figure, before)})
+    elif before is None:
+        say(f"{figure.name:28} {_text(figure.value):>10} {figure.unit:10} {figure.goal:>10}   n={figure.n}")
+
+
+def _compared(figure: Figure, before: Mapping[str, Figure]) -> dict[str, Any]:
+    old = before.get(figure.name)
+    return {"before": old.value if old else None, "change": change(figure, before)}
+
+
+def _show(measured: list[Figure], before: Mapping[str, Figure]) -> None:
+    """Print a table of what changed, and say which figures only one of the two runs has."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("figure", "before", "now", "unit", "goal", "change")
+    for column in table.columns[1:3]:
+        column.justify = "right"
+    colours = {Change.BETTER: "green", Change.WORSE: "red"}
+    for figure in measured:
+        old, outcome = before.get(figure.name), change(figure, before)
+        values = (_text(old.value if old else None), _text(figure.value))
+        table.add_row(figure.name, *values, figure.unit, figure.goal, outcome, style=colours.get(outcome))
+    Console(soft_wrap=False).print(table)
+    gone = [name for name in before if name not in {figure.name for figure in measured}]
+    if gone:
+        say(f"Only the earlier run has: {', '.join(gone)}")
+
+
+def _text(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}"
