@@ -286,6 +286,7 @@ class Voices:
         options = self._onnx.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self._settings.threads, 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.enable_mem_pattern = False  # it keeps a plan for every length of sentence, which only grows
         options.log_severity_level = 3  # errors come as exceptions
         return self._onnx.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
