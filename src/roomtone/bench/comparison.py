@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from enum import StrEnum
@@ -99,7 +100,7 @@ def noise(now: Figure, before: Figure) -> float:
 def _standard_error(percent: float, n: int) -> float:
     """Return one standard error of a share of n samples, at least one sample's worth, in percent."""
     p = min(0.99, max(0.01, percent / 100))
-    return 100 * max((p * (1 - p) / max(n, 1)) ** 0.5, 1 / max(n, 1))
+    return 100 * max(math.sqrt(p * (1 - p) / max(n, 1)), 1 / max(n, 1))
 
 
 def _less_is_good(goal: str) -> bool | None:

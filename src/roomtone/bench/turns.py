@@ -34,7 +34,7 @@ async def measure(people: Sequence[Audio]) -> list[Figure]:
     The wait is that for the first reply after the last speech: noises at a recording's end may come to turns too.
     """
     figures = await _instant(people)
-    return [*figures, await _gaps()]
+    return [*figures, await gaps(Settings(), "gap_ms_p95")]
 
 
 def _settings(count: int) -> Settings:
@@ -66,13 +66,13 @@ async def _instant(people: Sequence[Audio]) -> list[Figure]:
     ]
 
 
-async def _gaps() -> Figure:
+async def gaps(settings: Settings, name: str) -> Figure:
     """Measure the silences between the sentences of one reply."""
     wav = ("wav", engines.load("audio", "wav").Settings())
     with tempfile.TemporaryDirectory() as folder:
-        async with rehearsing(Settings(), Path(folder), wav) as rehearsal:
-            gaps = await _silences(rehearsal)
-    return Figure("gap_ms_p95", p(95, gaps), "ms", "<= 60", len(gaps))
+        async with rehearsing(settings, Path(folder), wav) as rehearsal:
+            silences = await _silences(rehearsal)
+    return Figure(name, p(95, silences), "ms", "<= 60", len(silences))
 
 
 async def _silences(rehearsal: Rehearsal) -> list[float]:

@@ -2,7 +2,8 @@
 
 Speech is synthesised unless --recordings names a folder of real ones with a manifest.csv (columns file, kind,
 transcript); then waits and cut-offs are measured on those. --compare names what an earlier run printed with --json:
-each figure then stands beside the one before. All of it takes some minutes.
+each figure then stands beside the one before. --models names the folder of the models that Whisper and Piper are
+measured with (the state folder's). All of it takes some minutes.
 """
 
 from __future__ import annotations
@@ -14,26 +15,27 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from roomtone.bench import Figure, barge_in, endpointing, process, turns, understanding
+from roomtone.bench import Figure, barge_in, endpointing, local_models, process, turns, understanding
 from roomtone.bench.comparison import Change, change, earlier
 from roomtone.bench.people import recorded, synthesised
 from roomtone.clock import run_skipping
 from roomtone.commands import say, say_json
 from roomtone.config import Settings
 
-SUBJECTS = ("turns", "endpointing", "understanding", "barge_in", "process")
+SUBJECTS = ("turns", "endpointing", "understanding", "barge_in", "models", "process")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take what to measure, and on what."""
     parser.add_argument("--only", choices=SUBJECTS, action="append", help="only this subject (may be repeated)")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="an earlier run, as --json printed it")
+    parser.add_argument("--models", type=Path, metavar="DIR", help="models for Whisper and Piper")
     parser.add_argument("--recordings", type=Path, metavar="DIR", help="a folder of recordings with a manifest.csv")
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Print each subject's figures as they are measured."""
-    del settings  # figures are those of the defaults
+    models: Path = args.models or settings.state_dir / "models"  # all else is measured with the defaults
     recordings: Path | None = args.recordings
     subjects: dict[str, Callable[[], list[Figure]]] = {
         "turns": lambda: run_skipping(_turns(recordings)),
@@ -43,6 +45,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             *_real(barge_in.measure()),
             *run_skipping(barge_in.understood(), counts_work=False),
         ],
+        "models": lambda: run_skipping(local_models.measure(models)),
         "process": process.measure,
     }
     before = earlier(args.compare) if args.compare else None

@@ -115,8 +115,8 @@ class Recogniser:
         if name in self._grammars:
             self._grammars[name] = self._grammars.pop(name)
             return self._grammars[name]
-        words: set[str] = set()
-        graph(grammar, lambda word: words.add(word) is None)
+        words: list[str] = []
+        graph(grammar, lambda word: bool(words.append(word) or True))
         self._look_up(words)
         compiled = graph(grammar, self._knows)
         end = 1 + max(to for _, to, _ in compiled.steps)
