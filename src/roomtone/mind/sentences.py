@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 
 from hassil.numbers import get_rbnf_engine
-from hassil.util import normalize_for_matching, remove_skip_words
+from hassil.util import remove_skip_words
 
 from roomtone.core.endpoint import Completeness
 from roomtone.core.errors import ConfigError
@@ -19,6 +19,9 @@ from roomtone.mind.grammar import SILENCE, Node
 from roomtone.mind.phrases import load_language
 from roomtone.mind.skillfiles import Loaded
 from roomtone.mind.skills import Match
+
+DOTTED_TIME = re.compile(r"(?<=\d)\.(?=[0-5]\d(?!\d))")
+"""Where a time of day is written 7.30; a number comes first."""
 
 MAX_DIGITS = 9
 """Of a number that is spelt out; no sentence has a longer one."""
@@ -163,9 +166,9 @@ class Skills:
 
     def _candidates(self, text: str) -> Iterator[str]:
         """Return a text as it is and with more and more politeness left off; what was literally said comes first."""
-        plain = normalize_for_matching(text).text
+        plain = skillfiles.plain(text)
         calm = remove_skip_words(plain, self.language.hesitations, ignore_whitespace=False)
-        for whole in dict.fromkeys([plain, calm]):
+        for whole in dict.fromkeys([plain, calm, DOTTED_TIME.sub(" ", calm)]):
             for sooner in _peeled(whole, self._after):
                 yield from _peeled(sooner, self._before)
 

@@ -16,6 +16,7 @@ import yaml
 from hassil import Intents, recognize_all
 from hassil.parse_expression import parse_sentence
 from hassil.sample import sample_sentence
+from hassil.util import normalize_for_matching
 from pydantic import Field, TypeAdapter, ValidationError
 
 from roomtone.core.dialog import Noun
@@ -37,6 +38,9 @@ Words.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|false"), 
 
 SHIPPED = Path(__file__).parent / "skills"
 NAME = re.compile(r"[a-z][a-z0-9_]*")
+GLUED_TIME = re.compile(r"(?<=\d):(?=\d\d(?!\d))|(?<=\d)(?=[ap]\.?m\b)", re.IGNORECASE)
+"""Where a written time of day holds two words: 7:30am is said as seven, thirty, a.m."""
+
 NAMED = re.compile(r"[<{](\w+)")
 """The lists and rules that a template names."""
 
@@ -138,6 +142,11 @@ def _dialogues(path: Path) -> dict[str, tuple[Exchange, ...]]:
         return DIALOGUES.validate_python(_read(path))
 
 
+def plain(text: str) -> str:
+    """Return a text as templates are written: without punctuation, a time of day word by word."""
+    return GLUED_TIME.sub(" ", normalize_for_matching(text).text)
+
+
 def match(text: str, one: Loaded, intents: Intents) -> Match | None:
     """Return what a text means in some of a skill's templates: the first meaning that the skill itself accepts."""
     for found in recognize_all(text, intents, language=one.file.language):
@@ -167,7 +176,7 @@ def check(loaded: Loaded) -> None:
         if loaded.skill.answer is None and name not in loaded.file.replies:
             raise ConfigError(f"{loaded.path}: replies: there is none for '{name}', and no code that gives one")
         for sample in intent.samples:
-            found = match(sample, loaded, loaded.strict) or match(sample, loaded, loaded.loose)
+            found = match(plain(sample), loaded, loaded.strict) or match(plain(sample), loaded, loaded.loose)
             if found is None or found.name != name:
                 raise ConfigError(f"{loaded.path}: {name}: its sample is not understood so: {sample}")
 
