@@ -42,6 +42,8 @@ def make_whisper() -> None:
 
     recipe = whisper.Recipe(PHRASES)
     whisper.make(recipe, sorted((FOLDER / "piper").glob("*.onnx")), FOLDER / WHISPER)
+    measured_by = {"phrases": PHRASES, "voices": HELD_OUT_VOICES}
+    (FOLDER / WHISPER / "phrases.json").write_text(json.dumps(measured_by, indent=1) + "\n")  # for the bench
     made_of = {"seed": recipe.seed, "steps": recipe.steps, "phrases": fingerprint(PHRASES)}
     note("whisper", [*(FOLDER / WHISPER).iterdir()], made_of)
 

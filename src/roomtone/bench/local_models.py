@@ -1,7 +1,7 @@
 """Whisper and Piper on this machine, with the models of a folder: how soon, how gapless, how right.
 
-Nothing is measured of an engine that cannot be opened with what is in the folder. Beside the models there may be a
-``phrases.json``: ``phrases`` that the recogniser should know, and ``voices`` of espeak-ng to say them in. All goes
+Nothing is measured of an engine that cannot be opened with what is in the folder. In a Whisper model's folder there
+may be a ``phrases.json``: ``phrases`` that it should know, and ``voices`` of espeak-ng to say them in. All goes
 through the daemon's own pipeline, on a clock that passes while an engine works.
 """
 
@@ -171,12 +171,12 @@ def _timed(decode: Callable[..., Awaitable[Any]], decodes: list[Interval]) -> Ca
 
 
 def phrases_of(models: Path) -> tuple[list[str], list[str]]:
-    """Return what a folder's recogniser should know, if it is said there, and the voices to say it in.
+    """Return what a folder's Whisper should know, if it is said there, and the voices to say it in.
 
     Raises UsageError for a file that is not what it should be.
     """
-    file = models / PHRASES_FILE
-    if not file.is_file():
+    file = next(iter(sorted(models.glob(f"whisper/*/{PHRASES_FILE}"))), None)
+    if file is None:
         return [], list(VOICES)
     try:
         content = json.loads(file.read_text("utf-8"))

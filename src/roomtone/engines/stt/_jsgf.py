@@ -58,6 +58,11 @@ def graph(grammar: str, knows: Callable[[str], bool]) -> Graph:
     return Graph(steps, ends, unknown)
 
 
+def signs(grammar: str) -> set[str]:
+    """Return all that stands in a grammar: its words, and the signs and names between them."""
+    return set(_SIGN.findall(_PASSED_OVER.sub(" ", _COMMENT.sub(" ", grammar))))
+
+
 class _Sketch:
     """A graph with wordless steps, as it comes from reading the rules."""
 

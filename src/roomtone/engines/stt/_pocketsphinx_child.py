@@ -21,7 +21,7 @@ import numpy.typing as npt
 from roomtone.core.sound import FRAME, RATE, Audio, to_int16
 from roomtone.engines.stt._dereverberation import dereverberated
 from roomtone.engines.stt._everyday import WORDS
-from roomtone.engines.stt._jsgf import graph
+from roomtone.engines.stt._jsgf import graph, signs
 
 PHONES = """
 AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH
@@ -115,9 +115,7 @@ class Recogniser:
         if name in self._grammars:
             self._grammars[name] = self._grammars.pop(name)
             return self._grammars[name]
-        words: list[str] = []
-        graph(grammar, lambda word: bool(words.append(word) or True))
-        self._look_up(words)
+        self._look_up(signs(grammar))
         compiled = graph(grammar, self._knows)
         end = 1 + max(to for _, to, _ in compiled.steps)
         steps: list[tuple[Any, ...]] = [(start, to, 1.0, word) for start, to, word in compiled.steps]
