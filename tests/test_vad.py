@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,10 @@ class Model:
 
     def __init__(self) -> None:
         self.seen: list[np.ndarray[Any, Any]] = []
+
+    def get_inputs(self) -> list[SimpleNamespace]:
+        shapes = {"input": [None, 576], "state": [2, None, 128], "sr": []}
+        return [SimpleNamespace(name=name, shape=shape) for name, shape in shapes.items()]
 
     def run(self, _outputs: None, given: dict[str, Any]) -> tuple[Any, Any]:
         self.seen.append(given["input"][0])

@@ -41,9 +41,16 @@ class SileroVad:
 
     def __init__(self, session: Any) -> None:
         self._session = session
+        # A model remembers in one array, or, as faster-whisper ships it, in two.
+        shapes = {given.name: given.shape for given in session.get_inputs()}
+        self._memory = {
+            name: np.zeros([size if isinstance(size, int) else 1 for size in shape], np.float32)
+            for name, shape in shapes.items()
+            if name not in ("input", "sr")
+        }
+        self._rate = {"sr": np.array(RATE, np.int64)} if "sr" in shapes else {}
         self._waiting = np.zeros(0, np.float32)
         self._context = np.zeros(CONTEXT, np.float32)
-        self._state = np.zeros((2, 1, 128), np.float32)
         self._probability = 0.0
 
     def probability(self, frame: Audio) -> float:
@@ -58,11 +65,10 @@ class SileroVad:
 
     def _score(self, window: npt.NDArray[np.float32]) -> None:
         seen = np.concatenate([self._context, window])[np.newaxis]
-        score, self._state = self._session.run(
-            None, {"input": seen, "state": self._state, "sr": np.array(RATE, np.int64)}
-        )
+        score, *memory = self._session.run(None, {"input": seen, **self._memory, **self._rate})
+        self._memory = dict(zip(self._memory, memory, strict=True))
         self._context = window[-CONTEXT:]
-        self._probability = float(score[0, 0])
+        self._probability = float(score.flat[0])
 
 
 def find_model(settings: Settings) -> Path | None:
