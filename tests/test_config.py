@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from roomtone import config
 from roomtone.config import find_file, flat, keep, load, load_or_last_good, masked
 from roomtone.core.errors import ConfigError
+from roomtone.settings import Settings
 
 
 @pytest.fixture(autouse=True)
@@ -294,3 +296,10 @@ def test_the_copy_is_private_and_written_only_when_the_file_changes(file: Path, 
     keep(file, state, {})
     assert kept.stat().st_ino == first.st_ino
     assert first.st_mode & 0o777 == 0o600
+
+
+def test_a_recogniser_may_find_out_which_language_is_spoken_but_the_household_must_say() -> None:
+    settings = Settings.model_validate({"stt": {"engine": "pocketsphinx", "language": "auto"}})
+    assert settings.stt.language == "auto"
+    with pytest.raises(ValidationError, match="is not a language"):
+        Settings.model_validate({"language": "auto!"})

@@ -92,6 +92,10 @@ def _language(text: str) -> str:
     return text
 
 
+def _language_or_auto(text: str) -> str:
+    return text if text == "auto" else _language(text)
+
+
 def _home(path: Path) -> Path:
     return path.expanduser()
 
@@ -99,6 +103,7 @@ def _home(path: Path) -> Path:
 Id = Annotated[str, AfterValidator(_id)]
 Folder = Annotated[Path, AfterValidator(_home)]
 Language = Annotated[str, AfterValidator(_language)]
+SpokenLanguage = Annotated[str, AfterValidator(_language_or_auto)]
 
 
 class Device(Section):
@@ -142,9 +147,9 @@ class Wake(EngineSection):
 
 
 class Stt(EngineSection):
-    """Speech to text; ``language`` where it differs from the household's."""
+    """Speech to text; ``language`` where it differs from the household's, or ``auto`` to find it out (whisper)."""
 
-    language: Language | None = None
+    language: SpokenLanguage | None = None
 
 
 class Provider(Section):
