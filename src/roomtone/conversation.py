@@ -251,6 +251,7 @@ class Conversation:
             admits=self._admits,
             tell=self._tell,
             keep=lambda live: self.recorder.keep(live, self._loudspeaker.heard),
+            kept=self.recorder.kept,
             note_health=self._health.__setitem__,
             ring_line=parts.timers.line,
         )

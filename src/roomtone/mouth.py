@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -85,13 +85,13 @@ class Mouth:
         voice: Voice,
         speech: Speech,
         watch: Stopwatch,
-        on_first_sound: Callable[[], None],
+        on_first_sound: Callable[[], Awaitable[None]],
         on_heard: Callable[[], None],
     ) -> None:
         """Say a text that is still being made; return when its last sample has left the loudspeaker.
 
-        Each sentence is made while the one before it plays; ``on_heard`` is called when a sentence that others
-        follow has reached the room. Raises EngineError where the synthesiser failed, after what was made before has
+        Each sentence is made while the one before it plays. ``on_first_sound`` is awaited before anything is played,
+        ``on_heard`` is called when a sentence that others follow has reached the room. Raises EngineError where the synthesiser failed, after what was made before has
         been heard.
         """
         try:
@@ -138,14 +138,14 @@ class Mouth:
                 raise EngineError(f"the synthesiser gave no sound for {FIRST_PIECE_BOUND_S:g} s") from None
 
     async def _play(
-        self, pieces: AsyncIterator[tuple[str, Audio]], speech: Speech, on_first_sound: Callable[[], None]
+        self, pieces: AsyncIterator[tuple[str, Audio]], speech: Speech, on_first_sound: Callable[[], Awaitable[None]]
     ) -> None:
         async for text, sound in pieces:
+            if not speech.pieces:
+                await on_first_sound()
             start = self._loudspeaker.queued
             if text:
                 speech.pieces.append(Piece(text, start, start))
-                if len(speech.pieces) == 1:
-                    on_first_sound()
             # Counted before it is queued: an interruption may come while play waits for room.
             speech.pieces[-1].end = start + round(len(sound) * RATE / sound.rate)
             await self._loudspeaker.play(sound)

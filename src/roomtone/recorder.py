@@ -28,6 +28,9 @@ Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
 Said = tuple[Message, tuple[str, ...]]
 """A message and the ids of those it follows."""
 
+PATIENCE_S = 0.25
+"""A disk that takes longer than this to write a sentence does not keep an answer waiting."""
+
 OWED = 1000
 """Turns that are held in memory while the disk refuses them; about a megabyte."""
 
@@ -39,6 +42,7 @@ class _Open:
     live: LiveTurn
     asked: Said | None = None
     erased: bool = False
+    written: asyncio.Task[None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +150,21 @@ class Recorder:
         self.keep(live, heard)
 
     def keep(self, live: LiveTurn, heard: int) -> None:
-        """Write a turn as far as it is; what is being said aloud is on the disk soon after its first sound."""
+        """Write a turn as far as it is; what was understood, and what is being said, to the disk itself."""
         entry = self._open.get(live.number)
         if entry is None or entry.erased:
             return
         said = [] if entry.asked is not None else self._asked(entry)
-        durable = live.stage is Stage.SPEAKING and not live.speech.pieces[1:]
+        durable = live.stage is not Stage.HEARING and not live.speech.pieces
         turn = live.record(heard)
-        self.write(self._store.save_turn(turn, closed=False, messages=said, session=live.session, durable=durable))
+        save = self._store.save_turn(turn, closed=False, messages=said, session=live.session, durable=durable)
+        entry.written = self.write(save)
+
+    async def kept(self, live: LiveTurn) -> None:
+        """Wait until what a turn came to so far is written, or could not be; not longer than ``PATIENCE_S``."""
+        entry = self._open.get(live.number)
+        if entry is not None and entry.written is not None:
+            await asyncio.wait([entry.written], timeout=PATIENCE_S)
 
     def close(self, live: LiveTurn, heard: int) -> Turn:
         """Write a turn for the last time, with what was said in it; return it."""
@@ -235,11 +246,12 @@ class Recorder:
 
     # ------------------------------------------------------------------------------------------- writing
 
-    def write(self, write: Coroutine[Any, Any, None]) -> None:
+    def write(self, write: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Do one write to the store beside the conversation."""
         task = self._spawn(self._guarded(write), "store")
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
+        return task
 
     async def _finish(self, closed: _Closed) -> None:
         """Close a turn, after those that a full disk refused before it."""

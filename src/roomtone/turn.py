@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -133,6 +133,7 @@ class Chain:
     admits: Callable[[LiveTurn], bool]
     tell: Callable[[LiveTurn, str], None]
     keep: Callable[[LiveTurn], None]
+    kept: Callable[[LiveTurn], Awaitable[None]]
     note_health: Callable[[str, str], None]
     ring_line: Callable[[str], str | None]
 
@@ -265,12 +266,16 @@ async def _ring(live: LiveTurn, alarm: str, chain: Chain) -> None:
             live.said = f"{live.said} ".lstrip()
             failed = await _attempt(_speak(live, _whole(text), chain)) or failed
         else:
-            again = chain.mouth.speak(_whole(text), chain.voice, Speech(), Stopwatch(), _nothing, _nothing)
+            again = chain.mouth.speak(_whole(text), chain.voice, Speech(), Stopwatch(), _nothing_yet, _nothing)
             failed = await _attempt(again) or failed
         if failed is not None:
             log.warning("turn %s: %s", live.trace, failed.message)
         last = text
         await asyncio.sleep(RING_PAUSE_S)
+
+
+async def _nothing_yet() -> None:
+    pass
 
 
 def _nothing() -> None:
@@ -291,7 +296,8 @@ async def _speak(live: LiveTurn, deltas: AsyncIterator[str], chain: Chain) -> No
             live.said += delta
             yield delta
 
-    def first_sound() -> None:
+    async def first_sound() -> None:
+        await chain.kept(live)
         live.watch.first_sound = loop.time()
         chain.post(FirstSound(live.number))
         chain.tell(live, "turn.first_sound")
