@@ -2,7 +2,7 @@
 
 A turn's row is written when it may answer, when it is understood, when its answer begins to be heard, again as its
 sentences are heard, and closed when it has ended, so that a power cut leaves what was heard, said and spoken until
-then. Writing never makes the conversation wait, and never ends it; what a full disk refused is kept once it can be.
+then. Writing hardly makes the conversation wait, and never ends it; what a full disk refused is kept once it can be.
 """
 
 from __future__ import annotations
