@@ -91,8 +91,8 @@ class Mouth:
         """Say a text that is still being made; return when its last sample has left the loudspeaker.
 
         Each sentence is made while the one before it plays. ``on_first_sound`` is awaited before anything is played,
-        ``on_heard`` is called when a sentence that others follow has reached the room. Raises EngineError where the synthesiser failed, after what was made before has
-        been heard.
+        ``on_heard`` is called when a sentence that others follow has reached the room. Raises EngineError where the
+        synthesiser failed, after what was made before has been heard.
         """
         try:
             async with (
