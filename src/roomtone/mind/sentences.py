@@ -58,7 +58,7 @@ class Skills:
         Raises ConfigError for a language that has no file of its own.
         """
         load_language(language)
-        loaded = [skillfiles.load(folder, language) for folder in skillfiles.folders(skillfiles.SHIPPED, language)]
+        loaded = list(skillfiles.shipped(language))
         refused = []
         taken = {one.skill.name for one in loaded}
         for folder in skillfiles.folders(own, language) if own is not None else []:

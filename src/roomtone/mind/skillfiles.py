@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from roomtone.mind.phrases import Phrases, Polite, load_language
 from roomtone.mind.skills import Answering, Exchange, Heard, Match, Skill
 
 
-class Words(yaml.SafeLoader):
+class Words(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # C where it was built with it
     """YAML in which yes, no, on and off are words, as the people who write sentences mean them."""
 
 
@@ -93,6 +94,12 @@ def folders(place: Path, language: str) -> list[Path]:
     return sorted(found.parent for found in place.glob(f"*/{language}.yaml"))
 
 
+@cache
+def shipped(language: str) -> tuple[Loaded, ...]:
+    """Read the skills that came with Roomtone, once."""
+    return tuple(load(folder, language) for folder in folders(SHIPPED, language))
+
+
 def load(folder: Path, language: str) -> Loaded:
     """Read a skill's folder. Raises ConfigError with the file and the reason for one that is broken."""
     path = folder / f"{language}.yaml"
@@ -102,7 +109,6 @@ def load(folder: Path, language: str) -> Loaded:
         file = SkillFile.model_validate(_read(path))
         strict, loose = _intents(file, "sentences", "unfinished"), _intents(file, "loose")
         spoken = _graphs(strict, language)
-        _graphs(loose, language)
     answer, accepts = _code(folder)
     skill = Skill(
         name=folder.name,
@@ -168,10 +174,12 @@ def match(text: str, one: Loaded, intents: Intents) -> Match | None:
 
 
 def check(loaded: Loaded) -> None:
-    """Hold a skill to its own samples, and to having something to say.
+    """Hold a skill to its own samples, to lists and rules that are there, and to having something to say.
 
     Raises ConfigError for a sample that is not understood as its intent, or a missing reply.
     """
+    with _refusing(loaded.path):
+        _graphs(loaded.loose, loaded.file.language)
     for name, intent in loaded.file.intents.items():
         if loaded.skill.answer is None and name not in loaded.file.replies:
             raise ConfigError(f"{loaded.path}: replies: there is none for '{name}', and no code that gives one")
