@@ -33,7 +33,7 @@ FLOORS = """
     config_sources migrations shipped
     engines
     child flow models wyoming_events
-    clock
+    clock child_main
     core
 """
 """Arrows point down only: a room knows the floors below its own, never its own floor or one above."""
@@ -42,7 +42,8 @@ ONLY = {
     "core": "",
     "clock": "core",
     "flow": "core clock",
-    "child": "core clock",
+    "child": "core clock child_main",
+    "child_main": "core",
     "engines": "core clock flow child models wyoming_events",
     "models": "core clock",
     "wyoming_events": "core clock",

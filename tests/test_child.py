@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable
 from pathlib import Path
@@ -12,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from conftest import Run
-from roomtone.child import LINES_LOGGED, OOM_SCORE, child
+from roomtone.child import LINES_LOGGED, child
+from roomtone.child_main import OOM_SCORE
 from roomtone.core.errors import EngineCrashed, EngineError, EngineTimeout, EngineUnavailable
 
 
@@ -223,3 +226,11 @@ def test_a_caller_that_leaves_does_not_put_the_next_one_out_of_step(run: Run[Non
             assert await adder.call("add", 5, timeout=30) == 5
 
     run(scenario())
+
+
+def test_the_default_recognisers_child_carries_nothing_that_only_the_daemon_needs() -> None:
+    code = (
+        "import roomtone.child_main, roomtone.engines.stt._pocketsphinx_child, sys;"
+        "print(*{'asyncio', 'pydantic', 'soundfile', 'hassil', 'yaml'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"\n"

@@ -8,27 +8,24 @@ of one program ever speak them.
 from __future__ import annotations
 
 import asyncio
-import importlib
 import itertools
 import logging
 import os
 import pickle
 import signal
-import struct
 import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from roomtone.child_main import HEADER
 from roomtone.clock import engine_working
-from roomtone.core.errors import EngineCrashed, EngineError, EngineTimeout, RoomtoneError
+from roomtone.core.errors import EngineCrashed, EngineError, EngineTimeout
 
 log = logging.getLogger(__name__)
 
-HEADER = struct.Struct("<I")
 START_BOUND_S = 60.0
 """Longest that a child may take until its object is there; then it is killed."""
 
@@ -46,9 +43,6 @@ LINES_LOGGED, LINE_LENGTH = 10, 300
 
 FLOOD = 4 * 1024 * 1024
 """Bytes that a child may print for each call; one that prints more is killed."""
-
-OOM_SCORE = 500
-"""Points (of 1000) by which the kernel, short of memory, would sooner kill a child than the daemon."""
 
 starts: Counter[str] = Counter()
 """How often each engine's process was started since this program began: more than once is a restart."""
@@ -183,7 +177,7 @@ class Child:
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "roomtone.child"),
+                *("-m", "roomtone.child_main"),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=writable,
@@ -302,39 +296,3 @@ async def child(name: str, factory: str, *args: Any) -> AsyncIterator[Child]:
         yield made
     finally:
         await made._kill()  # noqa: SLF001  # this function is the other half of the class
-
-
-def serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    """Be the child: answer requests until their stream ends."""
-    target: Any = None
-    while len(header := requests.read(HEADER.size)) == HEADER.size:
-        number, method, args = pickle.loads(requests.read(HEADER.unpack(header)[0]))  # our parent
-        try:
-            if method:
-                answer = (number, False, getattr(target, method)(*args))
-            else:
-                path, arguments = args
-                module, _, function = path.partition(":")
-                target = getattr(importlib.import_module(module), function)(*arguments)
-                answer = (number, False, None)
-        except Exception as error:
-            said = error.message if isinstance(error, RoomtoneError) else f"{type(error).__name__}: {error}"
-            answer = (number, True, said)
-        content = pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL)
-        answers.write(HEADER.pack(len(content)) + content)
-        answers.flush()
-
-
-def main() -> None:
-    """Keep the real stdout for answers: whatever a native library prints goes to stderr."""
-    try:
-        Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
-    except OSError as error:  # no such file off Linux
-        sys.stderr.write(f"its place in a shortage of memory stays as it is: {error}\n")
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    serve(sys.stdin.buffer, answers)
-
-
-if __name__ == "__main__":
-    main()

@@ -20,11 +20,12 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from importlib import util
-from typing import Any, Protocol, cast
-
-from pydantic import BaseModel, ConfigDict
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from roomtone.core.errors import ConfigError, EngineUnavailable
+
+if TYPE_CHECKING:
+    from roomtone.engines._settings import EngineSettings as EngineSettings
 
 SCRIPTED = ("script", "tone")
 """Engines for rehearsals, which hear and say what they were told."""
@@ -32,10 +33,11 @@ SCRIPTED = ("script", "tone")
 SEAMS = ("audio", "vad", "wake", "echo", "stt", "llm", "tts", "embed", "tools")
 
 
-class EngineSettings(BaseModel):
-    """Base of every engine's Settings: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+def __getattr__(name: str) -> Any:
+    """Import the base of every engine's Settings when it is asked for: a child goes without pydantic's 8 MB."""
+    if name == "EngineSettings":
+        return importlib.import_module("roomtone.engines._settings").EngineSettings
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class EngineFile(Protocol):
