@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import gc
 import logging
 import signal
 import sys
@@ -60,11 +62,21 @@ async def serve(settings: Settings, mistakes: list[str], watch: Watch, on_ready:
         await stack.enter_async_context(beside(watch_device(room), "device watch"))
         await stack.enter_async_context(beside(watch_store(room), "store watch"))
         await stack.enter_async_context(beside(watch(room), "watch"))
+        settle()
         on_ready()
         _tell_troubles(room, mistakes)
         log.info("ready: %s", ", ".join(f"{seam} {name}" for seam, name in room.engines.items()))
         await signals.stop.wait()
         log.info("stopping")
+
+
+def settle() -> None:
+    """Give back what starting took, and let what is there to stay not be looked through for garbage again."""
+    gc.collect()
+    gc.freeze()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim is not None:
+        trim(0)
 
 
 def _tell_troubles(room: Room, mistakes: list[str]) -> None:

@@ -212,10 +212,13 @@ class EchoGate:
         """Take a block (a multiple of 160 samples) with nothing played; False, nothing taken, while echo may ring."""
         if self._silent + 1 <= self._rings_for:
             return False
-        for start in range(0, len(near), HOP):
-            self._frames += 1
-            self._silent += 1
-            self._idle(near[start : start + HOP])
+        self._playing = False
+        sound, hops = np.concatenate((self._last[0], near)), len(near) // HOP
+        for hop in range(-(self._frames + 1) % self.WATCH_EVERY, hops, self.WATCH_EVERY):
+            self._watch(sound[hop * HOP : (hop + 2) * HOP])
+        self._frames += hops
+        self._silent += hops
+        self._last[0] = near[-HOP:]
         return True
 
     @property
@@ -240,8 +243,11 @@ class EchoGate:
     def _idle(self, near: Samples) -> None:
         self._playing = False
         if self._frames % self.WATCH_EVERY == 0:
-            self._floor.follow(decibels(band_power(spectra(np.concatenate((self._last[0], near))))), self.WATCH_EVERY)
+            self._watch(np.concatenate((self._last[0], near)))
         self._last[0] = near
+
+    def _watch(self, sound: Floats) -> None:
+        self._floor.follow(decibels(band_power(spectra(sound))), self.WATCH_EVERY)
 
     def _judge(self, near: Samples, far: Samples) -> Verdict:
         both = np.stack((near, far)).astype(np.float64)
