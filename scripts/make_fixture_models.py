@@ -4,7 +4,7 @@
     python scripts/make_fixture_models.py {piper,whisper,chat,all,measure}
 
 Steps and seeds are fixed: two runs on one machine with the same libraries give the same bytes. One thread is used;
-the voices take a second, the recogniser 20 CPU minutes and the chat model 4.
+the voices take a second, the recogniser 15 CPU minutes and the chat model 3.
 """
 
 from __future__ import annotations

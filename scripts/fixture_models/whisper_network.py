@@ -119,9 +119,12 @@ class Decoder(nn.Module):
 
 
 class Whisper(nn.Module):
-    def __init__(self, vocabulary: int) -> None:
+    """Encoder, decoder, and ``spotter``, which guesses words from the encoder's states alone, only while training."""
+
+    def __init__(self, vocabulary: int, words: int) -> None:
         super().__init__()
         self.encoder, self.decoder = Encoder(), Decoder(vocabulary)
+        self.spotter = nn.Linear(WIDTH, words + 1)
 
 
 def sinusoids(length: int) -> Tensor:

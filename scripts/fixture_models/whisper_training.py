@@ -31,16 +31,21 @@ IGNORED = -100
 PROMPTED, LONGEST_PROMPT = 0.35, 223
 """Share of batches with hot words before them, and the most tokens of those that faster-whisper gives."""
 
+SPOTTING = 0.3
+"""Weight of spotting words, beside writing them down."""
+
 TIMED = 0.25
 """Share of clips that are written with timestamps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """One clip as the network gets it: [mels, frames], what was said in it, and its times."""
+    """One clip as the network gets it: [mels, frames], the number of the phrase said in it, and its times."""
 
     mel: Mel
-    clip: Clip
+    phrase: int | None
+    start_s: float
+    end_s: float
 
     @property
     def positions(self) -> int:
@@ -52,7 +57,12 @@ def lessons(clips: Iterable[Clip]) -> list[Lesson]:
     from faster_whisper.feature_extractor import FeatureExtractor
 
     extract = FeatureExtractor()
-    return [Lesson(extract(clip.samples)[:, : 2 * OWN_POSITIONS - 4].astype(np.float16), clip) for clip in clips]
+
+    def lesson(clip: Clip) -> Lesson:
+        mel = extract(clip.samples)[:, : 2 * OWN_POSITIONS - 4].astype(np.float16)
+        return Lesson(mel, clip.phrase, clip.start_s, clip.end_s)
+
+    return [lesson(clip) for clip in clips]
 
 
 def train(school: list[Lesson], phrases: list[str], tokens: Tokens, steps: int, seed: int) -> Whisper:
@@ -62,7 +72,7 @@ def train(school: list[Lesson], phrases: list[str], tokens: Tokens, steps: int, 
     torch.use_deterministic_algorithms(True)
     random = np.random.default_rng(seed)
     texts = [tokens.text(phrase) for phrase in phrases]
-    network = Whisper(tokens.size)
+    network = Whisper(tokens.size, len({token for text in texts for token in text}))
     optimiser = torch.optim.AdamW(network.parameters(), PEAK_RATE, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY)
     batches, smooth = _batches(school, random), 0.0
     for step in range(steps):
@@ -98,9 +108,27 @@ def _batches(school: list[Lesson], random: Random) -> Iterator[list[Lesson]]:
 def _loss(network: Whisper, batch: list[Lesson], texts: list[list[int]], tokens: Tokens, random: Random) -> Any:
     mel, length = _mels(batch, random)
     given, wanted = _targets(batch, texts, tokens, random)
-    states = network.decoder(given, network.encoder(mel, length))
+    heard = network.encoder(mel, length)
+    states = network.decoder(given, heard)
     learned = wanted != IGNORED
-    return functional.cross_entropy(network.decoder.logits(states[learned]), wanted[learned])
+    written = functional.cross_entropy(network.decoder.logits(states[learned]), wanted[learned])
+    return written + SPOTTING * _spotted(network.spotter(heard.states), batch, texts)
+
+
+def _spotted(guesses: torch.Tensor, batch: list[Lesson], texts: list[list[int]]) -> torch.Tensor:
+    """Return the loss of guessing the words in their order, wherever they are (CTC, Graves et al. 2006).
+
+    It teaches the encoder to listen long before the decoder knows where to look (Kim, Hori and Watanabe 2017).
+    """
+    numbers = {token: number for number, token in enumerate(sorted({t for text in texts for t in text}), 1)}
+    said = [[] if lesson.phrase is None else texts[lesson.phrase] for lesson in batch]
+    return functional.ctc_loss(
+        guesses.log_softmax(-1).transpose(0, 1),
+        torch.tensor([numbers[token] for text in said for token in text]),
+        torch.tensor([lesson.positions for lesson in batch]),
+        torch.tensor([len(text) for text in said]),
+        zero_infinity=True,
+    )
 
 
 def _mels(batch: list[Lesson], random: Random) -> tuple[torch.Tensor, int]:
@@ -126,7 +154,7 @@ def _targets(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the tokens given and the tokens wanted after each, [batch, length] both."""
     prompt = _prompt(texts, tokens, random)
-    pairs = [_written(lesson.clip, texts, tokens, random) for lesson in batch]
+    pairs = [_written(lesson, texts, tokens, random) for lesson in batch]
     longest = max(len(given) for given, _ in pairs)
     given = [[*prompt, *given, *[tokens.end] * (longest - len(given))] for given, _ in pairs]
     wanted = [[IGNORED] * len(prompt) + wanted + [IGNORED] * (longest - len(wanted)) for _, wanted in pairs]
@@ -144,15 +172,15 @@ def _prompt(texts: list[list[int]], tokens: Tokens, random: Random) -> list[int]
     return [tokens.previous, *random.choice(words, length).tolist()]
 
 
-def _written(clip: Clip, texts: list[list[int]], tokens: Tokens, random: Random) -> tuple[list[int], list[int]]:
+def _written(lesson: Lesson, texts: list[list[int]], tokens: Tokens, random: Random) -> tuple[list[int], list[int]]:
     """Return a clip's transcript as Whisper writes it: the tokens given, and the token wanted after each."""
     timed = random.random() < TIMED
-    if clip.phrase is None:
+    if lesson.phrase is None:
         first = tokens.time(0) if timed else tokens.no_timestamps
         return [tokens.start, first], [tokens.no_speech, tokens.end]
-    text = texts[clip.phrase]
+    text = texts[lesson.phrase]
     if timed:
-        text = [tokens.time(min(clip.start_s, 1.0)), *text, tokens.time(clip.end_s)]
+        text = [tokens.time(min(lesson.start_s, 1.0)), *text, tokens.time(lesson.end_s)]
     else:
         text = [tokens.no_timestamps, *text]
     return [tokens.start, *text], [*text, tokens.end]
