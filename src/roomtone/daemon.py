@@ -98,6 +98,9 @@ def tell_what_was_cut_off(room: Room) -> None:
         waited = (utc_now() - turn.at).total_seconds()
         if turn.source is Source.SCHEDULE or waited > room.parts.persona.context_retention_hours * 3600:
             continue
+        match = room.parts.skills.recognise(turn.heard) if turn.heard else None
+        if match is not None and match.dismisses:
+            continue
         rest = turn.said.removeprefix(turn.spoken).strip()
         if turn.stage is Stage.SPEAKING and rest:
             say(room, "cut_off", rest=rest)
