@@ -12,6 +12,7 @@ from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from roomtone.core.recurrence import Clock, Half, every, next_time, on_day
+from roomtone.mind.phrases import NIGHT_S
 from roomtone.mind.skills import Match
 
 YEARS = 8
@@ -66,8 +67,9 @@ def moment(match: Match, now: datetime, *, wakes: bool = False) -> Moment | None
         return Moment(next_time(repeat, now, zone), repeat)
     if not _names_a_day(match):
         return Moment(next_time(every(face.at(half) if half else face), now, zone))
-    for day in _days(match, face, now.date()):
-        for choice in (half,) if half else (usual, Half.AM, Half.PM):
+    today = match.get("day") in ("today", "tonight")
+    for day in _days(match, face, now):
+        for choice in (half,) if half else (usual, Half.AM, Half.PM) if today else (usual,):
             due = on_day(face.at(choice), day, zone)
             if due > now:
                 return Moment(due)
@@ -81,7 +83,7 @@ def _half(match: Match, face: Clock) -> Half | None:
     part = match.get("part") or ("night" if match.get("day") == "tonight" else None)
     if part is None:
         return None
-    late = part in ("afternoon", "evening") or (part == "night" and LATE_HOUR <= face.hour < 12)
+    late = part in ("afternoon", "evening") or (part == "night" and not _small_hour(face))
     return Half.PM if late else Half.AM
 
 
@@ -95,23 +97,26 @@ def _names_a_day(match: Match) -> bool:
     return any(match.get(slot) is not None for slot in ("day", "weekday", "date"))
 
 
-def _days(match: Match, face: Clock, today: date) -> Iterator[date]:
-    """Yield the days that may be meant, the likeliest first."""
+def _days(match: Match, face: Clock, now: datetime) -> Iterator[date]:
+    """Yield the days that may be meant, the likeliest first; who is up after midnight means the day before."""
     if match.get("date") is not None:
-        for year in range(today.year, today.year + YEARS + 1):
+        for year in range(now.year, now.year + YEARS + 1):
             yield from _dates(year, int(match.get("month")), int(match.get("date")))
         return
     if match.get("weekday") is not None:
-        ahead = (int(match.get("weekday")) - 1 - today.weekday()) % 7
-        days = [today + timedelta(ahead), today + timedelta(ahead + 7)]
+        first = now.date() + timedelta((int(match.get("weekday")) - 1 - now.weekday()) % 7)
+        days = [first, first + timedelta(7)]
     else:
-        days = [today + timedelta({"tomorrow": 1, "overmorrow": 2}.get(match.get("day"), 0))]
-    small_hours = _at_night(match) and not LATE_HOUR <= face.hour < 12
-    yield from (day + timedelta(small_hours) for day in days)
+        today = (now - timedelta(seconds=NIGHT_S)).date()
+        ahead = {"tomorrow": 1, "overmorrow": 2}.get(match.get("day"))
+        days = [today + timedelta(ahead)] if ahead else [today, now.date()]
+    night = match.get("part") == "night" or match.get("day") == "tonight"
+    yield from (day + timedelta(night and _small_hour(face)) for day in days)
 
 
-def _at_night(match: Match) -> bool:
-    return bool(match.get("part") == "night" or match.get("day") == "tonight")
+def _small_hour(face: Clock) -> bool:
+    """Whether a time at night is one after midnight."""
+    return (face.hour % 12 if face.either else face.hour) < LATE_HOUR
 
 
 def _dates(year: int, month: int, day: int) -> Iterator[date]:
