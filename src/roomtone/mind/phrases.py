@@ -138,6 +138,15 @@ class Phrases:
                 parts.append(f"{self.number(count)} {one if count == 1 else many}")
         return self.joined(parts)
 
+    def length(self, seconds: int) -> str:
+        """Return a length of time as a name has it (the ten minute timer)."""
+        units = self.language.numbers
+        parts = []
+        for unit, size in UNITS:
+            count, seconds = divmod(seconds, size)
+            parts += [f"{self.number(count)} {getattr(units, unit)[0]}"] if count else []
+        return " ".join(parts)
+
     def joined(self, parts: Sequence[str]) -> str:
         """Return things in a row as one enumerates them aloud."""
         *some, last = parts

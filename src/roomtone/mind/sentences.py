@@ -20,8 +20,8 @@ from roomtone.mind.phrases import load_language
 from roomtone.mind.skillfiles import Loaded
 from roomtone.mind.skills import Match
 
-DOTTED_TIME = re.compile(r"(?<=\d)\.(?=[0-5]\d(?!\d))")
-"""Where a time of day is written 7.30; a number comes first."""
+JOINED = re.compile(r"(?<=\d)\.(?=[0-5]\d(?!\d))|(?<=\w)-(?=\w)")
+"""Where words are written as one that other texts mean as one: 7.30, a ten-minute timer."""
 
 MAX_DIGITS = 9
 """Of a number that is spelt out; no sentence has a longer one."""
@@ -168,7 +168,7 @@ class Skills:
         """Return a text as it is and with more and more politeness left off; what was literally said comes first."""
         plain = skillfiles.plain(text)
         calm = remove_skip_words(plain, self.language.hesitations, ignore_whitespace=False)
-        for whole in dict.fromkeys([plain, calm, DOTTED_TIME.sub(" ", calm)]):
+        for whole in dict.fromkeys([plain, calm, JOINED.sub(" ", calm)]):
             for sooner in _peeled(whole, self._after):
                 yield from _peeled(sooner, self._before)
 

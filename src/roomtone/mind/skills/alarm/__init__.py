@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from roomtone.core.dialog import Timer, TimerKind
-from roomtone.mind.moments import clock, moment, seconds
+from roomtone.mind.moments import Moment, clock, moment, seconds
 from roomtone.mind.skills import Asked
 
 SNOOZE_S = 9 * 60
@@ -37,15 +38,15 @@ async def answer(asked: Asked) -> list[str]:
 
 async def _set(asked: Asked, old: Timer | None) -> str:
     """Set an alarm, in the place of an old one where there is one."""
-    if clock(asked.match) is None:
+    now, length = asked.household.now(), seconds(asked.match)
+    if not length and clock(asked.match) is None:
         return asked.say("when")
-    if not asked.household.clock_is_right():
+    if not length and not asked.household.clock_is_right():
         return asked.say("no_clock")
-    now = asked.household.now()
-    when = moment(asked.match, now, wakes=True)
+    when = Moment(now + timedelta(seconds=length)) if length else moment(asked.match, now, wakes=True)
     if when is None:
         return asked.say("over")
-    fresh = {"due": when.due, "set_at": now, "repeat": when.repeat, "kind": TimerKind.ALARM}
+    fresh = {"due": when.due, "set_at": now, "repeat": when.repeat, "kind": TimerKind.ALARM, "seconds": length}
     alarm = old.model_copy(update=fresh) if old else Timer(**fresh)
     await asked.household.save_timers([alarm])
     return asked.say("set", when=_when(asked, alarm))

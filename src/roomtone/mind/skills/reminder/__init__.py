@@ -6,10 +6,16 @@ from datetime import timedelta
 
 from roomtone.core.dialog import Timer, TimerKind
 from roomtone.mind.moments import Moment, clock, moment, seconds
-from roomtone.mind.skills import Asked
+from roomtone.mind.skills import Asked, Heard
 
 READ_OUT = 5
 """Reminders that are told one by one; of more the number is told."""
+
+
+def accepts(heard: Heard) -> bool:
+    """Refuse a reading in which a part of the time is left in the text; another reading has it."""
+    words = _text(heard.match.get("any_text")).lower().split()
+    return not words or words[-1] not in heard.data["unfinished"]
 
 
 async def answer(asked: Asked) -> list[str]:

@@ -70,7 +70,7 @@ def _none(asked: Asked, running: list[Timer]) -> str:
     if asked.match.name == "resume" and running:
         return asked.say("not_paused")
     key = "none_named" if name else "none_long" if length else "none"
-    return asked.say(key, name=name, whole=asked.phrases.duration(length))
+    return asked.say(key, name=name, whole=asked.phrases.length(length))
 
 
 def _told(asked: Asked, timers: list[Timer], key: str) -> list[str]:
@@ -88,7 +88,7 @@ def _one(asked: Asked, timer: Timer, key: str, several: bool) -> str:
         f"{key}{kind}{'_paused' if timer.paused_s is not None else ''}",
         duration=asked.phrases.duration(_left(asked, timer)),
         name=timer.name,
-        whole=asked.phrases.duration(timer.seconds),
+        whole=asked.phrases.length(timer.seconds),
         time=asked.phrases.time(timer.due.astimezone(asked.household.now().tzinfo)),
     )
 
