@@ -214,8 +214,8 @@ class EchoGate:
             return False
         self._playing = False
         sound, hops = np.concatenate((self._last[0], near)), len(near) // HOP
-        for hop in range(-(self._frames + 1) % self.WATCH_EVERY, hops, self.WATCH_EVERY):
-            self._watch(sound[hop * HOP : (hop + 2) * HOP])
+        watched = range(-(self._frames + 1) % self.WATCH_EVERY, hops, self.WATCH_EVERY)
+        self._watch(*(sound[hop * HOP : (hop + 2) * HOP] for hop in watched))
         self._frames += hops
         self._silent += hops
         self._last[0] = near[-HOP:]
@@ -246,8 +246,9 @@ class EchoGate:
             self._watch(np.concatenate((self._last[0], near)))
         self._last[0] = near
 
-    def _watch(self, sound: Floats) -> None:
-        self._floor.follow(decibels(band_power(spectra(sound))), self.WATCH_EVERY)
+    def _watch(self, *frames: Floats) -> None:
+        for power in decibels(band_power(spectra(np.array(frames)))) if frames else ():
+            self._floor.follow(power, self.WATCH_EVERY)
 
     def _judge(self, near: Samples, far: Samples) -> Verdict:
         both = np.stack((near, far)).astype(np.float64)

@@ -124,7 +124,8 @@ class PacedMicrophone:
         self._near.append(near)
         self._far.append(far)
         self._at = at
-        self._deliver(self._block_steps)
+        if len(self._near) >= self._block_steps:
+            self._deliver(self._block_steps)
 
     def end(self) -> None:
         """End the iteration once what is there was read."""
