@@ -120,9 +120,9 @@ class Outcome:
 
 
 def commands(skills: Skills, count: int, seed: int = 1) -> list[str]:
-    """Draw sentences people would say: half from the skills' samples, half from anywhere in their grammar."""
+    """Draw sentences of the grammar: half from the skills' samples, as people would say them, half from anywhere."""
     random = Random(seed)
-    natural = [" ".join(words) for _, text in skills.samples() if (words := grammar.words(text))]
+    natural = [" ".join(words) for _, text in skills.samples() if skills.holds(words := grammar.words(text) or ())]
     natural = [text for text in natural if not skills.is_backchannel(text)]
     chosen = random.sample(natural, min(len(natural), count // 2))
     while len(chosen) < count:

@@ -107,6 +107,10 @@ class Skills:
             return Completeness.INCOMPLETE
         return Completeness.COMPLETE if self._found("loose", text) else Completeness.UNKNOWN
 
+    def holds(self, spoken: tuple[str, ...]) -> bool:
+        """Say whether the grammar holds a text, cut into words: only then can a recogniser of the grammar hear it."""
+        return len(spoken) in grammar.Reader(spoken).ends(self._whole, frozenset({0}))
+
     def is_backchannel(self, text: str) -> bool:
         """Say whether a text only shows that its speaker listens ("mhm", "yeah")."""
         match = self._found("strict", text)

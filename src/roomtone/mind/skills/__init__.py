@@ -25,7 +25,8 @@
 say. A skill without code says the reply that is named like the intent. What an exception says, a ToolError
 in the person's language, is spoken; anything else becomes a plain apology. ``Offering`` instead of a list asks a
 question: who then says yes has asked for the intent that it names. ``def accepts(heard: Heard) -> bool``, where there
-is one, has the last word on whether a template's wildcards hold what they should.
+is one, has the last word on whether a template's wildcards hold what they should. Code runs beside the room's
+sounds: it awaits what takes long and never blocks; what has not answered in some seconds is given up.
 
 ``<skill>/dialogues.<language>.yaml`` holds its tests, conversations by name:
 
