@@ -473,3 +473,17 @@ def test_a_prompt_of_a_ring_that_is_over_says_nothing(run: Run[None], tmp_path: 
             assert turn.spoken == ""
 
     run(scenario())
+
+
+def test_who_speaks_into_the_ringing_is_listened_to_for_what_people_say_to_it(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with ringing_room(tmp_path, "stop") as rehearsal:
+            conversation = rehearsal.room.conversation
+            assert {"snooze", "stop", "okay", "thanks", "alarm"} <= set(conversation.ring_hints.words)
+            assert "what time" not in conversation.ring_hints.grammar
+            rivals: list[bool] = []
+            rehearsal.show = lambda event: rivals.append(event.data.into_ring) if event.kind == "turn.begun" else None
+            await speaks(rehearsal)
+            assert rivals == [True]
+
+    run(scenario())

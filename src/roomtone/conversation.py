@@ -119,6 +119,7 @@ class Conversation:
         self.hints = Hints(parts.language, skills.grammar(), names=names)
         self.asked_hints = Hints(parts.language, skills.grammar(asked=True), names=names)
         self.rival_hints = Hints(parts.language, skills.grammar(interrupting=True), skills.dismissing_words(), names)
+        self.ring_hints = Hints(parts.language, *skills.ring_grammar(), names)
         retention_s = math.inf if manners.one_session else parts.persona.context_retention_hours * 3600
         self.recorder = Recorder(parts.store, parts.feed, parts.room, parts.persona, retention_s, self._spawn)
         self._health = {"stt": "ok", "tts": "ok"}
@@ -199,8 +200,7 @@ class Conversation:
         ears.alert = state.mode is not Mode.IDLE
         live = self._turns.get(state.turn or 0)
         if live is not None:
-            # Who goes on speaking before an answer may change what is asked: nothing is done while that is in doubt,
-            # and no next round is rung.
+            # Who goes on speaking may change what is asked: nothing is done meanwhile, and no next round is rung.
             live.free.clear() if state.mode is Mode.INTERRUPT else live.free.set()
         if state.mode is not before.mode or state.muted is not before.muted:
             trace, cause = (live.trace, live.last_event) if live else (None, None)
@@ -244,7 +244,7 @@ class Conversation:
             phrases=parts.phrases,
             mouth=parts.mouth,
             household=self._household(live),
-            hints=self.rival_hints if live.rival else self.asked_hints if self._asked else self.hints,
+            hints=self._hints(live),
             voice=parts.persona.voice,
             post=self.post,
             expect=self._expect,
@@ -255,6 +255,11 @@ class Conversation:
             note_health=self._health.__setitem__,
             ring_line=parts.timers.line,
         )
+
+    def _hints(self, live: LiveTurn) -> Hints:
+        if live.rival:
+            return self.ring_hints if live.into_ring else self.rival_hints
+        return self.asked_hints if self._asked else self.hints
 
     def _household(self, live: LiveTurn) -> TurnHousehold:
         def on_act() -> None:

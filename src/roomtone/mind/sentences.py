@@ -133,6 +133,20 @@ class Skills:
         said = {rule: node for rule, node in self._alone.items() if rule not in unsaid}
         return grammar.jsgf(self._polite, self._commands, said)
 
+    def ring_grammar(self) -> tuple[str, tuple[str, ...]]:
+        """Return what people say to something that rings as JSGF, and its words: few, so that none is missed."""
+        rules = {
+            f"{one.skill.name}_{name}": one.spoken[name]
+            for one in self._loaded
+            for name, intent in one.file.intents.items()
+            if intent.answers_ring
+        }
+        commands, alone = (
+            {rule: node for rule, node in rules.items() if rule in all_} for all_ in (self._commands, self._alone)
+        )
+        words = set[str]().union(*map(grammar.vocabulary, rules.values()))
+        return grammar.jsgf(self._polite, commands, alone), tuple(sorted(words))
+
     def own_words(self) -> tuple[str, ...]:
         """Return the words that only the household's own skills have, such as "sauna": no recogniser expects them."""
         shipped, own = set[str](), set[str]()

@@ -58,6 +58,7 @@ class IntentFile(Noun):
     bare: bool = False
     opening: bool = False
     agrees: bool | None = None
+    answers_ring: bool = False
 
 
 class SkillFile(Noun):

@@ -15,6 +15,7 @@
         bare: false                              whether nobody says "please" or "can you" around it
         opening: false                           whether it greets: said into a reply it asks for the floor
         agrees: null                             true or false: whether it says yes or no to a question
+        answers_ring: false                      whether people say it to something that rings
     lists, expansion_rules                    as in hassil; they belong to this skill alone, beside those of
                                               mind/<language>.yaml: lengths of time, times of day, dates
     places: [kitchen]                         rooms it is for: "What can you do in the kitchen?" (optional)
