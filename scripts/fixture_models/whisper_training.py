@@ -20,7 +20,7 @@ Mel = npt.NDArray[np.float16]
 Random = np.random.Generator
 
 BATCH = 32
-PEAK_RATE, WARMING_STEPS = 2e-3, 150
+WARMING_STEPS = 150
 WEIGHT_DECAY = 0.02
 BUCKETS = 8
 """Clips are sorted by length within this many random parts of all of them, so that batches hardly need padding."""
@@ -65,34 +65,45 @@ def lessons(clips: Iterable[Clip]) -> list[Lesson]:
     return [lesson(clip) for clip in clips]
 
 
-def train(school: list[Lesson], phrases: list[str], tokens: Tokens, steps: int, seed: int) -> Whisper:
-    """Return a network taught for ``steps`` batches; the same one for the same arguments, on one machine."""
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A stretch of training: batches, the peak of its learning rate, and the frames of a clip that may be blanked."""
+
+    steps: int
+    peak_rate: float
+    most_blank: int
+
+
+def train(
+    school: list[Lesson], phrases: list[str], tokens: Tokens, phase: Phase, seed: int, network: Whisper | None = None
+) -> Whisper:
+    """Teach a network, a new one if none is given; the same comes out for the same arguments, on one machine."""
     torch.manual_seed(seed)
     torch.set_num_threads(1)  # also quicker: two threads wait for each other at every small step
     torch.use_deterministic_algorithms(True)
     random = np.random.default_rng(seed)
     texts = [tokens.text(phrase) for phrase in phrases]
-    network = Whisper(tokens.size, len({token for text in texts for token in text}))
-    optimiser = torch.optim.AdamW(network.parameters(), PEAK_RATE, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY)
+    network = network or Whisper(tokens.size, len({token for text in texts for token in text}))
+    optimiser = torch.optim.AdamW(network.parameters(), phase.peak_rate, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY)
     batches, smooth = _batches(school, random), 0.0
-    for step in range(steps):
+    for step in range(phase.steps):
         for group in optimiser.param_groups:
-            group["lr"] = _rate(step, steps)
-        loss = _loss(network, next(batches), texts, tokens, random)
+            group["lr"] = _rate(step, phase)
+        loss = _loss(network, next(batches), texts, tokens, phase, random)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         smooth += (loss.item() - smooth) * max(0.02, 1 / (step + 1))
         if (step + 1) % 250 == 0:
-            print(f"step {step + 1} of {steps}: loss {smooth:.3f}", flush=True)
-    return network.eval()
+            print(f"step {step + 1} of {phase.steps}: loss {smooth:.3f}", flush=True)
+    return network
 
 
-def _rate(step: int, steps: int) -> float:
+def _rate(step: int, phase: Phase) -> float:
     """Warm up, then fall along half a cosine to a fiftieth."""
-    falling = 0.5 * (1 + math.cos(math.pi * step / steps)) * 0.98 + 0.02
-    return PEAK_RATE * min(1.0, (step + 1) / WARMING_STEPS) * falling
+    falling = 0.5 * (1 + math.cos(math.pi * step / phase.steps)) * 0.98 + 0.02
+    return phase.peak_rate * min(1.0, (step + 1) / WARMING_STEPS) * falling
 
 
 def _batches(school: list[Lesson], random: Random) -> Iterator[list[Lesson]]:
@@ -105,8 +116,10 @@ def _batches(school: list[Lesson], random: Random) -> Iterator[list[Lesson]]:
             yield [school[number] for number in batch]
 
 
-def _loss(network: Whisper, batch: list[Lesson], texts: list[list[int]], tokens: Tokens, random: Random) -> Any:
-    mel, length = _mels(batch, random)
+def _loss(
+    network: Whisper, batch: list[Lesson], texts: list[list[int]], tokens: Tokens, phase: Phase, random: Random
+) -> Any:
+    mel, length = _mels(batch, phase.most_blank, random)
     given, wanted = _targets(batch, texts, tokens, random)
     heard = network.encoder(mel, length)
     states = network.decoder(given, heard)
@@ -131,7 +144,7 @@ def _spotted(guesses: torch.Tensor, batch: list[Lesson], texts: list[list[int]])
     )
 
 
-def _mels(batch: list[Lesson], random: Random) -> tuple[torch.Tensor, int]:
+def _mels(batch: list[Lesson], most_blank: int, random: Random) -> tuple[torch.Tensor, int]:
     """Return [batch, mels, frames] and how many positions of it are real.
 
     Of each clip a band of frequencies and a stretch of time are blanked (SpecAugment, Park et al. 2019).
@@ -142,7 +155,7 @@ def _mels(batch: list[Lesson], random: Random) -> tuple[torch.Tensor, int]:
         frames = lesson.mel.shape[1]
         mel[:, :frames] = lesson.mel
         mean, least = mel[:, :frames].mean(), mel[:, :frames].min()
-        band, stretch = random.integers(0, 10), random.integers(0, 16)
+        band, stretch = random.integers(0, 10), random.integers(0, most_blank)
         low, begin = random.integers(0, MELS - band), random.integers(0, max(1, frames - 20))
         mel[low : low + band, :frames] = mean
         mel[:, begin : min(frames, begin + stretch)] = least
