@@ -11,15 +11,19 @@ EXAMPLES = 2
 async def answer(asked: Asked) -> list[str]:
     """Name the skills, those of a place where one is named, and give an example of some."""
     place = asked.match.get("place")
-    described = [skill for skill in asked.skills if skill.about and (place is None or place in skill.places)]
+    described = _named(asked) if place is None else [skill for skill in asked.skills if place in skill.places]
     if not described:
         return [asked.say("nothing_there", place=place)] if place else []
     about = asked.phrases.joined([skill.about for skill in described])
-    told = asked.say("can_there", place=place, skills=about) if place else asked.say("can", skills=about)
-    return [told, *(asked.say("try", example=example) for example in _examples(described, place is not None))]
+    more = len([skill for skill in asked.skills if skill.about]) - len(described)
+    key = "can_there" if place else "can_and_more" if more else "can"
+    told = asked.say(key, place=place, skills=about, more=asked.phrases.number(more))
+    examples = [skill.examples[0].rstrip(".?!") for skill in described if skill.examples]
+    return [told, *(asked.say("try", example=example) for example in examples[:EXAMPLES])]
 
 
-def _examples(skills: list[Skill], each: bool) -> list[str]:
-    """Return one example of each skill, or of the last some, without the mark at its end."""
-    examples = [skill.examples[0].rstrip(".?!") for skill in skills if skill.examples]
-    return examples if each else examples[-EXAMPLES:]
+def _named(asked: Asked) -> list[Skill]:
+    """Return the skills worth naming first: nobody listens to a list of all."""
+    described = {skill.name: skill for skill in asked.skills if skill.about}
+    chosen = [described[name] for name in asked.data["first"] if name in described]
+    return chosen or list(described.values())
