@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from roomtone import cli
 from roomtone.core.dialog import Ended
 from roomtone.core.sound import decode_wav
+
+MODELS = Path(__file__).parent / "models"
 
 
 def test_every_visitor_is_answered_and_the_conversation_is_kept(
@@ -23,6 +26,16 @@ def test_every_visitor_is_answered_and_the_conversation_is_kept(
     assert decode_wav((tmp_path / "conversation.wav").read_bytes()).seconds > 30
     for turn in kept:
         assert decode_wav(Path(turn["reply_wav"]).read_bytes()).seconds > 0.3
+
+
+def test_with_a_recogniser_of_free_speech_and_a_piper_voice_it_goes_the_same_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(MODELS, tmp_path / "state" / "models")
+    options = ["--pace", "fast", "--json", "--state-dir", str(tmp_path / "state"), "--out", str(tmp_path / "out")]
+    assert cli.main(["demo", *options]) == 0
+    heard = [json.loads(line)["heard"] for line in capsys.readouterr().out.splitlines()]
+    assert "what should i cook for dinner" in heard
 
 
 def test_what_is_not_as_expected_is_told(
