@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -37,6 +38,80 @@ def test_a_folder_keeps_its_word(folder: Path) -> None:
 @pytest.mark.parametrize(("skill", "talk"), DIALOGUES)
 def test_a_dialogue_goes_as_it_is_written(run: Run[None], skill: str, talk: tuple[Exchange, ...]) -> None:
     run(play(SKILLS, skill, talk))
+
+
+@pytest.mark.parametrize(
+    ("zone", "night"),
+    [
+        ("Europe/Berlin", "2026-03-29"),
+        ("Europe/Berlin", "2026-10-25"),
+        ("America/New_York", "2026-03-08"),
+        ("America/New_York", "2026-11-01"),
+    ],
+)
+@pytest.mark.parametrize(
+    "text", ["set a timer for 3 hours", "remind me to look in 3 hours", "set an alarm in 3 hours"]
+)
+def test_three_hours_are_three_hours_when_the_clocks_are_changed(
+    run: Run[None], zone: str, night: str, text: str
+) -> None:
+    async def scenario() -> None:
+        home, mind = (
+            Home(clock=datetime.fromisoformat(f"{night} 00:30").replace(tzinfo=ZoneInfo(zone))),
+            Mind(SKILLS, Phrases.load()),
+        )
+        await mind.answer(text, home)
+        [timer] = home.running
+        assert timer.due.timestamp() - home.clock.timestamp() == 3 * 3600
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("zone", "now", "text", "rings", "said"),
+    [
+        (
+            "Europe/Berlin",
+            "2026-03-28 22:00",
+            "set an alarm for 2:30 am",
+            "2026-03-29T01:00",
+            "three o'clock",
+        ),
+        (
+            "Europe/Berlin",
+            "2026-10-24 22:00",
+            "set an alarm for 2:30 am",
+            "2026-10-25T00:30",
+            "half past two tonight",
+        ),
+        (
+            "Europe/Berlin",
+            "2026-10-24 22:00",
+            "wake me up at 7",
+            "2026-10-25T06:00",
+            "seven o'clock tomorrow morning",
+        ),
+        ("America/New_York", "2026-03-07 22:00", "set an alarm for 2:30 am", "2026-03-08T07:00", "three o'clock"),
+        (
+            "America/New_York",
+            "2026-10-31 22:00",
+            "set an alarm for 1:30 am",
+            "2026-11-01T05:30",
+            "half past one tonight",
+        ),
+        ("America/New_York", "2026-11-01 00:15", "wake me up at 7", "2026-11-01T12:00", "seven o'clock"),
+    ],
+)
+def test_an_alarm_on_the_night_of_the_change_rings_by_the_clock_on_the_wall(
+    run: Run[None], zone: str, now: str, text: str, rings: str, said: str
+) -> None:
+    async def scenario() -> None:
+        home = Home(clock=datetime.fromisoformat(now).replace(tzinfo=ZoneInfo(zone)))
+        answer = await Mind(SKILLS, Phrases.load()).answer(text, home)
+        assert said in await whole(answer.deltas)
+        assert home.running[0].due.astimezone(UTC) == datetime.fromisoformat(rings).replace(tzinfo=UTC)
+
+    run(scenario())
 
 
 async def play(skills: Skills, skill: str, talk: tuple[Exchange, ...]) -> None:

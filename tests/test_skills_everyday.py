@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
 from random import Random
@@ -139,6 +140,24 @@ def test_only_what_was_removed_last_is_kept(run: Run[Any], tmp_path: Path) -> No
             return [item.text for item in await store.items()]
 
     assert run(scenario()) == ["tea"]
+
+
+def test_who_has_an_hour_forgotten_can_put_back_what_was_taken_off_before_it_but_nothing_since(
+    run: Run[Any], tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        async with open_store(tmp_path / FILE_NAME) as store:
+            noon = datetime(2026, 11, 21, 12, tzinfo=UTC)
+            removed = {"wine": noon - timedelta(hours=2), "secret gift": noon, "milk": None}
+            items = [Item(list=text, text=text, added=noon, removed=at) for text, at in removed.items()]
+            await store.save_items(items)
+            await store.erase(since=noon - timedelta(hours=1))
+            assert [item.text for item in await store.items()] == ["wine", "milk"]
+            await store.erase()
+            assert [item.text for item in await store.items()] == ["milk"]
+
+    run(scenario())
+    assert not any(b"secret gift" in file.read_bytes() for file in tmp_path.iterdir())
 
 
 # ----------------------------------------------------------------------------------------------- numbers

@@ -144,6 +144,29 @@ def test_each_round_is_louder_than_the_one_before(run: Run[None], tmp_path: Path
     run(scenario())
 
 
+def test_it_is_heard_where_the_room_was_made_silent_and_leaves_it_so(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with room(scripted("stop"), tmp_path) as rehearsal:
+            loudspeaker = rehearsal.device.loudspeaker
+            loudspeaker.set_volume(0.0)
+            await set_timers(rehearsal, due_in(2))
+            await asyncio.sleep(30)
+            assert len(chimes(rehearsal.device.played.samples.astype(float))) > 2
+            await speaks(rehearsal)
+            assert loudspeaker.volume == 0.0
+
+    run(scenario())
+
+
+def test_a_loudness_set_into_the_ringing_stays(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with ringing_room(tmp_path, "volume seven") as rehearsal:
+            await speaks(rehearsal)
+            assert rehearsal.device.loudspeaker.volume == 0.7
+
+    run(scenario())
+
+
 def test_what_was_said_into_the_ringing_is_answered(run: Run[None], tmp_path: Path) -> None:
     async def scenario() -> None:
         async with ringing_room(tmp_path, "what time is it") as rehearsal:

@@ -27,12 +27,17 @@ _ERASE = (
     f"DELETE FROM messages WHERE id IN ({_MESSAGES})",
     f"DELETE FROM turns WHERE trace IN ({_TURNS})",
     "DELETE FROM sessions WHERE id NOT IN (SELECT session FROM turns UNION SELECT session FROM messages)",
+    "DELETE FROM items WHERE removed >= :since",
 )
-"""What takes everything that was said from a moment on; a message goes with its turn."""
+"""What takes everything that was said from a moment on; a message goes with its turn.
+
+Lists are not what was said and stay. What was taken off one since then could only be put back: it goes too.
+"""
 
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _SAID = {
     sqlite3.SQLITE_FULL: "the disk with {path} is full; make room there, for example: sudo apt clean",
+    sqlite3.SQLITE_IOERR: "the disk with {path} refuses to be written or read ({error}): it may be full, or worn out",
     sqlite3.SQLITE_READONLY: "{path} may not be written; give this user its folder: sudo chown -R $USER {folder}",
     sqlite3.SQLITE_CANTOPEN: "{path} cannot be opened; give this user its folder: sudo chown -R $USER {folder}",
     sqlite3.SQLITE_BUSY: "{path} is being written by another program; end that one and try again",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,6 +35,9 @@ FOLLOW_S = 0.2
 
 FIRST_PIECE_BOUND_S = 10.0
 """A synthesiser that gives no sound for this long has failed; someone is waiting."""
+
+RING_VOLUME = 0.4
+"""What rings is never quieter: somebody relies on it. Its first chime is soft by itself."""
 
 
 @dataclass(slots=True)
@@ -158,6 +162,20 @@ class Mouth:
         """Play the sound that says, without a synthesiser, that something went wrong."""
         await self._loudspeaker.play(FAILURE_CHIME)
         await self._loudspeaker.drained()
+
+    @contextmanager
+    def ringing(self) -> Iterator[None]:
+        """Be loud enough to wake somebody, however quiet it was made; a loudness that is set meanwhile stays."""
+        before = self._loudspeaker.volume
+        if before >= RING_VOLUME:
+            yield
+            return
+        self._loudspeaker.set_volume(RING_VOLUME)
+        try:
+            yield
+        finally:
+            if self._loudspeaker.volume == RING_VOLUME:
+                self._loudspeaker.set_volume(before)
 
     async def alarm_chime(self, round_: int) -> None:
         """Play the sound of what rings, quiet at first and louder each round (0 is the first)."""

@@ -189,9 +189,10 @@ class Store:
     async def erase(self, since: datetime | None = None, spare: str = "") -> int:
         """Forget what was said since a moment, or ever, also in databases that were set aside; return how many turns.
 
-        A turn that was not over then counts as said since. Timers stay, and so does the turn whose trace is
-        ``spare``. No byte of what was erased is left in the file when this returns. If the program ends before that,
-        nothing or everything is erased, and the next ``open`` sees to the bytes.
+        A turn that was not over then counts as said since. Timers and lists stay, and so does the turn whose trace is
+        ``spare``; what was taken off a list since cannot be put back any more. No byte of what was erased is left in
+        the file when this returns. If the program ends before that, nothing or everything is erased, and the next
+        ``open`` sees to the bytes.
         """
         which = {"since": _iso(since) or "", "spare": spare}
 

@@ -177,7 +177,8 @@ async def _answer_it(live: LiveTurn, chain: Chain) -> None:
     with live.watch.waiting():
         await live.free.wait()
     if live.prompt is not None and live.prompt.alarm is not None:
-        await _ring(live, live.prompt.alarm, chain)
+        with chain.mouth.ringing():
+            await _ring(live, live.prompt.alarm, chain)
         return
     live.answer = await _think(live, chain)
     if live.answer is None:

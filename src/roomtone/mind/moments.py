@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from roomtone.core.recurrence import Clock, Half, every, next_time, on_day
@@ -33,6 +33,11 @@ class Moment:
 def seconds(match: Match) -> int:
     """Return the length of time that was named, in seconds; 0 where none was."""
     return match.total("hours") * 3600 + match.total("minutes") * 60 + match.total("seconds")
+
+
+def after(now: datetime, length: int) -> datetime:
+    """Return in UTC the moment so many seconds later, through both ends of summer time."""
+    return now.astimezone(UTC) + timedelta(seconds=length)  # a sum in the household's zone is one of clock faces
 
 
 def clock(match: Match) -> Clock | None:

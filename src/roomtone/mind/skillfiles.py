@@ -23,6 +23,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from roomtone.core.dialog import Noun
 from roomtone.core.errors import ConfigError
 from roomtone.mind.grammar import Converter, Node, either
+from roomtone.mind.own_code import OwnCode, own_accepts
 from roomtone.mind.phrases import Phrases, Polite, load_language
 from roomtone.mind.skills import Answering, Exchange, Heard, Match, Skill
 
@@ -264,7 +265,10 @@ def _code(folder: Path) -> tuple[Answering | None, Callable[[Heard], bool] | Non
         spec.loader.exec_module(module)
         if not inspect.iscoroutinefunction(module.answer) or len(inspect.signature(module.answer).parameters) != 1:
             raise ConfigError("answer must be: async def answer(asked)")
-        return module.answer, getattr(module, "accepts", None)
+        accepts = getattr(module, "accepts", None)
+        if folder.parent == SHIPPED:
+            return module.answer, accepts
+        return OwnCode(folder.name, module.answer), accepts and own_accepts(folder.name, accepts)
 
 
 def _reason(error: BaseException) -> str:

@@ -26,8 +26,12 @@
 say. A skill without code says the reply that is named like the intent. What an exception says, a ToolError
 in the person's language, is spoken; anything else becomes a plain apology. ``Offering`` instead of a list asks a
 question: who then says yes has asked for the intent that it names. ``def accepts(heard: Heard) -> bool``, where there
-is one, has the last word on whether a template's wildcards hold what they should. Code runs beside the room's
-sounds: it awaits what takes long and never blocks; what has not answered in some seconds is given up.
+is one, has the last word on whether a template's wildcards hold what they should, at once and without waiting for
+anything. What has not answered in some seconds is given up.
+
+Shipped code runs beside the room's sounds and never blocks. A household's own ``answer`` runs on a thread and an
+event loop of its own, so that the room hears on while it computes; what it calls of ``asked.household`` is done on
+the room's loop, and refused once the answer was given up.
 
 ``<skill>/dialogues.<language>.yaml`` holds its tests, conversations by name:
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 
 from roomtone.core.dialog import Timer, TimerKind
-from roomtone.mind.moments import Moment, clock, moment, seconds
+from roomtone.mind.moments import Moment, after, clock, moment, seconds
 from roomtone.mind.skills import Asked
 
 SNOOZE_S = 9 * 60
@@ -43,7 +42,7 @@ async def _set(asked: Asked, old: Timer | None) -> str:
         return asked.say("when")
     if not length and not asked.household.clock_is_right():
         return asked.say("no_clock")
-    when = Moment(now + timedelta(seconds=length)) if length else moment(asked.match, now, wakes=True)
+    when = Moment(after(now, length)) if length else moment(asked.match, now, wakes=True)
     if when is None:
         return asked.say("over")
     fresh = {"due": when.due, "set_at": now, "repeat": when.repeat, "kind": TimerKind.ALARM, "seconds": length}

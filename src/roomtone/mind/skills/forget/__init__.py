@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from roomtone.mind.skills import Asked, Match, Offering
 
@@ -26,7 +26,7 @@ async def _since(asked: Asked) -> datetime | None:
     if asked.match.name == "today":
         return now.replace(hour=0, minute=0, second=0, microsecond=0)
     if asked.match.name == "since":
-        return now - length(asked.match)
+        return now.astimezone(UTC) - length(asked.match)  # an hour is an hour where the clocks are changed too
     last = await asked.household.last_turn()
     return last.at if last else None
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from roomtone.core.dialog import Timer, TimerKind
-from roomtone.mind.moments import Moment, clock, moment, seconds
+from roomtone.mind.moments import Moment, after, clock, moment, seconds
 from roomtone.mind.skills import Asked, Heard
 
 READ_OUT = 5
@@ -44,7 +42,7 @@ async def _set(asked: Asked) -> str:
         return asked.say("what")
     now, length = asked.household.now(), seconds(asked.match)
     if length:
-        when: Moment | None = Moment(now + timedelta(seconds=length))
+        when: Moment | None = Moment(after(now, length))
     elif clock(asked.match) is None:
         return asked.say("when", text=text)
     elif not asked.household.clock_is_right():

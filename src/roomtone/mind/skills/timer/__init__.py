@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime, timedelta
 
 from roomtone.core.dialog import Timer, TimerKind
-from roomtone.mind.moments import seconds
+from roomtone.mind.moments import after, seconds
 from roomtone.mind.skills import Asked
 
 READ_OUT = 5
@@ -41,7 +40,7 @@ async def _set(asked: Asked) -> str:
     if not length:
         return asked.say("how_long")
     now = asked.household.now()
-    await asked.household.save_timers([Timer(name=name, seconds=length, set_at=now, due=_after(now, length))])
+    await asked.household.save_timers([Timer(name=name, seconds=length, set_at=now, due=after(now, length))])
     return asked.say("set_named" if name else "set", duration=asked.phrases.duration(length), name=name)
 
 
@@ -140,7 +139,7 @@ async def _lengthened(asked: Asked, timer: Timer, by: int) -> list[str]:
 
 async def _changed(asked: Asked, key: str, timer: Timer, left: int, *, paused: bool = False) -> list[str]:
     """Keep a timer with so many seconds left, and say so."""
-    update = {"paused_s": left if paused else None, "due": _after(asked.household.now(), left)}
+    update = {"paused_s": left if paused else None, "due": after(asked.household.now(), left)}
     await asked.household.save_timers([timer.model_copy(update=update)])
     values = {"duration": asked.phrases.duration(left), "name": timer.name}
     return [asked.say(f"{key}_named" if timer.name else key, **values)]
@@ -150,10 +149,6 @@ async def _again(asked: Asked) -> list[str]:
     """Who asks for more time while a timer rings wants it to ring again then."""
     await asked.household.snooze(seconds(asked.match))
     return [asked.say("again", duration=asked.phrases.duration(seconds(asked.match)))]
-
-
-def _after(now: datetime, length: int) -> datetime:
-    return now + timedelta(seconds=length)
 
 
 ACTS: Mapping[str, Callable[[Asked, list[Timer]], Awaitable[list[str]]]] = {
