@@ -157,8 +157,7 @@ class Recorder:
         said = [] if entry.asked is not None else self._asked(entry)
         durable = live.stage is not Stage.HEARING and not live.speech.pieces
         turn = live.record(heard)
-        save = self._store.save_turn(turn, closed=False, messages=said, session=live.session, durable=durable)
-        entry.written = self.write(save)
+        entry.written = self.write(self._keep(turn, said, live.session, durable), proves=True)
 
     async def kept(self, live: LiveTurn) -> None:
         """Wait until what a turn came to so far is written, or could not be; not longer than ``PATIENCE_S``."""
@@ -175,7 +174,8 @@ class Recorder:
             asked = [entry.asked] if entry.asked is not None else self._asked(entry, turn)
             said = (*asked, *self._answered(entry, turn))
             assert live.session is not None
-            self.write(self._finish(_Closed(turn, live.session, said)))
+            self._owed.append(_Closed(turn, live.session, said))
+            self.write(self._settle(), proves=True)
         return turn
 
     def forget(self, live: LiveTurn) -> None:
@@ -246,16 +246,19 @@ class Recorder:
 
     # ------------------------------------------------------------------------------------------- writing
 
-    def write(self, write: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Do one write to the store beside the conversation."""
-        task = self._spawn(self._guarded(write), "store")
+    def write(self, write: Coroutine[Any, Any, None], *, proves: bool = False) -> asyncio.Task[None]:
+        """Do something with the store beside the conversation; ``proves``: if it works, the disk can be written."""
+        task = self._spawn(self._guarded(write, proves), "store")
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
         return task
 
-    async def _finish(self, closed: _Closed) -> None:
-        """Close a turn, after those that a full disk refused before it."""
-        self._owed.append(closed)
+    async def _keep(self, turn: Turn, said: list[Said], session: Session | None, durable: bool) -> None:
+        await self._settle()
+        await self._store.save_turn(turn, closed=False, messages=said, session=session, durable=durable)
+
+    async def _settle(self) -> None:
+        """Write the turns that have ended and are not kept yet, in order: a full disk may have refused some."""
         while self._owed:
             first = self._owed[0]
             settled = True
@@ -268,7 +271,7 @@ class Recorder:
                 if settled and self._owed and self._owed[0] is first:
                     self._owed.popleft()
 
-    async def _guarded(self, write: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, write: Coroutine[Any, Any, None], proves: bool) -> None:
         try:
             await write
         except RoomtoneError as error:
@@ -279,9 +282,9 @@ class Recorder:
             log.exception("the store failed")
             self.health = f"internal error: {error}"
         else:
-            if self.health != "ok":
+            if proves and self.health != "ok":
+                self.health = "ok"
                 self._feed.publish("store.back", source="recorder")
-            self.health = "ok"
 
 
 def _without(tips: tuple[str, ...], message: str) -> tuple[str, ...]:
