@@ -59,6 +59,15 @@ def test_speed_and_pitch_and_voice_are_heard(run: Run[None]) -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("voice", ["en-US", "de-de", "en-gb+Andrea", "en-GB+linda", "EN-US+F3"])
+def test_a_voice_is_found_however_its_language_is_written(run: Run[None], voice: str) -> None:
+    async def scenario() -> None:
+        async with espeak.open(espeak.Settings(voice=voice)) as engine:
+            assert len(await spoken(engine, SENTENCE))
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("voice", ["klingonese", "en-us+nobody", "../../etc/passwd", "en_US-lessac-medium"])
 def test_a_voice_that_is_not_there_is_named(run: Run[None], voice: str) -> None:
     async def scenario() -> None:

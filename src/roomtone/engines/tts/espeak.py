@@ -149,10 +149,12 @@ def _names(wanted: str) -> Iterator[str]:
     """Yield a voice's name as given, then without its country: espeak-ng has ``fr-fr`` but plain ``de``."""
     if not wanted:
         return
+    language, plus, variant = wanted.partition("+")
     yield wanted
     yield wanted.lower()
-    if country := re.fullmatch(r"([a-z]{2,3})[-_][a-z]{2}(\+\w+)?", wanted.lower()):
-        yield country.group(1) + (country.group(2) or "")
+    yield language.lower() + plus + variant
+    if country := re.fullmatch(r"([a-z]{2,3})[-_][a-z]{2}", language.lower()):
+        yield country.group(1) + plus + variant
 
 
 # ----------------------------------------------------------------------------------- one library a process
