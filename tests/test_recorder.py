@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from conftest import Run
-from rooms import HELP, room, scripted, somebody_speaks, until
+from rooms import HELP, room, scripted, somebody_speaks, speaks, until
 from roomtone import engines
 from roomtone.app import Room, open_room
 from roomtone.core.dialog import Ended, Role, Source, Stage, Turn
@@ -58,22 +58,20 @@ async def rows(store: Store, table: str) -> list[dict[str, Any]]:
 
 def test_each_stage_of_a_turn_is_in_its_row(run: Run[None], tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with household(tmp_path) as opened:
+        async with room(scripted("what time is it"), tmp_path) as rehearsal:
             seen: list[tuple[Stage, str, str]] = []
-            save = opened.store.save_turn
+            store = rehearsal.room.store
+            save = store.save_turn
 
             async def noting(turn: Turn, **more: Any) -> None:
                 await save(turn, **more)
                 seen.append((turn.stage, turn.heard, turn.said))
 
-            opened.store.save_turn = noting  # type: ignore[method-assign]
-            turn = await ask(opened, "what time is it")
-            await asyncio.sleep(0.1)
-            assert list(dict.fromkeys(seen)) == [
-                (Stage.HEARING, "what time is it", ""),
-                (Stage.THINKING, "what time is it", ""),
-                (Stage.SPEAKING, "what time is it", turn.said),
-            ]
+            store.save_turn = noting  # type: ignore[method-assign]
+            [turn] = await speaks(rehearsal)
+            assert [stage for stage, _, _ in seen] == [Stage.HEARING, Stage.THINKING, Stage.SPEAKING, Stage.SPEAKING]
+            assert seen[1] == (Stage.THINKING, "what time is it", "")
+            assert seen[2] == (Stage.SPEAKING, "what time is it", turn.said)
 
     run(scenario())
 

@@ -330,12 +330,16 @@ def test_an_ordinary_turn_costs_a_handful_of_pages(in_store: InStore, file: Path
     async def what(store: Store) -> int:
         log = file.with_name(FILE_NAME + "-wal")
         said = "Nine minutes for the pasta, starting now. I will tell you."
+        session = Session(id="s", room="kitchen", persona="companion")
         for number in range(1, 20):
             before = log.stat().st_size
-            each = turn(number, heard="set a pasta timer for nine minutes", said=said)
-            await store.save_turn(each, closed=False, messages=[(message(f"q{number}"), [f"a{number - 1}"])])
-            await store.save_turn(each.model_copy(update={"spoken": said}), closed=False)
-            await store.save_turn(each, closed=True, messages=[(message(f"a{number}"), [f"q{number}"])])
+            each = turn(number, trace=f"t{number}", heard="set a pasta timer for nine minutes", said=said)
+            question, answer = (message(f"q{number}"), [f"a{number - 1}"]), (message(f"a{number}"), [f"q{number}"])
+            await store.save_turn(each, closed=False, session=session)
+            await store.save_turn(each, closed=False, session=session, messages=[question], durable=True)
+            await store.add_timer(timer(number))
+            await store.save_turn(each.model_copy(update={"spoken": said}), closed=False, durable=True)
+            await store.save_turn(each, closed=True, session=session, messages=[question, answer])
         return log.stat().st_size - before
 
     assert in_store(what) <= 32 * 1024
@@ -360,6 +364,48 @@ def test_what_is_erased_is_in_no_file_any_more(in_store: InStore, file: Path) ->
         return await store.timers()
 
     assert len(in_store(what)) == 1
+
+
+@pytest.mark.parametrize("killed_at", ["DELETE FROM turns", "COMMIT", "VACUUM", "PRAGMA user_version = 0"])
+def test_an_erasure_that_is_killed_is_whole_or_was_none_and_no_byte_stays(
+    in_store: InStore, file: Path, killed_at: str
+) -> None:
+    in_store(fill)
+    program = [sys.executable, "-c", ERASING, str(file), killed_at]
+    assert subprocess.run(program, check=False).returncode == 9
+
+    async def what(store: Store) -> list[Turn]:
+        return await store.history()
+
+    erased = killed_at in ("VACUUM", "PRAGMA user_version = 0")
+    assert len(in_store(what)) == (0 if erased else 1)
+    assert any(b"secret words" in each.read_bytes() for each in file.parent.iterdir()) == (not erased)
+
+
+ERASING = """
+import asyncio, os, sqlite3, sys
+from pathlib import Path
+from roomtone import database
+from roomtone.store import open_store
+
+class Deadly:
+    def __init__(self, connection):
+        self.connection = connection
+    def execute(self, statement, values=()):
+        if statement.startswith(sys.argv[2]):
+            os._exit(9)
+        return self.connection.execute(statement, values)
+    def __getattr__(self, name):
+        return getattr(self.connection, name)
+
+async def main():
+    async with open_store(Path(sys.argv[1])) as store:
+        erase = database.erase
+        database.erase = lambda connection, which: erase(Deadly(connection), which)
+        await store.erase()
+
+asyncio.run(main())
+"""
 
 
 def test_everything_is_exported_as_json_lines(in_store: InStore) -> None:

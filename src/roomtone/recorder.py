@@ -147,7 +147,8 @@ class Recorder:
         self._turns += 1
         live.in_session = self._turns
         self._open[live.number] = _Open(live)
-        self.keep(live, heard)
+        if live.prompt is None:  # what was written rather than spoken is understood, and kept, in a moment
+            self.keep(live, heard)
 
     def keep(self, live: LiveTurn, heard: int) -> None:
         """Write a turn as far as it is; what was understood, and what is being said, to the disk itself."""

@@ -158,8 +158,8 @@ class Store:
     async def node(self, id_: str) -> Node:
         """Return a message by its id or the beginning of it. Raises SessionNotFound."""
         message = _as_message(await self._one("message", "messages", id_))
-        parents = await self._read("SELECT parent FROM edges WHERE child = ? ORDER BY rowid", message.id)
-        children = await self._read("SELECT child FROM edges WHERE parent = ? ORDER BY rowid", message.id)
+        parents = await self._read("SELECT parent FROM edges WHERE child = ? ORDER BY parent", message.id)
+        children = await self._read("SELECT child FROM edges WHERE parent = ? ORDER BY child", message.id)
         key = (message.session, message.data.get("trace"))
         turns = await self._read("SELECT data, closed FROM turns WHERE session = ? AND trace = ?", *key)
         sessions = await self._read("SELECT * FROM sessions WHERE id = ?", message.session)
@@ -210,7 +210,8 @@ class Store:
 
         def work(emit: Callable[[str], None], stop: threading.Event) -> None:
             for table in (*_SAID, "timers", "stopwatch", "items"):
-                for row in self._open_connection().execute(f"SELECT * FROM {table} ORDER BY rowid"):
+                order = "child" if table == "edges" else "rowid"
+                for row in self._open_connection().execute(f"SELECT * FROM {table} ORDER BY {order}"):
                     if stop.is_set():
                         return
                     emit(json.dumps({"table": table, **dict(row)}, ensure_ascii=False))
