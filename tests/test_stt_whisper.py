@@ -225,6 +225,55 @@ def test_a_hang_and_a_crash_cost_one_utterance_each(
     run(scenario())
 
 
+class OutOfMemory(Unwell):
+    """A recogniser that runs out of memory in its first process, in every decode."""
+
+    def decode(self, pcm: bytes, language: str | None, names: str) -> Decoded:
+        with open(self.marks, "a+") as marks:
+            marks.seek(0)
+            first = marks.read() or str(os.getpid())
+            marks.truncate(0)
+            marks.write(first)
+        if first == str(os.getpid()):
+            raise MemoryError("none left")
+        return decoded("well")
+
+
+def test_who_runs_out_of_memory_begins_anew(run: Run[None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.path.dirname(__file__))
+
+    async def scenario() -> None:
+        async with child("whisper", "test_stt_whisper:OutOfMemory", str(tmp_path / "marks")) as process:
+            stt = whisper.Whisper(process, SETTINGS)
+            with pytest.raises(EngineError, match="none left"):
+                await heard(stt, Audio.silence(1))
+            assert [t.text for t in await heard(stt, Audio.silence(1))] == ["well"]
+
+    run(scenario())
+
+
+def test_a_hang_is_found_out_the_sooner_the_quicker_the_machine_is(run: Run[None]) -> None:
+    async def patience(seconds: float) -> float:
+        script = Script("well", seconds=seconds)
+        await heard(scripted(script, timeout_s=8), Audio(to_int16(room_noise(RATE, -20))))
+        return script.patience
+
+    async def scenario() -> None:
+        quick, slow, slowest = [await patience(seconds) for seconds in (0.05, 0.5, 5.0)]
+        assert quick < slow < slowest == 8
+
+    run(scenario())
+
+
+def test_a_glance_at_silence_does_not_count_as_a_quick_decode(run: Run[None]) -> None:
+    async def scenario() -> None:
+        stt = scripted(Script(Decoded(seconds=0.001), seconds=2.0))
+        await heard(stt, Audio(to_int16(room_noise(RATE, -20))))
+        assert stt.seconds == 2.0
+
+    run(scenario())
+
+
 # ----------------------------------------------------------------------------- while somebody speaks
 
 
@@ -237,12 +286,14 @@ class Script:
 
     def __init__(self, *texts: str | Decoded, seconds: float = 0.1) -> None:
         self.asked: list[tuple[float, str | None, str]] = []
+        self.patience = 0.0
         self._texts = [text if isinstance(text, Decoded) else decoded(text, seconds=seconds) for text in texts]
         self._seconds = seconds
 
     async def call(self, method: str, *args: object, timeout: float, start_timeout: float) -> object:
         if method == "ready":
             return self._seconds
+        self.patience = timeout
         pcm, language, names = args
         await asyncio.sleep(self._seconds)
         self.asked.append((len(pcm) / 2 / RATE, language, names))  # type: ignore[arg-type]

@@ -81,6 +81,11 @@ class Child:
                 async with self._watched(process, timeout):
                     return await self._exchange(process, method, args)
 
+    async def end(self) -> None:
+        """End the process, once nobody uses it; the next call has a new one."""
+        async with self._turnstile:
+            await self._kill()
+
     @asynccontextmanager
     async def _watched(self, process: asyncio.subprocess.Process, timeout: float) -> AsyncIterator[None]:
         """Bound what is done with a process; whatever shows that it is of no use any more ends it."""

@@ -20,12 +20,12 @@ from pydantic import Field
 from roomtone import models
 from roomtone.child import START_BOUND_S, Child, child
 from roomtone.core.agreement import Agreement, agree
-from roomtone.core.errors import EngineUnavailable
+from roomtone.core.errors import EngineError, EngineUnavailable
 from roomtone.core.sound import FRAME, RATE, Audio, Samples
 from roomtone.engines import EngineSettings, lacking
 from roomtone.engines.stt import Hints, Pause, Transcript, _whisper_models
 from roomtone.engines.stt._silence import DIP, dips, joined, spoken_since
-from roomtone.engines.stt._whisper_child import Decoded
+from roomtone.engines.stt._whisper_child import LEAST_VOICED_S, Decoded
 from roomtone.engines.stt._whisper_evidence import confidence, refusal
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,10 @@ SLOWEST_S = 0.7
 utterances of people, that one was there later than with decodes at pauses alone by -2 ms where a decode takes 0.15 s,
 -11 ms at 0.3 s, -2 ms at 0.5 s, 11 ms at 0.7 s and 53 ms at 1 s, in the mean. Begun at any time instead of in dips,
 they would cost 6 to 79 ms."""
+
+PATIENCE_S, PATIENCE = 2.5, 6.0
+"""Seconds, and times as long as the last decode took, that a decode may take before it is a hang: a long text takes
+three times as long as a short one, and the machine may be busy. Someone is waiting."""
 
 SURE = 0.8
 """Probability from which a language found once is that of the whole utterance."""
@@ -74,8 +78,8 @@ class Settings(EngineSettings):
     """Below it nothing was understood. Whisper's own bounds, a mean log-probability of -1 and 0.6 for no speech, are
     0.37 and 0.4 taken each for itself."""
     timeout_s: float = Field(8.0, gt=0)
-    """Longest that one decode may take, or the loading of the model once somebody speaks; then the next engine is
-    asked."""
+    """Longest that one decode may take, where the machine is not quick enough for less (see ``PATIENCE``), or the
+    loading of the model once somebody speaks; then the next engine is asked."""
 
 
 def missing(settings: Settings) -> str | None:
@@ -133,13 +137,17 @@ class Whisper:
         """Decode a window of sound. Raises EngineError."""
         if len(sound) < SHORTEST_S * RATE:
             return Decoded(language=language or "")
-        decoded: Decoded = await self._process.call(
-            "decode",
-            *(Audio(sound).to_bytes(), language, names),
-            timeout=self.settings.timeout_s,
-            start_timeout=self.settings.timeout_s,
-        )
-        self.seconds = decoded.seconds
+        pcm, timeout = Audio(sound).to_bytes(), self.settings.timeout_s
+        patience = min(timeout, PATIENCE_S + PATIENCE * self.seconds)
+        try:
+            decoded: Decoded = await self._process.call(
+                "decode", pcm, language, names, timeout=patience, start_timeout=timeout
+            )
+        except EngineError:
+            await self._process.end()  # what native code has failed in, most likely for want of memory, fails again
+            raise
+        if decoded.voiced_s >= LEAST_VOICED_S:  # else the model was not asked
+            self.seconds = decoded.seconds
         return decoded
 
 
