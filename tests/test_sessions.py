@@ -222,10 +222,12 @@ def test_the_last_hour_is_forgotten_by_voice_and_what_was_before_it_stays(run: R
             await asyncio.sleep(0.5 * HOUR_S)
             await ask(room, "are bananas on the shopping list")
             assert (await ask(room, "forget what I just said")).said == "Forgotten."
+            await asyncio.sleep(1)
             assert b"are bananas" not in bytes_of(tmp_path)
             assert b"who are you" in bytes_of(tmp_path)
             turn = await ask(room, "forget the last hour")
             assert turn.said == "Forgotten."
+            await asyncio.sleep(1)
             assert b"who are you" not in bytes_of(tmp_path)
             kept = [each.heard for each in await room.store.history()]
             assert kept == ["add marzipan to the shopping list", "forget the last hour"]

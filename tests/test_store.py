@@ -401,7 +401,9 @@ class Deadly:
 async def main():
     async with open_store(Path(sys.argv[1])) as store:
         erase = database.erase
+        shrink = database.shrink
         database.erase = lambda connection, which: erase(Deadly(connection), which)
+        database.shrink = lambda connection: shrink(Deadly(connection))
         await store.erase()
 
 asyncio.run(main())

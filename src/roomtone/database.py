@@ -113,11 +113,10 @@ def erase(connection: sqlite3.Connection, which: Mapping[str, str]) -> int:
     """
     (turns,) = connection.execute(f"SELECT count(*) FROM ({_TURNS})", which).fetchone()
     commit(connection, [*((statement, which) for statement in _ERASE), ("PRAGMA user_version = 1", ())], durable=True)
-    _shrink(connection)
     return int(turns)
 
 
-def _shrink(connection: sqlite3.Connection) -> None:
+def shrink(connection: sqlite3.Connection) -> None:
     """Rewrite the file without the pages that were freed, so that what was erased cannot be read from it."""
     connection.execute("VACUUM")
     connection.execute("PRAGMA user_version = 0")
@@ -128,7 +127,7 @@ def _finish_erasing(connection: sqlite3.Connection) -> None:
     """Do what is left of an erasure that a power cut or a full disk came into."""
     if connection.execute("PRAGMA user_version").fetchone()[0]:
         try:
-            _shrink(connection)
+            shrink(connection)
         except sqlite3.OperationalError as error:
             log.warning("what was erased is still to be taken out of the file: %s", error)
 

@@ -201,13 +201,15 @@ class Recorder:
             entry.erased = entry.erased or entry.live is not asking
         if self._writing:
             await asyncio.wait(self._writing)
-        erased = await self._store.erase(since, asking.trace if asking else "")
+        erased = await self._store.erase(since, asking.trace if asking else "", whole=asking is None)
         kept = [closed for closed in self._owed if since is not None and closed.turn.at < since]
         self._owed = deque(kept, maxlen=OWED)
         if self._session is not None and (since is None or self._session.started >= since):
             self._session = None
         elif self._session is not None:
             self.tips = await self._store.tips(self._session.id)
+        if asking is not None:
+            self.write(self._store.shrink())  # who asked aloud is answered meanwhile
         return erased
 
     # ------------------------------------------------------------------------------------------ messages

@@ -186,13 +186,13 @@ class Store:
         )
         return [_as_message(row) for row in rows]
 
-    async def erase(self, since: datetime | None = None, spare: str = "") -> int:
+    async def erase(self, since: datetime | None = None, spare: str = "", *, whole: bool = True) -> int:
         """Forget what was said since a moment, or ever, also in databases that were set aside; return how many turns.
 
         A turn that was not over then counts as said since. Timers and lists stay, and so does the turn whose trace is
         ``spare``; what was taken off a list since cannot be put back any more. No byte of what was erased is left in
-        the file when this returns. If the program ends before that, nothing or everything is erased, and the next
-        ``open`` sees to the bytes.
+        the file when this returns; without ``whole``, when ``shrink`` has. If the program ends before that, nothing
+        or everything is erased, and the next ``open`` shrinks.
         """
         which = {"since": _iso(since) or "", "spare": spare}
 
@@ -203,7 +203,14 @@ class Store:
                     aside.unlink()
             return erased
 
-        return int(await self._run(work))
+        erased = int(await self._run(work))
+        if whole:
+            await self.shrink()
+        return erased
+
+    async def shrink(self) -> None:
+        """Rewrite the file without what was erased; all of it is written thrice, a year's talk in some seconds."""
+        await self._run(database.shrink)
 
     async def export(self) -> AsyncIterator[str]:
         """Yield everything as JSON lines: ``{"table": ..., <columns>}``."""
