@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from conftest import Run
+from rooms import HELP
 from roomtone.control import ask_daemon
 from roomtone.core.errors import DaemonGone
 from roomtone.core.sound import Audio, encode_wav
@@ -125,6 +126,21 @@ def test_a_signal_makes_it_listen_and_another_ends_it(tmp_path: Path) -> None:
         while asyncio.run(state(daemon)) != "listening":
             assert time.monotonic() < deadline
         assert daemon.stop(signal.SIGINT) == 0
+
+
+def test_a_daemon_that_was_killed_says_what_it_was_saying(tmp_path: Path) -> None:
+    config = {"audio": {"engine": "wav"}, "tts": {"engine": "tone"}}
+    with running(tmp_path, config) as daemon:
+        daemon.until_ready()
+        asked = subprocess.Popen([sys.executable, "-m", "roomtone.cli", "ask", HELP, *daemon.where])
+        deadline = time.monotonic() + BOUND_S
+        while asyncio.run(state(daemon)) != "speaking":
+            assert time.monotonic() < deadline
+        assert daemon.stop(signal.SIGKILL) == -signal.SIGKILL
+        assert asked.wait(BOUND_S) == 1
+    with running(tmp_path, config) as daemon:
+        assert daemon.turn()["said"].startswith("I was cut off. I was saying: ")
+        assert daemon.stop() == 0
 
 
 async def state(daemon: Daemon) -> str:
