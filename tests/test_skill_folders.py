@@ -14,7 +14,7 @@ import pytest
 
 from conftest import Run
 from home import BERLIN, Home, whole
-from roomtone.core.dialog import Persona, Source, Turn
+from roomtone.core.dialog import Persona, Source, Timer, Turn
 from roomtone.mind import Answer, skillfiles
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills
@@ -128,7 +128,7 @@ async def play(skills: Skills, skill: str, talk: tuple[Exchange, ...]) -> None:
             assert said in ([exchange.reply] if isinstance(exchange.reply, str) else exchange.reply), exchange.heard
         if exchange.like is not None:
             assert re.search(exchange.like, said), f"{exchange.heard}: {said}"
-        home.last = recorded(exchange.heard, answer, said)
+        home.last = recorded(exchange.heard, answer, said, at=home.clock)
         home.asked.append(answer.intent)
 
 
@@ -141,6 +141,8 @@ def prepare(home: Home, exchange: Exchange) -> None:
         home.persona = Persona.model_validate(given.pop("persona"))
     if "latency" in given:
         home.last = recorded("anything", Answer("none", _nothing()), "", latency_ms=given.pop("latency"))
+    if "ringing" in given:
+        home.ringing = [Timer.model_validate(timer) for timer in given.pop("ringing")]
     for name, value in given.items():
         assert hasattr(home, name), f"a household has no {name}"
         setattr(home, name, value)

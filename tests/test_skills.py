@@ -123,9 +123,9 @@ def test_a_timer_is_cancelled_by_its_name_its_length_or_being_the_only_one(ask: 
     ask("set a timer for ten minutes")
     assert ask("cancel the pasta timer") == "Pasta timer cancelled."
     ask("set a timer for an hour")
-    assert ask("cancel the 10 minute timer") == "Timer cancelled."
+    assert ask("cancel the 10 minute timer") == "Ten minute timer cancelled."
     assert [timer.seconds for timer in home.running] == [3600]
-    assert ask("turn off the timer") == "Timer cancelled."
+    assert ask("turn off the timer") == "One hour timer cancelled."
     assert ask("cancel the timer") == "No timer is running."
 
 

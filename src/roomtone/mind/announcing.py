@@ -25,8 +25,10 @@ def ringing(timers: Sequence[Timer], now: datetime, phrases: Phrases) -> str:
     if reminders := _of(TimerKind.REMINDER, timers):
         names = phrases.joined(list(dict.fromkeys(timer.name for timer in reminders)))
         lines.append(phrases.say("reminder_rings" if len(reminders) == 1 else "reminders_ring", names=names))
-    if _of(TimerKind.ALARM, timers):
-        lines.append(phrases.say("alarm_rings", time=phrases.time(now)))
+    if alarms := _of(TimerKind.ALARM, timers):
+        called = list(dict.fromkeys(alarm.name for alarm in alarms if alarm.name))
+        key = "alarm_rings_named" if called else "alarm_rings"
+        lines.append(phrases.say(key, time=phrases.time(now), names=phrases.joined(called or [""])))
     return " ".join(lines)
 
 

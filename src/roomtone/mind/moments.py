@@ -18,6 +18,9 @@ from roomtone.mind.skills import Match
 YEARS = 8
 """How far ahead a date is looked for: until the next 29th of February."""
 
+WAKING_HOUR = 6
+"""Before this hour nobody wants to be reminded who has not said so, or is still up."""
+
 LATE_HOUR = 5
 """"At night" is the evening from this hour on a clock's face, and before it the night that follows."""
 
@@ -64,14 +67,18 @@ def moment(match: Match, now: datetime, *, wakes: bool = False) -> Moment | None
         return None
     zone = now.tzinfo
     assert isinstance(zone, ZoneInfo)
-    half = _half(match, face)
+    half = said_half(match, face)
     usual = half or (Half.AM if wakes else Half.WAKING)
-    days = _days_of_week(match)
+    days = days_of_week(match)
     if days:
         repeat = every(face.at(usual), days)
         return Moment(next_time(repeat, now, zone), repeat)
     if not _names_a_day(match):
-        return Moment(next_time(every(face.at(half) if half else face), now, zone))
+        due = next_time(every(face.at(half) if half else face), now, zone)
+        asleep = not wakes and half is None and face.either and due.astimezone(zone).hour < WAKING_HOUR
+        if asleep and due - now > timedelta(seconds=NIGHT_S):
+            due = next_time(every(face), due, zone)
+        return Moment(due)
     today = match.get("day") in ("today", "tonight")
     for day in _days(match, face, now):
         for choice in (half,) if half else (usual, Half.AM, Half.PM) if today else (usual,):
@@ -81,7 +88,8 @@ def moment(match: Match, now: datetime, *, wakes: bool = False) -> Moment | None
     return None
 
 
-def _half(match: Match, face: Clock) -> Half | None:
+def said_half(match: Match, face: Clock) -> Half | None:
+    """Return the half of the day that was named, or that the part of it which was named lies in."""
     said = match.get("half")
     if said:
         return Half(said)
@@ -92,7 +100,7 @@ def _half(match: Match, face: Clock) -> Half | None:
     return Half.PM if late else Half.AM
 
 
-def _days_of_week(match: Match) -> str | None:
+def days_of_week(match: Match) -> str | None:
     """Return the days of the week on which it comes again, as cron writes them."""
     named = sorted({int(value) for name, value in match.slots if name == "each"})
     return ",".join(map(str, named)) or match.get("every")
@@ -100,6 +108,11 @@ def _days_of_week(match: Match) -> str | None:
 
 def _names_a_day(match: Match) -> bool:
     return any(match.get(slot) is not None for slot in ("day", "weekday", "date"))
+
+
+def named_days(match: Match, now: datetime) -> list[date]:
+    """Return the days that may be meant where a single day was named, else none."""
+    return list(_days(match, Clock(12), now)) if _names_a_day(match) else []
 
 
 def _days(match: Match, face: Clock, now: datetime) -> Iterator[date]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,6 +23,9 @@ Texts = Mapping[str, str | list[str]]
 
 NIGHT_S = 3 * 3600
 """Until this long after midnight it is still the night of the day before."""
+
+LONGEST_NAME = 3
+"""Words in a name that somebody gives a timer."""
 
 UNITS = (("hour", 3600), ("minute", 60), ("second", 1))
 
@@ -57,6 +61,7 @@ class Language(Noun):
     times: dict[str, str]
     parts: dict[int, str]
     days: dict[str, str]
+    not_in_names: frozenset[str]
     person: dict[str, str]
     lists: dict[str, dict[str, Any]] = Field(default_factory=dict)
     expansion_rules: dict[str, str] = Field(default_factory=dict)
@@ -202,7 +207,14 @@ class Phrases:
 
     def turned(self, text: str) -> str:
         """Return what somebody said of themselves as it is said to them (take my pills: take your pills)."""
-        return " ".join(self.language.person.get(word.lower(), word) for word in text.split())
+        said = re.compile(rf"(?<!\S)({'|'.join(map(re.escape, self.language.person))})(?!\S)", re.IGNORECASE)
+        return said.sub(lambda found: self.language.person[found.group().lower()], text)
+
+    def is_name(self, text: str) -> bool:
+        """Say whether a text may be what somebody calls a timer: a few words, no number, and no other sentence."""
+        words = text.lower().split()
+        usual = not set(words) & self.language.not_in_names and not re.search(r"\d", text)
+        return 0 < len(words) <= LONGEST_NAME and usual
 
     def _part(self, at: datetime) -> str:
         """Return the part of the day that a time belongs to; noon is the whole day's."""

@@ -47,9 +47,7 @@ async def answer(asked: Asked) -> list[str]:
         return [asked.say("money")]
     stuff, many = _stuff(asked), amount(asked)
     assert many is not None
-    gas = asked.match.get("unit") is None
-    source = unit(asked.data, asked.match.get("unit", "gas_mark"))
-    target = unit(asked.data, asked.match.get("target") or _usual(source, gas))
+    source, target = _units(asked)
     weighs = stuff is not None and {source.kind, target.kind} == {"volume", "weight"}
     if stuff is not None and weighs and stuff not in asked.data["cups"]:
         return [asked.say("unknown_stuff", stuff=stuff)]
@@ -62,6 +60,18 @@ async def answer(asked: Asked) -> list[str]:
     return [_told(asked, many, source, result * grams if source.kind == "volume" else result / grams, target, stuff)]
 
 
+def _units(asked: Asked) -> tuple[Unit, Unit]:
+    """Return the unit that something is in, and the one that it is wanted in."""
+    match, data = asked.match, asked.data
+    wanted = match.get("wanted")
+    if wanted is not None:  # of degrees without a scale it can only be the other one
+        return unit(data, "celsius" if wanted == "fahrenheit" else "fahrenheit"), unit(data, wanted)
+    named = "inch" if match.get("feet") is not None else match.get("unit")
+    source = unit(data, named or "gas_mark")
+    target = match.get("target") or _usual(source, gas=named is None)
+    return source, unit(data, data["speeds"].get(target, target) if source.kind == "speed" else target)
+
+
 def unit(data: Any, name: str) -> Unit:
     """Return a unit by its name in the skill's data."""
     kind, size, one, many = data["units"][name]
@@ -70,6 +80,8 @@ def unit(data: Any, name: str) -> Unit:
 
 def amount(heard: Heard) -> Fraction | None:
     """Return how many are to be converted, one where no number is named; None where the words are no number."""
+    if heard.match.get("feet") is not None:
+        return Fraction(12 * int(heard.match.get("feet")) + int(heard.match.get("inches")))
     text = str(heard.match.get("amount", "1"))
     if len(text) > LONGEST:
         return None
@@ -131,7 +143,7 @@ def _told(
 ) -> str:
     shown = rough(result)
     try:
-        said = _part(asked, number, source) or _measure(asked, number, source)
+        said = _tall(asked) or _part(asked, number, source) or _measure(asked, number, source)
         came_to = _part(asked, result, target) or _measure(asked, shown, target)
     except OverflowError:
         return asked.say("too_big")
@@ -148,6 +160,14 @@ def _measure(asked: Asked, number: Fraction, of: Unit) -> str:
     return asked.say("measure", number=words, unit=of.one if number == 1 else of.many)
 
 
+def _tall(asked: Asked) -> str | None:
+    """Return feet and inches as they were said; None where there were none."""
+    if asked.match.get("feet") is None:
+        return None
+    parts = [(name, Fraction(asked.match.get(slot))) for slot, name in (("feet", "foot"), ("inches", "inch"))]
+    return asked.phrases.joined([_measure(asked, number, unit(asked.data, name)).lower() for name, number in parts])
+
+
 def _part(asked: Asked, number: Fraction, of: Unit) -> str | None:
     """Return spoons and cups as they are measured out, in halves, thirds and quarters; None where they are not."""
     if of.name not in asked.data["spoons"] or not 0 < number < MOST_SPOONS:
@@ -157,6 +177,8 @@ def _part(asked: Asked, number: Fraction, of: Unit) -> str | None:
     near = min(parts, key=lambda part: abs(part - rest))
     if abs(near - rest) > number * CLOSE_ENOUGH:
         return None
+    if whole == 0 and near == Fraction(1, 2):
+        return asked.say("half", unit=of.one)
     if whole == 0:
         return asked.say("part", part=parts[near], unit=of.one)
     return asked.say("and_part", number=asked.phrases.number(whole), part=parts[near], unit=of.many)

@@ -40,6 +40,8 @@ async def answer(asked: Asked) -> list[str]:
     try:
         if name == "week":
             return [asked.say("week", week=asked.phrases.number(today.isocalendar().week))]
+        if name == "unknown":
+            return [asked.say("unknown", own_day=asked.match.get("own_day"))]
         if name == "leap":
             return [_leap(asked, today)]
         past = name in ("since", "which_day_was")
@@ -65,8 +67,9 @@ def day(heard: Heard, said: str, today: date, *, past: bool = False) -> date | N
         text = shorter
     if text in data["near"]:
         return today + timedelta(days=data["near"][text])
-    if (holiday := _holiday(data, text)) is not None:
-        return _nearest(lambda year: _held(holiday, year), today, past)
+    if (holiday := _holiday(data, text, today)) is not None:
+        named, year = holiday
+        return _held(named, year) if year else _nearest(lambda year: _held(named, year), today, past)
     for shape in data["shapes"]:
         found = re.fullmatch(shape, text)
         if found and (meant := _read(heard, found.groupdict(), today, past)) is not None:
@@ -74,9 +77,14 @@ def day(heard: Heard, said: str, today: date, *, past: bool = False) -> date | N
     return None
 
 
-def _holiday(data: Any, text: str) -> Any:
-    named = re.match(r"(.+?)(?: (?:in )?(\d{4}))?$", text)
-    return data["holidays"].get(named.group(1) if named and not named.group(2) else text)
+def _holiday(data: Any, text: str, today: date) -> tuple[Any, int | None] | None:
+    """Return the holiday that a text names, and its year where it names one."""
+    found = re.fullmatch(r"(.+?)(?: (?:in )?(?:(\d{4})|(\d\d) (\d\d)|(this year)|(next year)))?", text)
+    if found is None or found[1] not in data["holidays"]:
+        return None
+    written = found[2] or (found[3] and found[3] + found[4])
+    year = int(written) if written else today.year if found[5] else today.year + 1 if found[6] else None
+    return data["holidays"][found[1]], year
 
 
 def _held(holiday: Any, year: int) -> date:

@@ -9,13 +9,30 @@ from itertools import groupby
 from typing import Any
 
 from roomtone.core.dialog import Item
-from roomtone.mind.skills import Asked, Offering
+from roomtone.mind.skills import Asked, Heard, Offering
 
 BATCH = 8
 """As many lines are read at once; of a longer list it is asked whether to go on."""
 
+LONGEST_ALONE = 6
+"""Words of an item where no list is named."""
+
 LONGEST = 200
 """Characters of a line."""
+
+
+LONGEST_NAME = 4
+"""Words in the name of a list."""
+
+
+def accepts(heard: Heard) -> bool:
+    """Refuse a list's name that holds a part of the sentence, and what is "added" to no list and is no item."""
+    match, data = heard.match, heard.data
+    name = str(match.get("list") or "").casefold().split()
+    if len(name) > LONGEST_NAME or set(name) & set(data["not_in_names"]):
+        return False
+    alone = str(match.get("lone") or "").casefold().split()
+    return len(alone) <= LONGEST_ALONE and not set(alone) & set(data["not_alone"])
 
 
 async def answer(asked: Asked) -> list[str] | Offering:
@@ -55,7 +72,8 @@ class Lists:
 
     def named(self) -> list[str]:
         """Return the lines that the text names: "milk, eggs and bread" are three."""
-        return lines(self.asked.match.written("item"), self.asked.data, whole=self.name in self.asked.data["whole"])
+        said = self.asked.match.written("item") or self.asked.match.written("lone")
+        return lines(said, self.asked.data, whole=self.name in self.asked.data["whole"])
 
     def find(self, text: str) -> Item | None:
         """Return the line of the list that a text names, in singular or plural."""
@@ -72,8 +90,8 @@ def lines(text: str, data: Mapping[str, Any], *, whole: bool = False) -> list[st
     parts = re.split(r"\s*[,;]\s*(?:and\s+)?|\s*\n\s*", text.strip(" .!?,"))
     if not whole:
         parts = [line for part in parts for line in _apart(part, data["together"])]
-    cleaned = (_cleaned(part, () if whole else data["leave_off"]) for part in parts)
-    return list(dict.fromkeys(line for line in cleaned if line))
+    cleaned = (_cleaned(part, () if whole else data["leave_off"], data["keep_before"]) for part in parts)
+    return list(dict.fromkeys(line for line in cleaned if line and line.casefold() not in data["no_item"]))
 
 
 def _apart(part: str, together: list[str]) -> list[str]:
@@ -88,9 +106,9 @@ def _apart(part: str, together: list[str]) -> list[str]:
     return re.split(r"\s+and\s+", part, flags=re.IGNORECASE)
 
 
-def _cleaned(line: str, leave_off: list[str] | tuple[()]) -> str:
+def _cleaned(line: str, leave_off: list[str] | tuple[()], keep_before: list[str]) -> str:
     words = line.split()
-    while len(words) > 1 and words[0].casefold() in leave_off:
+    while len(words) > 1 and words[0].casefold() in leave_off and words[1].casefold() not in keep_before:
         words = words[1:]
     return " ".join(words)
 
@@ -169,8 +187,9 @@ async def _restore(lists: Lists) -> list[str]:
 async def _undo(lists: Lists) -> list[str]:
     """Take back the last change, where it is this that was just spoken of."""
     before = await lists.asked.household.last_turn()
+    changed = "" if before is None else str(before.intent)
     newest = max(lists.kept, key=lambda item: item.removed or item.added, default=None)
-    if newest is None or before is None or not (before.intent or "").startswith("lists."):
+    if newest is None or not (changed == "lists.add" or (newest.removed and changed.startswith("lists."))):
         return [lists.say("nothing_to_undo")]
     lists = Lists(lists.asked, newest.list, lists.kept)
     if newest.removed:
@@ -178,6 +197,13 @@ async def _undo(lists: Lists) -> list[str]:
     added = [item for item in lists.items if item.added == newest.added]
     await lists.remove(added)
     return [lists.say("taken_back", added)]
+
+
+async def _create(lists: Lists) -> list[str]:
+    """Tell how a list comes to be: by what is put on it."""
+    many = len(lists.items)
+    count = lists.say("line" if many == 1 else "lines", count=lists.number(many))
+    return [lists.say("exists", count=_small(count)) if many else lists.say("created")]
 
 
 async def _names(lists: Lists) -> list[str]:
@@ -206,4 +232,5 @@ _DO: dict[str, Callable[[Lists], Awaitable[list[str] | Offering]]] = {
     "restore": _restore,
     "undo": _undo,
     "names": _names,
+    "create": _create,
 }

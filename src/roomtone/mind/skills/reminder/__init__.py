@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
 from roomtone.core.dialog import Timer, TimerKind
-from roomtone.mind.moments import Moment, after, clock, moment, seconds
+from roomtone.core.recurrence import Half, on_day
+from roomtone.mind.moments import Moment, after, clock, moment, named_days, said_half, seconds
 from roomtone.mind.skills import Asked, Heard
 
 READ_OUT = 5
@@ -13,7 +18,8 @@ READ_OUT = 5
 def accepts(heard: Heard) -> bool:
     """Refuse a reading in which a part of the time is left in the text; another reading has it."""
     words = _text(heard.match.get("any_text")).lower().split()
-    return not words or words[-1] not in heard.data["unfinished"]
+    says_something = any(word not in heard.phrases.language.not_in_names and not word.isdecimal() for word in words)
+    return not words or (says_something and words[-1] not in heard.data["unfinished"])
 
 
 async def answer(asked: Asked) -> list[str]:
@@ -25,12 +31,12 @@ async def answer(asked: Asked) -> list[str]:
     ringing = any(timer.kind is TimerKind.REMINDER for timer in asked.household.rang())
     if name in ("cancel", "cancel_all") and ringing and not asked.match.get("any_text"):
         return [asked.say("stopped")]
-    found = _meant(asked, reminders) if name == "cancel" else reminders
+    found = _meant(asked, reminders) if name == "cancel" else _of_the_day(asked, reminders)
     if not found:
         text = asked.phrases.turned(_text(asked.match.get("any_text")))
-        return [asked.say("none_such", text=text) if text else asked.say("none")]
+        return [asked.say("none_such", text=text) if text else asked.say("none_then" if reminders else "none")]
     if name == "list":
-        return [_told(asked, found)]
+        return [_told(asked, found[:1] if asked.match.get("only") else found)]
     if name == "cancel" and len(found) > 1:
         return [_told(asked, found), asked.say("which")]
     return [await _cancel(asked, found)]
@@ -40,21 +46,53 @@ async def _set(asked: Asked) -> str:
     text = asked.phrases.turned(_text(asked.match.get("any_text")))
     if not text:
         return asked.say("what")
+    if asked.match.get("several_times") is not None:
+        return asked.say("not_so_often")
     now, length = asked.household.now(), seconds(asked.match)
     if length:
         when: Moment | None = Moment(after(now, length))
-    elif clock(asked.match) is None:
+    elif _unsaid(asked):
         return asked.say("when", text=text)
     elif not asked.household.clock_is_right():
         return asked.say("no_clock")
     else:
-        when = moment(asked.match, now)
+        when = _moment(asked, now)
     if when is None:
         return asked.say("over")
     kept = {"kind": TimerKind.REMINDER, "name": text, "seconds": length, "set_at": now}
     reminder = Timer(**kept, due=when.due, repeat=when.repeat)
     await asked.household.save_timers([reminder])
     return asked.say("set", link=asked.match.get("link"), text=text, when=_when(asked, reminder))
+
+
+def _unsaid(asked: Asked) -> bool:
+    """Whether no time can be made of what was said: none was named, and no day that has a usual one."""
+    named = ("part", "weekday", "date", "each", "every", "in_days", "in_weeks")
+    later = asked.match.get("day") not in (None, "today")
+    return clock(asked.match) is None and not later and all(asked.match.get(slot) is None for slot in named)
+
+
+def _moment(asked: Asked, now: datetime) -> Moment | None:
+    """Return when a reminder is due: at the time that was said, or else at the day's usual one."""
+    match, data = asked.match, asked.data
+    if clock(match) is None:
+        part = match.get("part") or ("night" if match.get("day") == "tonight" else None)
+        hour = data["hours"].get(part, data["day"])
+        match = replace(match, slots=(*match.slots, ("clock", hour * 60)))
+    ahead = match.get("in_days", 0) + 7 * match.get("in_weeks", 0)
+    if not ahead:
+        return moment(match, now)
+    day, zone, face = now.date() + timedelta(ahead), now.tzinfo, clock(match)
+    assert face is not None
+    assert isinstance(zone, ZoneInfo)
+    return Moment(on_day(face.at(said_half(match, face) or Half.WAKING), day, zone))
+
+
+def _of_the_day(asked: Asked, reminders: list[Timer]) -> list[Timer]:
+    """Return those that come next on the day that was named; all where none was."""
+    now = asked.household.now()
+    days = named_days(asked.match, now)
+    return [one for one in reminders if not days or one.due.astimezone(now.tzinfo).date() in days]
 
 
 async def _cancel(asked: Asked, reminders: list[Timer]) -> str:

@@ -7,10 +7,16 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from roomtone.core.dialog import Timer, TimerKind
 from roomtone.mind.moments import after, seconds
-from roomtone.mind.skills import Asked
+from roomtone.mind.skills import Asked, Heard
 
 READ_OUT = 5
 """Timers that are told one by one; of more the number is told."""
+
+
+def accepts(heard: Heard) -> bool:
+    """Refuse a name that is no name but a part of another sentence."""
+    name = heard.match.get("any_name")
+    return name is None or heard.phrases.is_name(str(name))
 
 
 async def answer(asked: Asked) -> list[str]:
@@ -18,21 +24,29 @@ async def answer(asked: Asked) -> list[str]:
     name = asked.match.name
     if name == "set":
         return [await _set(asked)]
+    if name == "change" and asked.match.get("correction") and not await _spoken_of(asked):
+        return [asked.say("what_then")]
     running = [timer for timer in await asked.household.timers() if timer.kind is TimerKind.TIMER]
     if name in ("cancel", "cancel_all") and _rang(asked):
         return [asked.say("stopped")]
     if name == "extend" and _rang(asked):
         return await _again(asked)
-    found = _meant(asked, running)
+    found = _nth(asked, _meant(asked, running))
     if not found:
         return [_none(asked, running)]
     if name in ("left", "ends"):
         return _told(asked, found, name)
     if name == "change":
         found = [max(found, key=lambda timer: timer.set_at)]
-    if len(found) > 1 and name != "cancel_all":
+    if len(found) > 1 and name != "cancel_all" and not asked.match.get("all"):
         return [*_told(asked, found, "left"), asked.say("which")]
     return await ACTS[name](asked, found)
+
+
+async def _spoken_of(asked: Asked) -> bool:
+    """Whether what was said before was of timers, so that "no, fifteen minutes" can only mean one."""
+    before = await asked.household.last_turn()
+    return before is not None and (before.intent or "").startswith("timer.")
 
 
 async def _set(asked: Asked) -> str:
@@ -45,7 +59,16 @@ async def _set(asked: Asked) -> str:
 
 
 def _name(asked: Asked) -> str:
-    return str(asked.match.get("name") or asked.match.get("any_name") or "")
+    return str(asked.match.get("name") or asked.match.get("any_name") or "").lower()
+
+
+def _nth(asked: Asked, timers: list[Timer]) -> list[Timer]:
+    """Return the one that was counted out, in the order they were set; all where none was."""
+    nth = asked.match.get("nth")
+    if nth is None:
+        return timers
+    in_order = sorted(timers, key=lambda timer: timer.set_at)
+    return in_order[nth:][:1] if nth < 0 else in_order[nth - 1 : nth]
 
 
 def _meant(asked: Asked, timers: list[Timer]) -> list[Timer]:
@@ -54,12 +77,15 @@ def _meant(asked: Asked, timers: list[Timer]) -> list[Timer]:
     length = 0 if asked.match.name in ("extend", "shorten", "change") else seconds(asked.match)
     if asked.match.name in ("pause", "resume"):
         timers = [timer for timer in timers if (timer.paused_s is not None) == (asked.match.name == "resume")]
-    return [timer for timer in timers if name in ("", timer.name) and length in (0, timer.seconds)]
+    return [timer for timer in timers if name in ("", timer.name.lower()) and length in (0, timer.seconds)]
 
 
 def _rang(asked: Asked) -> bool:
-    """Whether what is spoken of rings just now."""
-    return any(_name(asked) in ("", timer.name) for timer in asked.household.rang() if timer.kind is TimerKind.TIMER)
+    """Whether what is spoken of rings just now; who wants more time may mean whatever rings."""
+    rang = asked.household.rang()
+    if asked.match.name == "extend" and not _name(asked):
+        return bool(rang)
+    return any(_name(asked) in ("", timer.name.lower()) for timer in rang if timer.kind is TimerKind.TIMER)
 
 
 def _none(asked: Asked, running: list[Timer]) -> str:
@@ -68,6 +94,8 @@ def _none(asked: Asked, running: list[Timer]) -> str:
         length = 0
     if asked.match.name == "resume" and running:
         return asked.say("not_paused")
+    if running and asked.match.get("nth"):
+        return asked.say("none_nth", count=asked.phrases.number(len(running)))
     key = "none_named" if name else "none_long" if length else "none"
     return asked.say(key, name=name, whole=asked.phrases.length(length))
 
@@ -75,14 +103,15 @@ def _none(asked: Asked, running: list[Timer]) -> str:
 def _told(asked: Asked, timers: list[Timer], key: str) -> list[str]:
     several = len(timers) > 1
     lines = [asked.say("several", count=asked.phrases.number(len(timers)))] if several else []
-    lines += [_one(asked, timer, key, several) for timer in timers[:READ_OUT]]
+    told_apart = several or asked.match.get("nth") is not None
+    lines += [_one(asked, timer, key, told_apart) for timer in timers[:READ_OUT]]
     more = len(timers) - READ_OUT
     return [*lines, asked.say("more", count=asked.phrases.number(more))] if more > 0 else lines
 
 
-def _one(asked: Asked, timer: Timer, key: str, several: bool) -> str:
+def _one(asked: Asked, timer: Timer, key: str, told_apart: bool) -> str:
     key = "left" if timer.paused_s is not None else key
-    kind = "_named" if timer.name else "_of" if several else ""
+    kind = "_named" if timer.name else "_of" if told_apart else ""
     return asked.say(
         f"{key}{kind}{'_paused' if timer.paused_s is not None else ''}",
         duration=asked.phrases.duration(_left(asked, timer)),
@@ -103,15 +132,25 @@ async def _cancel(asked: Asked, timers: list[Timer]) -> list[str]:
     await asked.household.cancel_timers(timers)
     if len(timers) > 1:
         return [asked.say("cancelled_all", count=asked.phrases.number(len(timers)))]
-    return [asked.say("cancelled_named" if timers[0].name else "cancelled", name=timers[0].name)]
+    whole = asked.phrases.length(timers[0].seconds)
+    return [asked.say("cancelled_named" if timers[0].name else "cancelled", name=timers[0].name, whole=whole)]
 
 
 async def _pause(asked: Asked, timers: list[Timer]) -> list[str]:
-    return await _changed(asked, "paused", timers[0], _left(asked, timers[0]), paused=True)
+    return [
+        line for timer in timers for line in await _changed(asked, "paused", timer, _left(asked, timer), paused=True)
+    ]
 
 
 async def _resume(asked: Asked, timers: list[Timer]) -> list[str]:
-    return await _changed(asked, "resumed", timers[0], _left(asked, timers[0]))
+    return [line for timer in timers for line in await _changed(asked, "resumed", timer, _left(asked, timer))]
+
+
+async def _restart(asked: Asked, timers: list[Timer]) -> list[str]:
+    """Start a timer over, or a paused one again where it stood."""
+    if timers[0].paused_s is not None:
+        return await _resume(asked, timers)
+    return await _changed(asked, "restarted", timers[0], timers[0].seconds)
 
 
 async def _extend(asked: Asked, timers: list[Timer]) -> list[str]:
@@ -156,6 +195,7 @@ ACTS: Mapping[str, Callable[[Asked, list[Timer]], Awaitable[list[str]]]] = {
     "cancel_all": _cancel,
     "pause": _pause,
     "resume": _resume,
+    "restart": _restart,
     "extend": _extend,
     "shorten": _shorten,
     "change": _change,
