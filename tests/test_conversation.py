@@ -535,6 +535,19 @@ def test_the_wait_for_the_text_of_an_interruption_is_the_recognisers(run: Run[No
     run(scenario())
 
 
+def test_who_says_help_into_a_reply_is_heard_however_a_sure_recogniser_measures_it(
+    run: Run[None], tmp_path: Path
+) -> None:
+    """Confidences of different engines cannot be compared; whether one is sure, it says itself."""
+
+    async def scenario() -> None:
+        async with room(scripted(HELP, "help", stt={"confidence": 0.8}), tmp_path) as rehearsal:
+            turns = await interrupted(rehearsal, await somebody_speaks())
+            assert Ended.DISMISSED in [turn.ended for turn in turns]
+
+    run(scenario())
+
+
 def test_a_cough_that_sounds_a_little_like_help_does_not_take_the_floor(run: Run[None], tmp_path: Path) -> None:
     async def scenario() -> None:
         async with room(scripted(HELP, "help", stt={"confidence": 0.7}), tmp_path) as rehearsal:

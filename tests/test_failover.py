@@ -16,13 +16,14 @@ from roomtone.core.errors import EngineError, EngineUnavailable
 from roomtone.core.sound import Audio
 from roomtone.engines.stt import Hints, Pause, Stt, Transcript
 from roomtone.engines.stt import script as script_engine
-from roomtone.engines.tts import Tts
+from roomtone.engines.tts import Tts, espeak
 from roomtone.engines.tts import tone as tone_engine
 from roomtone.failover import PATIENCE_S, REST_S, SttLine, TtsLine, open_stt, open_tts
 from roomtone.settings import Settings
 from roomtone.utterance import Utterance
 
 WORDS = "what time is it"
+MODELS = Path(__file__).parent / "models"
 
 
 async def scripted(stack: AsyncExitStack, **settings: Any) -> Stt:
@@ -190,6 +191,17 @@ def test_nothing_stands_in_for_an_engine_that_does_as_it_is_told(run: Run[None])
             assert [place.name for place in tts.places] == ["tone"]
 
     run(scene())
+
+
+def test_a_voice_that_only_the_first_engine_has_is_not_asked_of_what_stands_in_for_it(tmp_path: Path) -> None:
+    keys = {"voice": "en_US-fixture2-x_low", "models_dir": str(MODELS), "speed": 1.2}
+    for engine in ("auto", "piper"):
+        settings = Settings.model_validate({"tts": {"engine": engine, **keys}, "state_dir": tmp_path})
+        name, own = settings.engine("tts")
+        [(spare, theirs)] = settings.spares("tts", name)
+        assert (name, spare) == ("piper", "espeak")
+        assert own.model_dump()["voice"] == "en_US-fixture2-x_low"
+        assert theirs == espeak.Settings(speed=1.2)
 
 
 def test_an_engine_that_is_named_and_absent_is_refused_with_what_mends_it(run: Run[None], tmp_path: Path) -> None:

@@ -15,8 +15,12 @@ from roomtone import metrics
 from roomtone.core.dialog import Ended, Latency, Source, Turn, TurnError
 from roomtone.core.errors import EngineTimeout, EngineUnavailable
 from roomtone.core.machine import Mode, State
+from roomtone.core.sound import Audio
+from roomtone.engines.stt import Hints, script
+from roomtone.failover import SttLine
 from roomtone.flow import Feed, beside
 from roomtone.metrics import LABELLED, Metrics
+from roomtone.utterance import Utterance
 
 parser = pytest.importorskip("prometheus_client.parser")
 pytest.importorskip("psutil")
@@ -81,6 +85,28 @@ def test_turns_stages_errors_and_engines_are_counted(run: Run[bytes], tmp_path: 
     assert page["roomtone_stage_seconds_bucket", "skill", "0.1", "stt"] == 0
     assert page["roomtone_stage_seconds_bucket", "skill", "0.15", "stt"] == 2
     assert ("roomtone_stage_seconds_count", "skill", "think") not in page, "what did not happen is not counted"
+
+
+def test_an_engine_that_fails_is_not_well_until_it_works_again(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with script.open(script.Settings(fail_at=1)) as first, script.open(script.Settings()) as second:
+            line = SttLine([("first", first), ("second", second)])
+            counted = Metrics(Feed(), {}, (line,), tmp_path)
+            for well in (0, 1):
+                async for _ in line.transcribe(short_utterance(), Hints()):
+                    pass
+                page = samples(counted.render())
+                assert page["roomtone_engine_ok", "first", "stt"] == well
+                assert page["roomtone_engine_ok", "second", "stt"] == 1
+
+    run(scenario())
+
+
+def short_utterance() -> Utterance:
+    utterance = Utterance(0.0)
+    utterance.add(Audio.silence(0.1))
+    utterance.end(0.0, 0.1)
+    return utterance
 
 
 def test_time_in_each_state_is_counted_up_to_now(run: Run[bytes], tmp_path: Path) -> None:

@@ -166,6 +166,16 @@ def test_a_model_that_looks_whole_and_cannot_be_loaded_says_so_too(run: Run[None
     run(scenario())
 
 
+def test_a_model_that_is_taken_away_while_it_is_in_use_is_one_line(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with whisper.open(whisper.Settings(models_dir=copied(tmp_path, "fixture"))) as stt:
+            shutil.rmtree(tmp_path / "whisper")
+            with pytest.raises(EngineError, match="fixture is gone; run: roomtone models pull whisper-fixture"):
+                await heard(stt)
+
+    run(scenario())
+
+
 def test_without_a_model_for_the_language_the_command_that_gets_one_is_told(tmp_path: Path) -> None:
     copied(tmp_path, "base.en")
     assert whisper.missing(whisper.Settings(models_dir=tmp_path)) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -128,4 +129,5 @@ def test_silero_finds_its_model_without_importing_the_package_that_brings_it(
     model = package / "assets" / "silero_vad_v6.onnx"
     model.write_bytes(b"")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "faster_whisper", raising=False)  # the real one, if another test has used it
     assert silero.find_model(silero.Settings()) == model

@@ -152,9 +152,12 @@ class Metrics:
         yield _gauge("muted", "1 while the microphone is muted", int(self._muted))
 
     def _of_engines(self) -> Iterator[Family]:
+        labels = ("seam", "engine", "code")
         chosen: list[tuple[Labels, Any]] = [(pair, 1) for pair in self._engines.items()]
         yield Family("gauge", "roomtone_engine_info", "The engine of each seam", ("seam", "engine"), chosen)
-        labels = ("seam", "engine", "code")
+        places = [(line.seam, place) for line in self._lines.values() for place in line.places]
+        well: list[tuple[Labels, Any]] = [((seam, place.name), int(not place.trouble)) for seam, place in places]
+        yield Family("gauge", "roomtone_engine_ok", "1 while an engine's last work went well", labels[:2], well)
         yield _counter("engine_failures", "Failures, each answered by the next engine", labels, self._failures)
         about = "Turns by the engine that heard or spoke them: another than a seam's first is a failover"
         yield _counter("engine_turns", about, ("seam", "engine"), self._served)

@@ -33,9 +33,6 @@ STT_BOUND_S = 12.0
 RING_PAUSE_S = 3.0
 """Quiet between two rounds of a ring, in which a word is heard best."""
 
-SURE_GREETING = 0.85
-"""Confidence from which a short greeting into a reply is one: a cough sounds like "help" to a grammar."""
-
 
 @dataclass(slots=True)
 class LiveTurn:
@@ -236,7 +233,7 @@ def _are_words(live: LiveTurn, transcript: Transcript, chain: Chain) -> bool:
     match = chain.skills.recognise(transcript.text) if transcript.text else None
     if match is None:
         return bool(transcript.text)
-    if match.opening and transcript.confidence < SURE_GREETING:
+    if match.opening and not transcript.sure:
         return False
     return not match.backchannel or (live.into_ring and match.agrees is not None)
 

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 SCRIPTED = ("script", "tone")
 """Engines for rehearsals, which hear and say what they were told."""
 
+NAMING = ("voice", "model")
+"""Keys that name what one engine has and those that stand in for it do not."""
+
 SEAMS = ("audio", "vad", "wake", "echo", "stt", "llm", "tts", "embed", "tools")
 
 
@@ -128,10 +131,11 @@ def spares(
     order = auto_order(seam)
     if chosen in SCRIPTED:
         return []
+    common = {key: value for key, value in keys.items() if key not in NAMING}
     found = []
     for candidate in order[order.index(chosen) + 1 :] if chosen in order else order:
         engine = load(seam, candidate)
-        settings = engine.Settings.model_validate(_known(engine, {**(given or {}), **keys}))
+        settings = engine.Settings.model_validate(_known(engine, {**(given or {}), **common}))
         if engine.missing(settings) is None:
             found.append((candidate, settings))
     return found

@@ -37,6 +37,7 @@ class Transcript:
     ``text`` is "" where nothing was understood; ``confidence`` is 0 to 1 and comparable only within one engine;
     exactly one transcript of an utterance, the last, has ``final`` set. ``growing`` is a partial that was made
     while the person spoke: only the sure beginning of what they say, which tells nothing of where it will end.
+    ``sure`` is False for a text that the engine also makes of coughs and chairs, if it is a short one.
     """
 
     text: str
@@ -44,6 +45,7 @@ class Transcript:
     language: str = "en"
     final: bool = True
     growing: bool = False
+    sure: bool = True
 
 
 class Stt(Protocol):

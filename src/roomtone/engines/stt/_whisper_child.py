@@ -57,12 +57,15 @@ class Recogniser:
         from faster_whisper import WhisperModel
         from faster_whisper.vad import get_vad_model
 
+        name = models.typed("whisper", Path(model).name)
+        if not Path(model, "model.bin").is_file():  # else the library takes the path for a name to fetch
+            raise EngineUnavailable(f"the model {model} is gone; run: roomtone models pull {name}")
         try:
             self._model: Any = WhisperModel(
                 model, device="cpu", compute_type="int8", cpu_threads=threads, local_files_only=True
             )
         except Exception as error:  # CTranslate2 raises whatever C++ does
-            reason, name = " ".join(str(error).split()), models.typed("whisper", Path(model).name)
+            reason = " ".join(str(error).split())
             raise EngineUnavailable(
                 f"the model {model} cannot be loaded ({reason}); run: roomtone models pull {name}"
             ) from error

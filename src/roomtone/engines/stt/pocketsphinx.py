@@ -32,6 +32,9 @@ SHORTEST_S = 0.2
 STEEPNESS = 1.5
 """Of the confidence over the score, a logistic curve that is 0.5 where acceptance begins."""
 
+SURE = 0.85
+"""Confidence from which a short word is one: a cough sounds like "help" to a grammar."""
+
 
 class Settings(EngineSettings):
     """How sure a command must be."""
@@ -102,7 +105,8 @@ class Pocketsphinx:
     def _transcript(self, found: Found, hints: Hints, *, final: bool) -> Transcript:
         margin = found.score - self._settings.min_score
         confidence = round(1 / (1 + math.exp(-STEEPNESS * margin)), 3)
-        return Transcript(found.text if margin >= 0 else "", confidence, hints.language, final)
+        text = found.text if margin >= 0 else ""
+        return Transcript(text, confidence, hints.language, final, sure=confidence >= SURE)
 
 
 @asynccontextmanager

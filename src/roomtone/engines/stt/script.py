@@ -13,6 +13,8 @@ from roomtone.core.sound import Audio
 from roomtone.engines import EngineSettings
 from roomtone.engines.stt import Hints, Pause, Transcript
 
+SURE = 0.8
+
 
 class Settings(EngineSettings):
     """What is heard, and what goes wrong. Utterances are counted from 1."""
@@ -24,7 +26,7 @@ class Settings(EngineSettings):
     delay_s: float = Field(0.0, ge=0)
     """Wait this long before each transcript."""
     confidence: float = Field(1.0, ge=0, le=1)
-    """Of every transcript."""
+    """Of every transcript; one below 0.8 is not sure."""
     partials: bool = True
     """Give the first half of the words at the first pause, all of them at later ones."""
     fail_at: int | None = None
@@ -57,7 +59,7 @@ class Script:
             if isinstance(part, Pause) and self._settings.partials:
                 heard = len(words) if heard else (len(words) + 1) // 2
                 await asyncio.sleep(self._settings.delay_s)
-                yield Transcript(" ".join(words[:heard]), self._settings.confidence, hints.language, final=False)
+                yield self._transcript(" ".join(words[:heard]), hints, final=False)
         if not number:
             yield Transcript("", language=hints.language)
             return
@@ -66,7 +68,11 @@ class Script:
         await asyncio.sleep(self._settings.delay_s)
         if number == self._settings.fail_at:
             raise EngineError(f"script: told to fail at utterance {number}")
-        yield Transcript(text, self._settings.confidence, hints.language)
+        yield self._transcript(text, hints, final=True)
+
+    def _transcript(self, text: str, hints: Hints, *, final: bool) -> Transcript:
+        confidence = self._settings.confidence
+        return Transcript(text, confidence, hints.language, final, sure=confidence >= SURE)
 
     def _text(self, number: int) -> str:
         texts = self._settings.texts
