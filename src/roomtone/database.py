@@ -12,8 +12,9 @@ from roomtone.core.dialog import now
 from roomtone.core.errors import StoreError
 from roomtone.migrations import migrate
 
-PAGE_BYTES = 2048
-"""Half of SQLite's default: a turn touches a dozen pages, and every page touched is written twice."""
+PAGE_BYTES = 1024
+"""A quarter of SQLite's default: a turn touches a dozen pages, and every page touched is written twice. Measured, a
+typed question costs 21 kB, and 33 kB with pages of 2048."""
 
 log = logging.getLogger(__name__)
 
