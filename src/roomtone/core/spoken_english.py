@@ -27,7 +27,7 @@ UNITS = {
     "km": "kilometre", "m": "metre", "cm": "centimetre", "mm": "millimetre", "mi": "mile", "ft": "foot",
     "kg": "kilogram", "g": "gram", "mg": "milligram", "lb": "pound", "lbs": "pound", "oz": "ounce",
     "l": "litre", "L": "litre", "ml": "millilitre", "mL": "millilitre", "cl": "centilitre", "dl": "decilitre",
-    "tbsp": "tablespoon", "tsp": "teaspoon", "gal": "gallon", "pt": "pint",
+    "fl oz": "fluid ounce", "tbsp": "tablespoon", "tsp": "teaspoon", "gal": "gallon", "pt": "pint",
     "km/h": "kilometre per hour", "kph": "kilometre per hour", "mph": "mile per hour", "m/s": "metre per second",
     "°C": "degree Celsius", "℃": "degree Celsius", "°F": "degree Fahrenheit", "℉": "degree Fahrenheit", "°": "degree",
     "m²": "square metre", "m2": "square metre", "km²": "square kilometre", "m³": "cubic metre", "ha": "hectare",
@@ -45,16 +45,9 @@ PLURALS = {"foot": "feet", "hertz": "hertz", "megahertz": "megahertz", "percent"
 CURRENCIES = {"$": ("dollar", "cent"), "€": ("euro", "cent"), "£": ("pound", "penny"), "¥": ("yen", "sen")}
 
 FRACTIONS = {
-    "½": "1/2",
-    "⅓": "1/3",
-    "⅔": "2/3",
-    "¼": "1/4",
-    "¾": "3/4",
-    "⅕": "1/5",
-    "⅛": "1/8",
-    "⅜": "3/8",
-    "⅝": "5/8",
-}
+    "½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5", "⅘": "4/5",
+    "⅙": "1/6", "⅚": "5/6", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8",
+}  # fmt: skip
 DENOMINATORS = {
     2: "half",
     3: "third",
@@ -82,6 +75,9 @@ GLUED_UNITS = frozenset("AVW")
 _NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:\.\d+)?"
 _MONTH = "|".join(sorted([*MONTHS, *(month[:3] for month in MONTHS), "Sept"], key=len, reverse=True))
 _UNIT = "|".join(re.escape(unit) for unit in sorted(UNITS, key=len, reverse=True))
+_PARTED = "|".join(
+    re.escape(unit) for unit in sorted(UNITS, key=len, reverse=True) if unit[0].isalpha() and len(unit) < 6
+)
 _MEASURE = "cup|teaspoon|tablespoon|pint|mile|inch|litre|liter|hour|pound|kilo|gallon|minute|second|kilometre|metre"
 
 
@@ -188,6 +184,8 @@ def _money(found: re.Match[str]) -> str:
 
 def _fraction(found: re.Match[str]) -> str:
     whole, top, bottom, measure = found["whole"], int(found["top"]), int(found["bottom"]), found["measure"]
+    unit = UNITS.get(found["unit"] or "") or CURRENCIES.get(found["unit"] or "", ("",))[0]
+    measure = measure or (plural(unit) if whole and unit else unit)
     if bottom not in DENOMINATORS or top >= bottom:
         return f"{cardinal(found['top'])} over {cardinal(found['bottom'])}" if not whole else found.group()
     part = DENOMINATORS[bottom]
@@ -196,7 +194,7 @@ def _fraction(found: re.Match[str]) -> str:
         return f"{cardinal(whole)} and {'a ' if top == 1 else ''}{said}" + (f" {measure}" if measure else "")
     if not measure:
         return f"one {said}" if top == 1 else said
-    a = "an" if measure in ("hour", "inch") else "a"
+    a = "an" if re.match("hour|[aiou]|e(?!u)", measure) else "a"
     return f"half {a} {measure}" if part == "half" else f"{'a ' if top == 1 else ''}{said} of {a} {measure}"
 
 
@@ -219,6 +217,9 @@ def _range(found: re.Match[str]) -> str:
 
 _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]] = [
     (re.compile(f"(\\d?)([{''.join(FRACTIONS)}]) ?"), lambda found: f"{found[1]} {FRACTIONS[found[2]]} ".lstrip()),
+    (re.compile(r"(?<=\d) ?° ?(?=[CF]\b)"), lambda _: "°"),
+    (re.compile(r"(?<![\d.,])(\d+),(?=\d\d ?[€£$])"), lambda found: f"{found[1]}."),
+    (re.compile(r"(?<![\w./])(50/50|24/7)(?![\w./])"), lambda found: " ".join(map(cardinal, found[1].split("/")))),
     (re.compile(r"(?<![\w.,-])(1[1-9]\d0|20\d0)['’]?s\b"), _decade),
     (
         re.compile(r"(?<![\w-])\+?(?:\d{1,3}[ -])?(?:\(\d{3}\) ?|\d{3}[ -])?\d{3}-\d{4}(?![\w-])"),
@@ -244,7 +245,7 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]] = [
     ),
     (
         re.compile(
-            rf"(?:(?P<sign>[$€£¥])\s?(?P<amount>{_NUMBER})|(?<![\w.,])(?P<before>{_NUMBER})\s?(?P<behind>[€£¥$]))"
+            rf"(?:(?P<sign>[$€£¥])\s?(?P<amount>{_NUMBER})|(?<![\w.,/])(?P<before>{_NUMBER})\s?(?P<behind>[€£¥$]))"
             r"(?:\s?(?P<scale>thousand|million|billion|trillion|k|m|bn|K|M)\b)?"
         ),
         _money,
@@ -252,7 +253,7 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]] = [
     (
         re.compile(
             rf"(?<![\w/.,])(?:(?P<whole>\d{{1,3}})[ -])?(?P<top>\d{{1,4}})/(?P<bottom>\d{{1,4}})"
-            rf"(?![\w/])(?: (?P<measure>{_MEASURE})\b)?"
+            rf"(?![\w/])(?: (?P<measure>{_MEASURE})\b| ?(?P<unit>{_PARTED}|[€£$])(?!\w))?"
         ),
         _fraction,
     ),

@@ -51,6 +51,8 @@ async def answer(asked: Asked) -> list[str]:
     weighs = stuff is not None and {source.kind, target.kind} == {"volume", "weight"}
     if stuff is not None and weighs and stuff not in asked.data["cups"]:
         return [asked.say("unknown_stuff", stuff=stuff)]
+    if stuff is None and {source.kind, target.kind} == {"volume", "weight"}:
+        return [asked.say("of_what")]
     if source.kind != target.kind and not weighs:
         return [asked.say("different", one=source.many, many=target.many)]
     if source.kind == "temperature":
@@ -170,6 +172,8 @@ def _tall(asked: Asked) -> str | None:
 
 def _part(asked: Asked, number: Fraction, of: Unit) -> str | None:
     """Return spoons and cups as they are measured out, in halves, thirds and quarters; None where they are not."""
+    if number == Fraction(1, 2) and of.kind != "temperature":
+        return asked.say("half_an" if of.name in asked.data["an"] else "half", unit=of.one)
     if of.name not in asked.data["spoons"] or not 0 < number < MOST_SPOONS:
         return None
     whole, rest = int(number), number - int(number)

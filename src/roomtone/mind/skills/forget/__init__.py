@@ -27,6 +27,8 @@ async def _since(asked: Asked) -> datetime | None:
         return now.replace(hour=0, minute=0, second=0, microsecond=0)
     if asked.match.name == "since":
         return now.astimezone(UTC) - length(asked.match)  # an hour is an hour where the clocks are changed too
+    if asked.match.name == "all":
+        return datetime(1970, 1, 1, tzinfo=UTC)
     last = await asked.household.last_turn()
     return last.at if last else None
 

@@ -62,7 +62,8 @@ async def _set(asked: Asked) -> str:
     kept = {"kind": TimerKind.REMINDER, "name": text, "seconds": length, "set_at": now}
     reminder = Timer(**kept, due=when.due, repeat=when.repeat)
     await asked.household.save_timers([reminder])
-    return asked.say("set", link=asked.match.get("link"), text=text, when=_when(asked, reminder))
+    said = {"link": asked.match.get("link"), "text": text, "when": _when(asked, reminder)}
+    return asked.say("set_in" if length else "set", duration=asked.phrases.duration(length), **said)
 
 
 def _unsaid(asked: Asked) -> bool:
