@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from roomtone import cli
@@ -25,7 +26,10 @@ def test_every_visitor_is_answered_and_the_conversation_is_kept(
     assert [turn["ended"] for turn in kept].count(Ended.INTERRUPTED) == 1
     assert decode_wav((tmp_path / "conversation.wav").read_bytes()).seconds > 30
     for turn in kept:
-        assert decode_wav(Path(turn["reply_wav"]).read_bytes()).seconds > 0.3
+        reply = decode_wav(Path(turn["reply_wav"]).read_bytes())
+        assert reply.seconds > 0.3
+        loud = np.flatnonzero(np.abs(reply.samples.astype(np.int32)) > 300) / reply.rate
+        assert loud[0] < 0.1, "it begins with the reply's first sound"
 
 
 def test_with_a_recogniser_of_free_speech_and_a_piper_voice_it_goes_the_same_way(

@@ -44,7 +44,6 @@ class Rehearsal:
     _returned: int = 0
     _seen: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
     _first_sounds: dict[str, float] = field(default_factory=dict)
-    _began: float = field(default_factory=lambda: asyncio.get_running_loop().time())
 
     async def at_rest(self) -> list[Turn]:
         """Wait until nobody speaks and nothing is being answered; return the turns that ended since the last time."""
@@ -65,7 +64,7 @@ class Rehearsal:
         """Note and show events as they happen."""
         async for event in events:
             if event.kind == "turn.first_sound":
-                self._first_sounds[event.trace or ""] = self._now()
+                self._first_sounds[event.trace or ""] = asyncio.get_running_loop().time()
             if event.kind == "turn.ended":
                 self.turns.append(self._with_reply(event.data.turn))
             self.show(event)
@@ -73,7 +72,7 @@ class Rehearsal:
 
     def first_sound_at(self, turn: Turn) -> float:
         """Return the loop's time at which a turn's first sound was handed to the loudspeaker."""
-        return self._began + self._first_sounds[turn.trace]
+        return self._first_sounds[turn.trace]
 
     def nothing_heard(self) -> Turn:
         """Return the turn of somebody in whose sound there was no speech; it belongs to no session."""
@@ -81,9 +80,6 @@ class Rehearsal:
         session = self.room.conversation.recorder.session
         known = session.id if session else ""
         return Turn(turn=0, trace="", session=known, room=room, persona=persona, source=Source.VOICE)
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time() - self._began
 
     def _quiet(self) -> bool:
         state = self.room.conversation.state
@@ -94,8 +90,8 @@ class Rehearsal:
         if self.out is None or turn.trace not in self._first_sounds:
             return turn
         path = self.out / f"turn-{turn.turn:02}.wav"
-        start, end = (round(seconds * RATE) for seconds in (self._first_sounds[turn.trace], self._now()))
-        write(path, encode_wav(self.device.played.cut(start, end)))
+        start = self._first_sounds[turn.trace] - self.device.time_of(0)  # the device was open before all else
+        write(path, encode_wav(self.device.played.cut(round(start * RATE))))
         return turn.model_copy(update={"reply_wav": str(path)})
 
     def write_out(self, out: Path) -> None:
