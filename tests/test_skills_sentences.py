@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cache
 from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from home import Home, whole
 from roomtone.core.endpoint import Completeness
 from roomtone.core.errors import ConfigError
+from roomtone.mind import grammar, skillfiles
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills
 from roomtone.mind.thinking import Mind
@@ -48,6 +50,37 @@ def test_whatever_the_grammar_can_hear_is_understood_as_it_was_meant(random: Ran
     match = SKILLS.recognise(sentence)
     assert match is not None
     assert match.intent == intent
+
+
+WORDS = {
+    "any_name": ["chicken", "sunday roast"], "any_text": ["call Anna", "fetch the children"], "named": ["camping"],
+    "item": ["milk", "rye bread"], "lone": ["milk", "rye bread"], "date": ["christmas", "the fifth of may"],
+    "year": ["nineteen hundred"], "amount": ["two", "half a", "ninety"], "options": ["tea or coffee"], "low": ["one"],
+    "high": ["ten"], "sum": ["two plus two", "the square root of nine"], "place": ["kitchen"], "stuff": ["flour"],
+}  # fmt: skip
+"""What may stand where a template leaves the words open."""
+
+
+@cache
+def loose_sentences() -> list[tuple[str, grammar.Node]]:
+    """Return what only a good recogniser hears: the graph of each intent's loose templates, open words filled in."""
+    graphs = []
+    for folder in skillfiles.folders(skillfiles.SHIPPED, "en"):
+        file = skillfiles.load(folder, "en").file
+        open_ = {name: {"values": WORDS[name]} for name, values in file.lists.items() if values.get("wildcard")}
+        filled = skillfiles._intents(file.model_copy(update={"lists": {**file.lists, **open_}}), "loose")
+        graphs += [(f"{folder.name}.{name}", node) for name, node in skillfiles._graphs(filled, "en").items()]
+    return graphs
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_no_sentence_of_one_skill_is_taken_by_another(random: Random) -> None:
+    intent, node = random.choice(loose_sentences())
+    sentence = grammar.sample(node, random)
+    match = SKILLS.recognise(sentence)
+    assert match is not None, sentence
+    assert match.skill == intent.partition(".")[0], sentence
 
 
 @given(st.text(max_size=80))

@@ -31,6 +31,8 @@ def accepts(heard: Heard) -> bool:
     name = str(match.get("list") or "").casefold().split()
     if len(name) > LONGEST_NAME or set(name) & set(data["not_in_names"]):
         return False
+    if match.name == "add" and str(match.get("item") or "").casefold().endswith(data["undone"]):
+        return False
     alone = str(match.get("lone") or "").casefold().split()
     return len(alone) <= LONGEST_ALONE and not set(alone) & set(data["not_alone"])
 
@@ -146,10 +148,9 @@ async def _read(lists: Lists) -> list[str] | Offering:
 
 
 async def _has(lists: Lists) -> list[str]:
-    return [
-        lists.say("on_it", item=item.text) if (item := lists.find(line)) else lists.say("not_on_it", item=line)
-        for line in lists.named()
-    ]
+    found = [(line, lists.find(line)) for line in lists.named()]
+    told = [lists.say("on_it", item=item.text) if item else lists.say("not_on_it", item=line) for line, item in found]
+    return told or [lists.say("which_item")]
 
 
 async def _count(lists: Lists) -> list[str]:
@@ -160,6 +161,8 @@ async def _count(lists: Lists) -> list[str]:
 
 async def _remove(lists: Lists) -> list[str]:
     named = lists.named()
+    if not named:
+        return [lists.say("which_item")]
     found = [item for line in named if (item := lists.find(line))]
     missing = [line for line in named if not lists.find(line)]
     if found:
