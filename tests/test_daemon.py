@@ -169,9 +169,20 @@ def test_a_setting_that_nothing_can_be_opened_with_is_given_up_aloud(
     monkeypatch.setenv("ROOMTONE__AUDIO__ENGINE", "wav")
     with running(tmp_path, {"personas": {"default": "nobody"}}) as daemon:
         assert "configuration has a mistake" in daemon.turn()["spoken"]
+        assert asyncio.run(state(daemon)), "it goes on with the state it was given, not with another"
         assert daemon.stop() == 0
         assert "nobody" in daemon.errors
         assert not (daemon.state_dir / "config.last-good.yaml").exists()
+
+
+def test_an_engine_that_is_named_and_absent_costs_nothing_else_of_the_configuration(tmp_path: Path) -> None:
+    tts = {"engine": "piper", "voice": "en_US-deleted-low"}
+    with running(tmp_path, {"device": {"room": "kitchen"}, "audio": {"engine": "wav"}, "tts": tts}) as daemon:
+        told = daemon.turn()
+        assert "configuration has a mistake" in told["spoken"]
+        assert told["room"] == "kitchen"
+        assert daemon.stop() == 0
+        assert "roomtone models pull en_US-deleted-low" in daemon.errors
 
 
 def test_a_full_disk_behind_its_output_does_not_end_the_daemon(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from roomtone import engines
 from roomtone.core.dialog import Voice
-from roomtone.core.errors import EngineError, EngineTimeout
+from roomtone.core.errors import EngineError, EngineTimeout, EngineUnavailable
 from roomtone.core.sound import Audio
 from roomtone.engines.stt import Hints, Pause, Stt, Transcript
 from roomtone.engines.tts import Tts
@@ -172,7 +172,7 @@ async def _opened(seam: str, settings: Settings, stack: AsyncExitStack) -> list[
             opened.append((name, await stack.enter_async_context(engines.open_engine(seam, name, own))))
         except EngineError as error:
             if is_named and name == chosen[0]:
-                raise
+                raise EngineUnavailable(error.message, **{**error.details, "seam": seam, "engine": name}) from error
             log.warning("%s engine '%s' is left out: %s", seam, name, error.message)
             refused.append(error)
     if not opened:

@@ -32,22 +32,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Run the daemon; print a line for each thing that happens, or with --json an object for each turn.
 
-    Settings with which the room cannot be opened are given up for the last that worked, or for the defaults.
+    An engine that is named and cannot be opened is chosen as under auto. Settings with which the room cannot be
+    opened all the same are given up for the last that worked, or for the defaults; the state, with its timers and
+    models, stays the same.
     """
     logs.set_up(settings.log)
-    others = [other for other in config.fallbacks(args.state_dir) if other != settings]
+    same = {"state_dir": settings.state_dir}
+    waiting = [settings, *(other.model_copy(update=same) for other in config.fallbacks(args.state_dir))]
+    tried: list[Settings] = []
     first: RoomtoneError | None = None
-    for candidate in [settings, *others]:
+    while waiting:
+        tried.append(waiting[0])
         try:
-            asyncio.run(_serve(args, candidate))
+            asyncio.run(_serve(args, waiting[0]))
         except (ConfigError, EngineUnavailable, PersonaError) as error:
             first = first or error
             args.mistakes.append(error.message)
             log.error("%s", error.message)
+            waiting = [one for one in (*_without(waiting[0], error), *waiting) if one not in tried]
         else:
             return 0
     assert first is not None
     raise first
+
+
+def _without(settings: Settings, error: RoomtoneError) -> list[Settings]:
+    """Return the same settings with the choice of the engine that cannot be opened left to ``auto``."""
+    seam = error.details.get("seam")
+    if seam is None or settings.section(seam).engine == "auto":
+        return []
+    return [settings.model_copy(update={seam: type(settings.section(seam))()})]
 
 
 async def _serve(args: argparse.Namespace, settings: Settings) -> None:
