@@ -44,8 +44,8 @@ class Settings(EngineSettings):
     """Where it differs from the household's."""
     connect_timeout_s: float = Field(2.0, gt=0)
     """Longest that reaching the server may take."""
-    timeout_s: float = Field(10.0, gt=0)
-    """Longest from the end of an utterance to its text."""
+    timeout_s: float = Field(5.0, gt=0)
+    """Longest from the end of an utterance to its text; then the next engine is asked. Someone is waiting."""
 
 
 def missing(settings: Settings) -> str | None:
