@@ -222,6 +222,7 @@ def own(folder: Path, name: str = "pets", code: str | None = None, dialogues: st
     [
         ("import nothing_of_the_kind", "nothing_of_the_kind"),
         ("raise SystemExit('no')", "no"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
         ("1 / 0", "division by zero"),
         ("def answer(asked): return []", "async def answer(asked)"),
         ("async def answer(): return []", "async def answer(asked)"),

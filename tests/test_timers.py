@@ -158,6 +158,17 @@ def test_it_is_heard_where_the_room_was_made_silent_and_leaves_it_so(run: Run[No
     run(scenario())
 
 
+def test_an_alarm_rings_by_its_name(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with room(scripted("stop"), tmp_path) as rehearsal:
+            await set_timers(rehearsal, due_in(2, "gym", TimerKind.ALARM), due_in(2, "", TimerKind.ALARM))
+            await rings(rehearsal)
+            [ring, _] = await speaks(rehearsal)
+            assert ring.said.endswith("This is your gym alarm.")
+
+    run(scenario())
+
+
 def test_a_loudness_set_into_the_ringing_stays(run: Run[None], tmp_path: Path) -> None:
     async def scenario() -> None:
         async with ringing_room(tmp_path, "volume seven") as rehearsal:

@@ -272,4 +272,5 @@ def _code(folder: Path) -> tuple[Answering | None, Callable[[Heard], bool] | Non
 
 
 def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    said = " ".join(str(error).split())
+    return said if " " in said else f"{type(error).__name__}{said and ': '}{said}"

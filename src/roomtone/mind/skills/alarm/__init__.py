@@ -161,17 +161,19 @@ def _none(asked: Asked, alarms: list[Timer]) -> str:
 
 
 def _told(asked: Asked, alarms: Sequence[Timer]) -> str:
-    whens = [
-        asked.say("told_named", name=alarm.name, when=_when(asked, alarm)).lower()
-        if alarm.name
-        else _when(asked, alarm)
-        for alarm in alarms[:READ_OUT]
-    ]
-    if len(whens) == 1:
-        return asked.say("one", when=whens[0])
+    if len(alarms) == 1:
+        key = "one_named" if alarms[0].name else "one"
+        return asked.say(key, name=alarms[0].name, when=_when(asked, alarms[0]))
+    whens = [_named(asked, alarm) for alarm in alarms[:READ_OUT]]
     more = len(alarms) - len(whens)
     rest = [asked.say("more", count=asked.phrases.number(more)).lower()] if more else []
     return asked.say("several", count=asked.phrases.number(len(alarms)), whens=asked.phrases.joined([*whens, *rest]))
+
+
+def _named(asked: Asked, alarm: Timer) -> str:
+    when = _when(asked, alarm)
+    told = asked.say("told_named", name=alarm.name, when=when) if alarm.name else when
+    return told[:1].lower() + told[1:]
 
 
 def _when(asked: Asked, alarm: Timer) -> str:
