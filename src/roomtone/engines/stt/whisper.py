@@ -138,7 +138,7 @@ class Whisper:
         if len(sound) < SHORTEST_S * RATE:
             return Decoded(language=language or "")
         pcm, timeout = Audio(sound).to_bytes(), self.settings.timeout_s
-        patience = min(timeout, PATIENCE_S + PATIENCE * self.seconds)
+        patience = min(timeout, round(PATIENCE_S + PATIENCE * self.seconds, 1))
         try:
             decoded: Decoded = await self._process.call(
                 "decode", pcm, language, names, timeout=patience, start_timeout=timeout
