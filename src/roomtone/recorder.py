@@ -151,12 +151,15 @@ class Recorder:
             self.keep(live, heard)
 
     def keep(self, live: LiveTurn, heard: int) -> None:
-        """Write a turn as far as it is; what was understood, and what is being said, to the disk itself."""
+        """Write a turn as far as it is; at its first sound to the disk itself, with all that was written before.
+
+        What a skill promises went there before that, and took the question with it: one file, in order.
+        """
         entry = self._open.get(live.number)
         if entry is None or entry.erased:
             return
         said = [] if entry.asked is not None else self._asked(entry)
-        durable = live.stage is not Stage.HEARING and not live.speech.pieces
+        durable = live.stage is Stage.SPEAKING and not live.speech.pieces
         turn = live.record(heard)
         entry.written = self.write(self._keep(turn, said, live.session, durable), proves=True)
 
