@@ -16,7 +16,7 @@ MOST_DIGITS = 9
 def accepts(heard: Heard) -> bool:
     """Say whether there is something to choose between."""
     if heard.match.name == "choose":
-        return len(_options(heard)) > 1
+        return len(_options(heard)) > 1 and not _options(heard)[0].startswith(heard.data["no_option"])
     return heard.match.name != "number" or heard.match.get("low") is None or _bounds(heard) is not None
 
 
