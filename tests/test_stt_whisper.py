@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from conftest import Run
 from roomtone.child import child
 from roomtone.core.errors import EngineCrashed, EngineError, EngineTimeout, EngineUnavailable
-from roomtone.core.sound import RATE, Audio, join, to_int16
+from roomtone.core.sound import RATE, Audio, Samples, join, to_int16
 from roomtone.engines.stt import Hints, Pause, Transcript, _whisper_models, whisper
+from roomtone.engines.stt._silence import spoken_since
 from roomtone.engines.stt._whisper_child import Decoded, plain
 from roomtone.engines.stt._whisper_evidence import confidence, refusal, repeats
 from speech import room_noise, said
@@ -468,3 +469,16 @@ def test_confidence_is_a_probability(log_probability: float, no_speech: float) -
 )
 def test_a_text_loses_its_marks(written: str, text: str) -> None:
     assert plain(written) == text
+
+
+def test_the_soft_end_of_a_word_behind_a_dip_is_news_and_silence_is_not() -> None:
+    random = np.random.default_rng(1)
+
+    def noise(seconds: float, dbfs: float) -> Samples:
+        return to_int16(random.standard_normal(round(seconds * RATE)) * 32768 * 10 ** (dbfs / 20))
+
+    to_the_dip = np.concatenate([noise(0.3, -70), noise(1.0, -20), noise(0.08, -42)])  # the closure of a "t"
+    soft_end = np.concatenate([to_the_dip, noise(0.04, -45), noise(0.4, -70)])
+    silence = np.concatenate([to_the_dip, noise(0.44, -70)])
+    assert spoken_since(soft_end, len(to_the_dip), in_dip=True)
+    assert not spoken_since(silence, len(to_the_dip), in_dip=True)

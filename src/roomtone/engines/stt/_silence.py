@@ -36,16 +36,18 @@ def levels(sound: Samples) -> npt.NDArray[np.float64]:
     return powers
 
 
-def spoken_since(sound: Samples, covered: int, quiet: int = QUIET_WINDOW, frames: int = NEW_SPEECH_FRAMES) -> bool:
-    """Tell whether someone spoke after sample ``covered``; the last ``quiet`` frames before it were silence.
+def spoken_since(sound: Samples, covered: int, *, in_dip: bool = False) -> bool:
+    """Tell whether someone spoke after sample ``covered``, at which a Pause came or, ``in_dip``, a dip in speech.
 
-    Speech is what stays, for so many ``frames``, 10 dB above that quiet and within 30 dB of the loud frames before.
+    Speech is what stays, for 60 ms, 10 dB above the quiet before a Pause and within 30 dB of the loud frames. A dip
+    is no silence: after one the quietest frames of all are the measure, and 20 ms may be the "ts" that ends a word.
     """
     powers = levels(sound)
     before, after = np.split(powers, [covered // FRAME])
-    if len(before) <= quiet:
+    if len(before) <= QUIET_WINDOW:
         return True
-    border = max(float(np.max(before[-quiet:])) + NEW_SPEECH_DB, float(np.percentile(before, 95)) - SPEECH_RANGE_DB)
+    quiet, frames = (np.sort(before)[:QUIET_WINDOW], 1) if in_dip else (before[-QUIET_WINDOW:], NEW_SPEECH_FRAMES)
+    border = max(float(np.max(quiet)) + NEW_SPEECH_DB, float(np.percentile(before, 95)) - SPEECH_RANGE_DB)
     loud = after > border
     return any(bool(np.all(loud[at : at + frames])) for at in range(len(loud) - frames + 1))
 

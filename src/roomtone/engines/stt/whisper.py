@@ -24,7 +24,7 @@ from roomtone.core.errors import EngineError, EngineUnavailable
 from roomtone.core.sound import FRAME, RATE, Audio, Samples
 from roomtone.engines import EngineSettings, lacking
 from roomtone.engines.stt import Hints, Pause, Transcript, _whisper_models
-from roomtone.engines.stt._silence import DIP, dips, joined, spoken_since
+from roomtone.engines.stt._silence import dips, joined, spoken_since
 from roomtone.engines.stt._whisper_child import LEAST_VOICED_S, Decoded
 from roomtone.engines.stt._whisper_evidence import confidence, refusal
 
@@ -42,15 +42,10 @@ SHORTEST_S = 0.2
 REST = 2.0
 """Times as long as a decode took, the machine rests before another while the person speaks."""
 
-SLOWEST_S = 0.7
+SLOWEST_S = 0.3
 """Seconds of a decode from which there is none while the person speaks: the one at the end would wait for it. Over 79
-utterances of people, that one was there later than with decodes at pauses alone by -2 ms where a decode takes 0.15 s,
--11 ms at 0.3 s, -2 ms at 0.5 s, 11 ms at 0.7 s and 53 ms at 1 s, in the mean. Begun at any time instead of in dips,
-they would cost 6 to 79 ms."""
-
-PATIENCE_S, PATIENCE = 2.5, 6.0
-"""Seconds, and times as long as the last decode took, that a decode may take before it is a hang: a long text takes
-three times as long as a short one, and the machine may be busy. Someone is waiting."""
+utterances of people, the final text was there later than with decodes at pauses alone by 3 ms where a decode takes
+0.15 s, 11 ms at 0.3 s, 18 ms at 0.5 s and 76 ms at 0.7 s, in the mean."""
 
 SURE = 0.8
 """Probability from which a language found once is that of the whole utterance."""
@@ -196,7 +191,7 @@ class Listening:
         if not self._covered:
             return True
         sound = joined(self._parts)
-        return spoken_since(sound, self._covered, DIP, 1) if self._in_dip else spoken_since(sound, self._covered)
+        return spoken_since(sound, self._covered, in_dip=self._in_dip)
 
     async def catch_up(self) -> None:
         """Decode all there is, unless only silence came since the last decode."""
