@@ -47,6 +47,10 @@ SLOWEST_S = 0.3
 utterances of people, the final text was there later than with decodes at pauses alone by 3 ms where a decode takes
 0.15 s, 11 ms at 0.3 s, 18 ms at 0.5 s and 76 ms at 0.7 s, in the mean."""
 
+PATIENCE_S, PATIENCE = 2.5, 6.0
+"""Seconds, and times as long as the last decode took, that a decode may take before it is a hang: a long text takes
+three times as long as a short one, and the machine may be busy. Someone is waiting."""
+
 SURE = 0.8
 """Probability from which a language found once is that of the whole utterance."""
 
