@@ -208,6 +208,22 @@ def test_an_engine_named_in_the_configuration_is_shown_as_chosen(
     assert (chosen["engine"], chosen["why"]) == ("tone", "named in the configuration")
 
 
+# ---------------------------------------------------------------------------------------- say
+
+
+def test_what_was_said_is_printed_and_remembered_as_something_nobody_asked(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ROOMTONE__AUDIO__ENGINE", "wav")
+    monkeypatch.setenv("ROOMTONE__TTS__ENGINE", "tone")
+    assert cli.main(["say", "hello there", "--state-dir", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "hello there\n"
+    assert cli.main(["say", "hello there", "--json", "--state-dir", str(tmp_path)]) == 0
+    assert Turn.model_validate_json(capsys.readouterr().out).spoken == "hello there"
+    assert cli.main(["history", "--state-dir", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.count("(nobody asked)") == 2
+
+
 # ------------------------------------------------------------------------------------------ history
 
 

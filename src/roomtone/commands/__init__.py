@@ -49,7 +49,7 @@ def common_options() -> argparse.ArgumentParser:
     return options
 
 
-def say(text: str) -> None:
+def say_line(text: str) -> None:
     """Print a line of results on stdout."""
     sys.stdout.write(text + "\n")
 
@@ -58,5 +58,5 @@ def say_json(value: Any) -> None:
     """Print one JSON object as a line on stdout, at once: whoever reads may be waiting."""
     from pydantic_core import to_jsonable_python  # 0.05 s that a person's output does not need
 
-    say(json.dumps(value, ensure_ascii=False, default=to_jsonable_python))
+    say_line(json.dumps(value, ensure_ascii=False, default=to_jsonable_python))
     sys.stdout.flush()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from roomtone.commands import say, say_json
+from roomtone.commands import say_json, say_line
 from roomtone.config import Settings
 from roomtone.core.dialog import Ended, Turn
 
@@ -28,5 +28,5 @@ def show(turn: Turn, *, as_json: bool) -> int:
     if as_json:
         say_json(turn)
     else:
-        say(turn.said)
+        say_line(turn.said)
     return 1 if turn.ended is Ended.FAILED else 0

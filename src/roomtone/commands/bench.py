@@ -19,7 +19,7 @@ from roomtone.bench import Figure, barge_in, endpointing, local_models, process,
 from roomtone.bench.comparison import Change, change, earlier
 from roomtone.bench.people import recorded, synthesised
 from roomtone.clock import run_skipping
-from roomtone.commands import say, say_json
+from roomtone.commands import say_json, say_line
 from roomtone.config import Settings
 
 SUBJECTS = ("turns", "endpointing", "understanding", "barge_in", "models", "process")
@@ -74,7 +74,7 @@ def _print(figure: Figure, before: Mapping[str, Figure] | None, *, as_json: bool
     if as_json:
         say_json(asdict(figure) if before is None else {**asdict(figure), **_compared(figure, before)})
     elif before is None:
-        say(f"{figure.name:28} {_text(figure.value):>10} {figure.unit:10} {figure.goal:>10}   n={figure.n}")
+        say_line(f"{figure.name:28} {_text(figure.value):>10} {figure.unit:10} {figure.goal:>10}   n={figure.n}")
 
 
 def _compared(figure: Figure, before: Mapping[str, Figure]) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def _show(measured: list[Figure], before: Mapping[str, Figure]) -> None:
     Console(soft_wrap=False).print(table)
     gone = [name for name in before if name not in {figure.name for figure in measured}]
     if gone:
-        say(f"Only the earlier run has: {', '.join(gone)}")
+        say_line(f"Only the earlier run has: {', '.join(gone)}")
 
 
 def _text(value: float | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from roomtone.commands import say, say_json
+from roomtone.commands import say_json, say_line
 from roomtone.config import Settings, flat, masked
 
 
@@ -19,5 +19,5 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         say_json(masked(settings))
         return 0
     for key, value in flat(settings):
-        say(f"{key}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+        say_line(f"{key}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
     return 0

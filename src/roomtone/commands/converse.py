@@ -11,7 +11,7 @@ from pathlib import Path
 
 from roomtone import engines
 from roomtone.clock import run_skipping
-from roomtone.commands import say, say_json
+from roomtone.commands import say_json, say_line
 from roomtone.commands.hear import read_sound
 from roomtone.config import Settings
 from roomtone.core.dialog import Ended, Source, Turn
@@ -62,6 +62,6 @@ def _print(path: Path, turn: Turn, as_json: bool) -> None:
     if as_json:
         say_json(turn)
         return
-    say(f"{path}: {turn.heard or '(nothing understood)'}")
+    say_line(f"{path}: {turn.heard or '(nothing understood)'}")
     for line in turn_lines(turn):
-        say(f"  {line}")
+        say_line(f"  {line}")

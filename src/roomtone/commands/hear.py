@@ -10,7 +10,7 @@ from typing import Any
 
 from roomtone import engines
 from roomtone.clock import run_skipping
-from roomtone.commands import say, say_json
+from roomtone.commands import say_json, say_line
 from roomtone.config import Settings
 from roomtone.core.endpoint import Endpointer
 from roomtone.core.errors import AudioError
@@ -75,4 +75,4 @@ def _print(path: Path, heard: Heard, engine: str, as_json: bool) -> None:
         say_json({"file": str(path), **asdict(heard), "engine": engine})
     else:
         text = heard.text or (f"({heard.error})" if heard.error else "(not understood)")
-        say(f"{path}  {heard.start_s:7.2f} - {heard.end_s:7.2f} s  {text}  [{engine}]")
+        say_line(f"{path}  {heard.start_s:7.2f} - {heard.end_s:7.2f} s  {text}  [{engine}]")

@@ -9,10 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from roomtone.commands import say, say_json
+from roomtone.commands import say_json, say_line
 from roomtone.config import Settings
 from roomtone.control import ask_daemon, find_daemon, state_lock
-from roomtone.core.dialog import Message, Role, Session, Turn
+from roomtone.core.dialog import Message, Role, Session, Source, Turn
 from roomtone.core.errors import UsageError
 from roomtone.history import LARGEST, SHOWN, answer, moment
 from roomtone.store import FILE_NAME, open_store
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         raise UsageError("--since goes with --erase: roomtone history --erase --since 1h")
     since = moment(args.since, datetime.now(settings.zone)) if args.since is not None else None
     if args.erase and not args.yes and not _confirmed(since):
-        say("Nothing was erased.")
+        say_line("Nothing was erased.")
         return 1
     request = {
         "command": "history",
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         for event in events:
             say_json(event.get("turn", event))
     elif args.erase:
-        say(f"Everything that was said{f' since {since:%Y-%m-%d %H:%M}' if since else ''} is erased.")
+        say_line(f"Everything that was said{f' since {since:%Y-%m-%d %H:%M}' if since else ''} is erased.")
     else:
         _show(events)
     return 0
@@ -86,7 +86,7 @@ async def _ask(request: dict[str, Any], state_dir: Path, *, named: bool) -> list
 
 def _show(events: list[dict[str, Any]]) -> None:
     if not events:
-        say("Nothing was said yet.")
+        say_line("Nothing was said yet.")
     session = ""
     for event in events:
         if "turn" in event:
@@ -94,18 +94,19 @@ def _show(events: list[dict[str, Any]]) -> None:
         elif "session" in event:
             _show_session(Session.model_validate(event["session"]), event)
         elif "node" in event:
-            say(event["summary"])
+            say_line(event["summary"])
         else:
             _show_message(Message.model_validate(event.get("message") or event["path"]))
 
 
 def _show_turn(turn: Turn, session: str) -> str:
     if turn.session != session:
-        say(f"{turn.at.astimezone():%Y-%m-%d} in {turn.room}, session {turn.session[:SHOWN]}")
-    say(f"  {turn.at.astimezone():%H:%M:%S}  {turn.heard or '(nothing understood)'}")
+        say_line(f"{turn.at.astimezone():%Y-%m-%d} in {turn.room}, session {turn.session[:SHOWN]}")
+    unheard = "(nothing understood)" if turn.source is Source.VOICE else "(nobody asked)"
+    say_line(f"  {turn.at.astimezone():%H:%M:%S}  {turn.heard or unheard}")
     said = turn.spoken if turn.spoken == turn.said else f"{turn.spoken} [...]".strip()
-    say(f"            {said or '(nothing said)'}")
-    say(f"            {_why(turn)}")
+    say_line(f"            {said or '(nothing said)'}")
+    say_line(f"            {_why(turn)}")
     return turn.session
 
 
@@ -113,12 +114,12 @@ def _show_session(session: Session, event: dict[str, Any]) -> None:
     last = datetime.fromisoformat(event["last_at"]).astimezone()
     until = f"ended {session.ended.astimezone():%H:%M}" if session.ended else f"last spoken in {last:%H:%M}"
     started = f"{session.started.astimezone():%Y-%m-%d %H:%M}"
-    say(f"{session.id[:SHOWN]}  {started}  {session.room}, {session.persona}, {event['turns']} turns, {until}")
+    say_line(f"{session.id[:SHOWN]}  {started}  {session.room}, {session.persona}, {event['turns']} turns, {until}")
 
 
 def _show_message(message: Message) -> None:
     who = "person" if message.role is Role.PERSON else "Roomtone"
-    say(f"  {message.id[:SHOWN]}  {message.at.astimezone():%H:%M:%S}  {who:8}  {message.text}")
+    say_line(f"  {message.id[:SHOWN]}  {message.at.astimezone():%H:%M:%S}  {who:8}  {message.text}")
 
 
 def _why(turn: Turn) -> str:

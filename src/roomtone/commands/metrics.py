@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from roomtone.commands import say, say_json
+from roomtone.commands import say_json, say_line
 from roomtone.config import Settings
 from roomtone.control import ask_daemon, find_daemon
 from roomtone.core.errors import DaemonGone
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             for sample in family.samples:
                 say_json({"name": sample.name, "labels": sample.labels, "value": sample.value})
     else:
-        say(page.rstrip("\n"))
+        say_line(page.rstrip("\n"))
     return 0
 
 

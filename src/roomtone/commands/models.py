@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from roomtone import model_hub, model_import, models
-from roomtone.commands import common_options, say, say_json
+from roomtone.commands import common_options, say_json, say_line
 from roomtone.config import Settings
 from roomtone.core.errors import ModelError, RoomtoneError
 from roomtone.engines.stt import _whisper_models
@@ -125,7 +125,7 @@ def _show(rows: list[dict[str, Any]], folder: Path) -> None:
         mark = "[green]*[/]" if row["used"] else ""
         table.add_row(mark, row["name"], size, row["language"] or "", row["licence"] or "", escape(here))
     Console(highlight=False, soft_wrap=False).print(table)
-    say(f"* in use. Models lie in {folder}. To get one: roomtone models pull NAME")
+    say_line(f"* in use. Models lie in {folder}. To get one: roomtone models pull NAME")
 
 
 # ---------------------------------------------------------------------------------------------- pull
@@ -158,7 +158,7 @@ def _tell(args: argparse.Namespace, kind: str, name: str, folder: Path, done: st
     if args.json:
         say_json({"name": typed, "kind": kind, "path": str(path), "bytes": size, **more})
     else:
-        say(f"{typed} {done}: {path} ({models.megabytes(size)})")
+        say_line(f"{typed} {done}: {path} ({models.megabytes(size)})")
 
 
 class _Bar:
@@ -219,7 +219,7 @@ def _verify(args: argparse.Namespace, folder: Path, _: Settings) -> int:
                 {"name": typed, "kind": kind, "whole": not faults, "recorded": recorded, "wrong": wrong, "mend": mend}
             )
         elif not faults:
-            say(f"{typed}: whole" if recorded else f"{typed}: looks right, but nothing says what it should be")
+            say_line(f"{typed}: whole" if recorded else f"{typed}: looks right, but nothing says what it should be")
         for fault in faults if not args.json else ():
             sys.stderr.write(f"roomtone: {typed}: {fault}; {mend}\n")
     return 1 if bad else 0
@@ -251,5 +251,5 @@ def _remove(args: argparse.Namespace, folder: Path, _: Settings) -> int:
         if args.json:
             say_json({"name": typed, "kind": kind, "freed": freed})
         else:
-            say(f"{typed} was removed: {models.megabytes(freed)} free again")
+            say_line(f"{typed} was removed: {models.megabytes(freed)} free again")
     return 0

@@ -15,7 +15,7 @@ from functools import partial
 
 from roomtone import config, daemon, logs
 from roomtone.app import Room
-from roomtone.commands import say, say_json
+from roomtone.commands import say_json, say_line
 from roomtone.config import Settings
 from roomtone.core.errors import ConfigError, EngineUnavailable, PersonaError, RoomtoneError
 from roomtone.flow import Event
@@ -87,7 +87,7 @@ def _show_turn(event: Event) -> None:
 
 def _show_lines(event: Event) -> None:
     for line in lines(event):
-        _print(partial(say, line))
+        _print(partial(say_line, line))
 
 
 def _print(write: Callable[[], None]) -> None:
