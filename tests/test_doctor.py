@@ -378,6 +378,12 @@ def test_a_household_in_no_time_zone_is_asked_for_its_own(state: Path, tmp_path:
     assert "set-timezone" in str(found[-1].mend)
 
 
+def test_one_disk_is_told_of_once(tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    assert len(list(machine.disks(tmp_path, tmp_path / "tmp"))) == 1
+    assert len(list(machine.disks(tmp_path, Path("/proc")))) == 2
+
+
 @pytest.mark.parametrize(("free", "level"), [(10, "fail"), (1000, "warn"), (10_000, "ok")])
 def test_room_on_a_disk_is_told_before_it_is_used_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, level: str

@@ -62,10 +62,23 @@ def _written(state_dir: Path) -> float | None:
 
 def look(state_dir: Path) -> Iterator[Finding]:
     """Tell how much room and memory is left, and how hot the processor is."""
-    yield from room("disk", nearest(state_dir), DISK, "make room, for example: sudo apt clean")
-    yield from room("disk", Path("/tmp"), TMP, "make room there: sudo du -ah /tmp | sort -h | tail")  # noqa: S108
+    yield from disks(nearest(state_dir), Path("/tmp"))  # noqa: S108
     yield from memory(Path("/proc/meminfo"))
     yield from heat(Path("/sys/class/thermal/thermal_zone0/temp"))
+
+
+def disks(state: Path, temporary: Path) -> Iterator[Finding]:
+    """Tell how much room is left for the state, and for what is passing where that lies on another disk."""
+    yield from room("disk", state, DISK, "make room, for example: sudo apt clean")
+    if _disk(temporary) != _disk(state):
+        yield from room("disk", temporary, TMP, f"make room there: sudo du -ah {temporary} | sort -h | tail")
+
+
+def _disk(folder: Path) -> int | None:
+    try:
+        return folder.stat().st_dev
+    except OSError:
+        return None
 
 
 def nearest(folder: Path) -> Path:
