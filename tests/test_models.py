@@ -550,6 +550,15 @@ def test_a_swap_that_fails_leaves_the_old_model(here: Path, tmp_path: Path, monk
     assert models.verify("whisper", "tiny.en", here) == []
 
 
+def test_a_swap_is_not_hindered_by_what_an_earlier_one_left(here: Path) -> None:
+    incoming = models.incoming_of("whisper", "tiny.en", here)
+    write(incoming, {**WHISPER, "model.bin": ct2(weights=b"other")})
+    write(incoming / "old", WHISPER)  # the power went before it was thrown away
+    models.put_in_place(incoming, "whisper", "tiny.en", here, "again")
+    assert (here / "whisper" / "tiny.en" / "model.bin").read_bytes() == ct2(weights=b"other")
+    assert not incoming.exists()
+
+
 def test_removing_a_link_leaves_what_it_leads_to(tmp_path: Path, folder: Path) -> None:
     elsewhere = write(tmp_path / "elsewhere", WHISPER)
     (folder / "whisper").mkdir(parents=True)

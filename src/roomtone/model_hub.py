@@ -32,8 +32,6 @@ PARTIAL = 206
 TRIES, AGAIN_S = 5, 1.0
 """Connections in a row that may bring nothing, and seconds between them."""
 
-_BLOCK = 1024 * 1024
-
 
 # ----------------------------------------------------------------------------------------- catalogue
 
@@ -261,11 +259,9 @@ def _as_told(path: Path, file: _Remote) -> bool:
         return models.stamp(path).sha256 == file.etag
     if not re.fullmatch(r"[0-9a-f]{40}", file.etag):
         return True  # a mirror's own mark, which says nothing about the content
-    digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    head = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
     with path.open("rb") as content:
-        while block := content.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest() == file.etag
+        return hashlib.file_digest(content, lambda: head).hexdigest() == file.etag
 
 
 @contextmanager

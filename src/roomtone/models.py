@@ -15,7 +15,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
@@ -33,11 +33,6 @@ INCOMING = ".incoming"
 LARGEST_JSON = 64 * 1024 * 1024
 SPARE_BYTES = 50_000_000
 """Room that must be left on the disk beside a model: the household's own state needs some."""
-
-_CHUNK = 1024 * 1024
-
-Progress = Callable[[int], None]
-"""Told how many bytes were dealt with since the last call."""
 
 
 def path_of(kind: str, name: str, models: Path) -> Path:
@@ -143,16 +138,11 @@ def _write_record(path: Path, record: Record) -> None:
     fresh.replace(path)
 
 
-def stamp(file: Path, progress: Progress | None = None) -> Stamp:
+def stamp(file: Path) -> Stamp:
     """Read a file and return its size and SHA-256."""
-    digest, size = hashlib.sha256(), 0
     with file.open("rb") as content:
-        while block := content.read(_CHUNK):
-            digest.update(block)
-            size += len(block)
-            if progress is not None:
-                progress(len(block))
-    return Stamp(size, digest.hexdigest())
+        digest = hashlib.file_digest(content, "sha256")
+        return Stamp(content.tell(), digest.hexdigest())
 
 
 # -------------------------------------------------------------------------------------------- verify
@@ -169,9 +159,7 @@ class Fault:
         return f"{self.file} {self.wrong}"
 
 
-def verify(
-    kind: str, name: str, models: Path, *, thorough: bool = True, progress: Progress | None = None
-) -> list[Fault]:
+def verify(kind: str, name: str, models: Path, *, thorough: bool = True) -> list[Fault]:
     """Return what is wrong with a model; nothing where it is whole.
 
     Looks whether its files are there, of the size in the record, and of the right format; if ``thorough``, also
@@ -182,10 +170,16 @@ def verify(
     faults = []
     for file in sorted({*files_of(model), *_recorded(record, model)}):
         was = record.files.get(file.name) if record else None
-        wrong = _wrong_with(file, was, thorough, progress)
+        wrong = _wrong_with(file, was, thorough)
         if wrong is not None:
             faults.append(Fault(file, wrong))
     return faults
+
+
+def flaw(kind: str, name: str, models: Path) -> str | None:
+    """Return what is wrong with a model as far as its files tell it, and what mends it; None where it is whole."""
+    faults = verify(kind, name, models, thorough=False)
+    return f"{faults[0]}; run: roomtone models pull {typed(kind, name)}" if faults else None
 
 
 def mending(kind: str, name: str, known: bool) -> str:
@@ -203,7 +197,7 @@ def _recorded(record: Record | None, model: Path) -> Iterator[Path]:
             yield folder / name
 
 
-def _wrong_with(file: Path, was: Stamp | None, thorough: bool, progress: Progress | None) -> str | None:
+def _wrong_with(file: Path, was: Stamp | None, thorough: bool) -> str | None:
     try:
         if not file.is_file():
             return "is missing"
@@ -213,7 +207,7 @@ def _wrong_with(file: Path, was: Stamp | None, thorough: bool, progress: Progres
         if was is not None and size != was.size:
             return f"is not what was put there: {size} bytes instead of {was.size}"
         check_format(file)
-        if thorough and was is not None and stamp(file, progress).sha256 != was.sha256:
+        if thorough and was is not None and stamp(file).sha256 != was.sha256:
             return "has been altered since it was put there"
     except Flawed as error:
         return str(error)
@@ -273,7 +267,7 @@ def put_in_place(incoming: Path, kind: str, name: str, models: Path, source: str
     model = incoming / (f"{name}.onnx" if kind == "piper" else "")
     files = files_of(model)
     for file in files:
-        wrong = _wrong_with(file, None, False, None)
+        wrong = _wrong_with(file, None, False)
         if wrong is not None:
             raise ModelError(f"{typed(kind, name)}: {file.name} {wrong}")
     record = Record(source, {file.name: stamp(file) for file in files})
@@ -301,6 +295,7 @@ def _swap(incoming: Path, files: list[Path], target: Path) -> None:
     for file in files:
         file.rename(fresh / file.name)
     if target.exists():
+        shutil.rmtree(old, ignore_errors=True)  # of an earlier time that ended here
         target.rename(old)
     try:
         fresh.rename(target)

@@ -18,11 +18,11 @@ SHARE = 4
 def missing(model: str | None, folder: Path, language: str) -> str | None:
     """Return what is wrong or lacking and the command that mends it, or None where there is a model to use."""
     if model is not None:
-        return _flaw(model, folder)
+        return models.flaw("whisper", model, folder)
     if best(folder, language) is not None:
         return None
     for name in models.present("whisper", folder):
-        if (reason := _flaw(name, folder)) is not None:
+        if (reason := models.flaw("whisper", name, folder)) is not None:
             return reason
     wanted = "whisper-base.en" if _english(language) else "whisper-base"
     return f"there is no model for {language} in {folder / 'whisper'}; run: roomtone models pull {wanted}"
@@ -39,14 +39,9 @@ def best(folder: Path, language: str) -> str | None:
         for name in models.installed("whisper", folder)
         if (_english(language) or not _english_only(name))
         and models.size_of(models.path_of("whisper", name, folder)) < memory / SHARE
-        and _flaw(name, folder) is None
+        and models.flaw("whisper", name, folder) is None
     ]
     return max(fit, key=_rank, default=None)
-
-
-def _flaw(name: str, folder: Path) -> str | None:
-    faults = models.verify("whisper", name, folder, thorough=False)
-    return f"{faults[0]}; run: roomtone models pull {models.typed('whisper', name)}" if faults else None
 
 
 def _rank(name: str) -> tuple[int, bool, bool, str]:

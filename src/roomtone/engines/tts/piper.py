@@ -86,20 +86,14 @@ def missing(settings: Settings) -> str | None:
         return reason
     folder = settings.models_dir
     if settings.voice is not None:
-        return flaw(settings.voice, folder)
+        return models.flaw(NAME, settings.voice, folder)
     if find_voice(settings) is not None:
         return None
-    for name in models.present("piper", folder):
-        if (reason := flaw(name, folder)) is not None:
+    for name in models.present(NAME, folder):
+        if (reason := models.flaw(NAME, name, folder)) is not None:
             return reason
     folder /= "piper"
     return f"there is no voice for {settings.language} in {folder}; run: roomtone models pull en_US-lessac-medium"
-
-
-def flaw(name: str, folder: Path) -> str | None:
-    """Return what is wrong with a voice as far as its files tell it, and what mends it; None where it is whole."""
-    faults = models.verify("piper", name, folder, thorough=False)
-    return f"{faults[0]}; run: roomtone models pull {name}" if faults else None
 
 
 def find_voice(settings: Settings) -> str | None:
@@ -107,8 +101,8 @@ def find_voice(settings: Settings) -> str | None:
     language = settings.language.partition("-")[0]
     fit = [
         name
-        for name in models.installed("piper", settings.models_dir)
-        if re.split("[_-]", name)[0] == language and flaw(name, settings.models_dir) is None
+        for name in models.installed(NAME, settings.models_dir)
+        if re.split("[_-]", name)[0] == language and models.flaw(NAME, name, settings.models_dir) is None
     ]
     return min(fit, key=_rank, default=None)
 
@@ -247,7 +241,7 @@ class Voices:
         name = voice.voice_id if voice.engine in (None, NAME) else None
         if name is None or name in self._loaded:
             return name or self._default
-        if name in models.installed("piper", self._settings.models_dir):
+        if name in models.installed(NAME, self._settings.models_dir):
             return name
         if name not in self._absent:
             self._absent.add(name)
@@ -267,7 +261,7 @@ class Voices:
         return loaded
 
     def _fresh(self, name: str) -> Loaded:
-        file = models.path_of("piper", name, self._settings.models_dir)
+        file = models.path_of(NAME, name, self._settings.models_dir)
         try:
             config = json.loads(file.with_name(f"{file.name}.json").read_text("utf-8"))
             session = Session(self._session(file))
