@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -521,6 +522,17 @@ def test_too_much_or_the_wrong_thing_is_refused_with_a_reason(run: Run[None], no
             assert await heard(server.uri, SOUND) == [Transcript("what time is it")], "others are served as before"
 
     run(scenario())
+
+
+def test_sound_in_crumbs_takes_no_more_memory_than_in_one_piece() -> None:
+    recording = wyoming.Recording()
+    tracemalloc.start()
+    for _ in range(RATE):
+        recording.add(Audio.silence(0))
+        recording.add(Audio.silence(1 / RATE))
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 10 * RATE
 
 
 @pytest.mark.parametrize("raw", [*GARBAGE.values(), b'{"type": "synthesize", "data": {"text": "on"'], ids=repr)

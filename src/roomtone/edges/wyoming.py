@@ -18,7 +18,7 @@ from roomtone import __version__
 from roomtone.core.dialog import Voice
 from roomtone.core.errors import EngineError, EngineTimeout
 from roomtone.core.sentences import Sentences
-from roomtone.core.sound import RATE, Audio, join
+from roomtone.core.sound import RATE, Audio
 from roomtone.core.speakable import speakable
 from roomtone.edges.announcing import announce
 from roomtone.edges.lending import Lending
@@ -150,23 +150,23 @@ async def _serve_client(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
 
 @dataclass(slots=True)
 class Recording:
-    """The sound of one utterance, which can be heard more than once."""
+    """The sound of one utterance, which can be heard more than once; kept as bytes, however small its pieces are."""
 
-    parts: list[Audio] = field(default_factory=list)
-    seconds: float = 0.0
+    pcm: bytearray = field(default_factory=bytearray)
+    rate: int = RATE
 
     def add(self, sound: Audio) -> None:
         """Add the next stretch. Raises NotWyoming where it becomes too long or changes its rate."""
-        self.seconds += sound.seconds
-        if self.seconds > LONGEST_UTTERANCE_S:
-            raise NotWyoming(f"an utterance of more than {LONGEST_UTTERANCE_S:g} s")
-        if self.parts and sound.rate != self.parts[0].rate:
+        if self.pcm and sound.rate != self.rate:
             raise NotWyoming("sound that changes its rate")
-        self.parts.append(sound)
+        self.pcm += sound.to_bytes()
+        self.rate = sound.rate
+        if len(self.pcm) > 2 * self.rate * LONGEST_UTTERANCE_S:
+            raise NotWyoming(f"an utterance of more than {LONGEST_UTTERANCE_S:g} s")
 
     async def __aiter__(self) -> AsyncIterator[Audio]:
-        if self.parts:
-            yield _at(join(self.parts), RATE)
+        if self.pcm:
+            yield _at(Audio.from_bytes(bytes(self.pcm), self.rate), RATE)
 
 
 def _at(sound: Audio, rate: int) -> Audio:
