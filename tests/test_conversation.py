@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -498,13 +498,13 @@ def test_a_timer_rings_though_the_disk_is_full(
 def test_a_timer_that_was_kept_while_its_turn_was_dismissed_still_rings(run: Run[None], tmp_path: Path) -> None:
     async def scenario() -> None:
         async with room(scripted("set a timer for nine seconds"), tmp_path) as rehearsal:
-            store, slow = rehearsal.room.store, rehearsal.room.store.add_timer
+            store, save = rehearsal.room.store, rehearsal.room.store.save_timers
 
-            async def add_slowly(timer: Timer) -> None:
-                await slow(timer)
+            async def save_slowly(timers: Sequence[Timer] = (), remove: Sequence[Timer] = ()) -> None:
+                await save(timers, remove)
                 await asyncio.sleep(1)
 
-            store.add_timer = add_slowly  # type: ignore[method-assign]
+            store.save_timers = save_slowly  # type: ignore[method-assign]
             rehearsal.device.visit(await somebody_speaks())
             await until(rehearsal, "turn.heard")
             await asyncio.sleep(0.5)

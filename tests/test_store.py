@@ -147,7 +147,7 @@ def test_timers_come_next_first_and_leave_when_rung_or_cancelled(in_store: InSto
 
     async def what(store: Store) -> list[Timer]:
         for each in (pasta, tea, cake):
-            await store.add_timer(each)
+            await store.save_timers([each])
         assert await store.timers() == [tea, pasta, cake]
         await store.save_timers([pasta], remove=[tea])
         await store.cancel_timers([cake])
@@ -162,7 +162,7 @@ def test_what_was_promised_is_committed_in_full_and_the_rest_is_not(in_store: In
             return int(await store._run(lambda connection: connection.execute("PRAGMA synchronous").fetchone()[0]))
 
         for write, level in (
-            (store.add_timer(timer(1)), 2),
+            (store.save_timers([timer(1)]), 2),
             (store.save_turn(turn(), closed=True), 1),
             (store.cancel_timers([timer(2)]), 2),
         ):
@@ -185,7 +185,7 @@ async def main():
     async with open_store(Path(sys.argv[1])) as store:
         turn = Turn(turn=1, trace="t", session="s", room="r", persona="p", source="voice", heard="a timer please")
         await store.save_turn(turn, closed=False)
-        await store.add_timer(Timer(name="pasta", seconds=60, due=datetime.now(UTC) + timedelta(seconds=60)))
+        await store.save_timers([Timer(name="pasta", seconds=60, due=datetime.now(UTC) + timedelta(seconds=60))])
         os._exit(9)
 
 asyncio.run(main())
@@ -257,7 +257,7 @@ def test_a_full_disk_is_one_clear_line_and_the_next_write_works_once_there_is_ro
         async def pages(most: int) -> None:
             await store._run(lambda connection: connection.execute(f"PRAGMA max_page_count = {most}").fetchone())
 
-        await store.add_timer(timer(1, "before"))
+        await store.save_timers([timer(1, "before")])
         await pages(1)
         with pytest.raises(StoreError) as caught:
             await fill(store)
@@ -337,7 +337,7 @@ def test_an_ordinary_turn_costs_a_handful_of_pages(in_store: InStore, file: Path
             question, answer = (message(f"q{number}"), [f"a{number - 1}"]), (message(f"a{number}"), [f"q{number}"])
             await store.save_turn(each, closed=False, session=session)
             await store.save_turn(each, closed=False, session=session, messages=[question], durable=True)
-            await store.add_timer(timer(number))
+            await store.save_timers([timer(number)])
             await store.save_turn(each.model_copy(update={"spoken": said}), closed=False, durable=True)
             await store.save_turn(each, closed=True, session=session, messages=[question, answer])
         return log.stat().st_size - before
@@ -357,7 +357,7 @@ def test_what_is_erased_is_in_no_file_any_more(in_store: InStore, file: Path) ->
 
     async def what(store: Store) -> list[Timer]:
         await fill(store)
-        await store.add_timer(timer(5))
+        await store.save_timers([timer(5)])
         await store.erase()
         assert await store.history() == []
         assert not any(b"secret words" in each.read_bytes() for each in file.parent.iterdir())
@@ -414,7 +414,7 @@ def test_everything_is_exported_as_json_lines(in_store: InStore) -> None:
     async def what(store: Store) -> list[dict[str, Any]]:
         await store.save_session(Session(id="s", room="kitchen", persona="companion", started=NOON))
         await store.save_turn(turn(), closed=True, messages=[(message("a"), []), (message("b"), ["a"])])
-        await store.add_timer(timer(1))
+        await store.save_timers([timer(1)])
         return [json.loads(line) async for line in store.export()]
 
     rows = in_store(what)

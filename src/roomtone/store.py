@@ -232,12 +232,8 @@ class Store:
 
     # -------------------------------------------------------------------------------------------- timers
 
-    async def add_timer(self, timer: Timer) -> None:
-        """Keep a timer, new or changed; it has reached the disk when this returns."""
-        await self.save_timers([timer])
-
     async def cancel_timers(self, timers: Sequence[Timer]) -> None:
-        """Remove timers; durable as ``add_timer``."""
+        """Remove timers; durable as ``save_timers``."""
         await self.save_timers(remove=timers)
 
     async def save_timers(self, timers: Sequence[Timer] = (), remove: Sequence[Timer] = ()) -> None:
@@ -256,7 +252,7 @@ class Store:
         return HandStopwatch.model_validate_json(rows[0]["data"]) if rows else HandStopwatch()
 
     async def save_stopwatch(self, stopwatch: HandStopwatch) -> None:
-        """Keep the stopwatch as it is now; durable as ``add_timer``."""
+        """Keep the stopwatch as it is now; durable as ``save_timers``."""
         await self._write(
             ("INSERT OR REPLACE INTO stopwatch VALUES (1,?)", (stopwatch.model_dump_json(),)), durable=True
         )
