@@ -343,6 +343,13 @@ def test_a_command_erases_since_a_moment(capsys: pytest.CaptureFixture[str], kep
     assert b"late words" not in bytes_of(kept)
 
 
+def test_a_moment_before_all_time_erases_nothing(capsys: pytest.CaptureFixture[str], kept: Path) -> None:
+    begun = ["history", "--state-dir", str(kept), "--erase", "--yes", "--since", "0001-01-01T00:00:00+14:00"]
+    assert cli.main(begun) == 2
+    assert "give a time" in capsys.readouterr().err
+    assert len(printed(capsys, kept)) > 2
+
+
 NOW = datetime(2026, 11, 21, 16, 20, tzinfo=UTC)
 
 

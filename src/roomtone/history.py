@@ -120,7 +120,7 @@ def _since(request: Mapping[str, Any]) -> datetime | None:
         return None
     try:
         return datetime.fromisoformat(str(since)).astimezone(UTC)
-    except ValueError:
+    except (ValueError, OverflowError):  # the first of all days is out of range in UTC
         raise UsageError("since: give a time as in 2026-11-21T18:00:00+01:00") from None
 
 
