@@ -135,9 +135,8 @@ class NoiseFloor:
     def follow(self, mic: Floats, frames: float = 1.0, where: npt.NDArray[np.bool_] | bool = True) -> None:
         """Take the band powers (dB) of one frame that stands for ``frames``; learn only ``where`` it says noise."""
         if not self.known:
-            if (
-                np.mean(where) > 0.5
-            ):  # a mean of the first frames, less what lies between steady noise's mean and its low end
+            if np.mean(where) > 0.5:
+                # A mean of the first frames, less what lies between steady noise's mean and its low end.
                 self._low += (mic - 0.6 * self._SPREAD - self._low) / (self._seen + 1)
                 self._seen += 1
             return

@@ -13,9 +13,7 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim
 
 EVERY_DAY = "*"
-WEEKDAYS = "1-5"
-WEEKENDS = "0,6"
-"""Days of the week as cron writes them; Sunday is 0."""
+"""Days of the week are given as cron writes them; Sunday is 0."""
 
 
 class Half(StrEnum):

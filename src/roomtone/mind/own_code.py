@@ -36,7 +36,7 @@ class OwnCode:
     async def __call__(self, asked: Asked) -> list[str] | Offering:
         """Answer on a thread of its own. Raises what the code raises, and TimeoutError while it is stuck."""
         began = elapsed()
-        stuck = [began - since for since in self._began.values() if began - since >= PATIENCE_S]
+        stuck = [began - since for since in list(self._began.values()) if began - since >= PATIENCE_S]
         if stuck:
             log.error("skill %s has not come back for %.0f s: it blocks; mend it and restart", self._name, max(stuck))
             raise TimeoutError(f"{self._name} is still at an earlier answer")
