@@ -1,4 +1,4 @@
-"""From the slots of a sentence to lengths of time and moments: what "tomorrow at seven" means just now.
+"""From the slots of a sentence to lengths of time and moments, and back: what "tomorrow at seven" means just now.
 
 A time without "a.m." or "p.m." is the next one that comes; on a named day, and where it comes again and again, it is
 the morning's for an alarm, and for anything else the likelier of the two (``Half.WAKING``).
@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from roomtone.core.dialog import Timer
 from roomtone.core.recurrence import Clock, Half, every, next_time, on_day
 from roomtone.mind.phrases import NIGHT_S
-from roomtone.mind.skills import Match
+from roomtone.mind.skills import Asked, Match
 
 YEARS = 8
 """How far ahead a date is looked for: until the next 29th of February."""
@@ -86,6 +87,15 @@ def moment(match: Match, now: datetime, *, wakes: bool = False) -> Moment | None
             if due > now:
                 return Moment(due)
     return None
+
+
+def due_of(asked: Asked, timer: Timer) -> str:
+    """Return in words when something is to ring, with its days where it comes again."""
+    now = asked.household.now()
+    due = timer.due.astimezone(now.tzinfo)
+    if timer.repeat is None:
+        return asked.phrases.when(due, now)
+    return asked.phrases.repeated(due, timer.repeat.split()[4])
 
 
 def said_half(match: Match, face: Clock) -> Half | None:

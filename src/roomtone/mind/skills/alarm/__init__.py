@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from roomtone.core.dialog import Timer, TimerKind
 from roomtone.core.recurrence import Half, every, next_time, on_day
-from roomtone.mind.moments import Moment, after, clock, days_of_week, moment, named_days, said_half, seconds
+from roomtone.mind.moments import Moment, after, clock, days_of_week, due_of, moment, named_days, said_half, seconds
 from roomtone.mind.skills import Asked, Heard
 
 SNOOZE_S = 9 * 60
@@ -63,7 +63,7 @@ async def _set(asked: Asked, old: Timer | None) -> str:
     fresh = {"due": when.due, "set_at": now, "repeat": when.repeat, "kind": TimerKind.ALARM, "seconds": length}
     alarm = old.model_copy(update=fresh) if old else Timer(name=_name(asked), **fresh)
     await asked.household.save_timers([alarm])
-    return asked.say("set_named" if alarm.name else "set", name=alarm.name, when=_when(asked, alarm))
+    return asked.say("set_named" if alarm.name else "set", name=alarm.name, when=due_of(asked, alarm))
 
 
 async def _same(asked: Asked, when: Moment) -> Timer | None:
@@ -96,7 +96,7 @@ async def _cancel(asked: Asked, alarms: list[Timer]) -> str:
     if len(alarms) > 1:
         return asked.say("cancelled_all", count=asked.phrases.number(len(alarms)))
     name = alarms[0].name
-    return asked.say("cancelled_named" if name else "cancelled", name=name, when=_when(asked, alarms[0]))
+    return asked.say("cancelled_named" if name else "cancelled", name=name, when=due_of(asked, alarms[0]))
 
 
 async def _skip(asked: Asked, alarm: Timer, days: list[date]) -> str:
@@ -163,7 +163,7 @@ def _none(asked: Asked, alarms: list[Timer]) -> str:
 def _told(asked: Asked, alarms: Sequence[Timer]) -> str:
     if len(alarms) == 1:
         key = "one_named" if alarms[0].name else "one"
-        return asked.say(key, name=alarms[0].name, when=_when(asked, alarms[0]))
+        return asked.say(key, name=alarms[0].name, when=due_of(asked, alarms[0]))
     whens = [_named(asked, alarm) for alarm in alarms[:READ_OUT]]
     more = len(alarms) - len(whens)
     rest = [asked.say("more", count=asked.phrases.number(more)).lower()] if more else []
@@ -171,15 +171,6 @@ def _told(asked: Asked, alarms: Sequence[Timer]) -> str:
 
 
 def _named(asked: Asked, alarm: Timer) -> str:
-    when = _when(asked, alarm)
+    when = due_of(asked, alarm)
     told = asked.say("told_named", name=alarm.name, when=when) if alarm.name else when
     return told[:1].lower() + told[1:]
-
-
-def _when(asked: Asked, alarm: Timer) -> str:
-    """Return when an alarm rings, with its days where it comes again."""
-    now = asked.household.now()
-    due = alarm.due.astimezone(now.tzinfo)
-    if alarm.repeat is None:
-        return asked.phrases.when(due, now)
-    return asked.phrases.repeated(due, alarm.repeat.split()[4])

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from roomtone.core.dialog import Timer, TimerKind
 from roomtone.core.recurrence import Half, on_day
-from roomtone.mind.moments import Moment, after, clock, moment, named_days, said_half, seconds
+from roomtone.mind.moments import Moment, after, clock, due_of, moment, named_days, said_half, seconds
 from roomtone.mind.skills import Asked, Heard
 
 READ_OUT = 5
@@ -62,7 +62,7 @@ async def _set(asked: Asked) -> str:
     kept = {"kind": TimerKind.REMINDER, "name": text, "seconds": length, "set_at": now}
     reminder = Timer(**kept, due=when.due, repeat=when.repeat)
     await asked.household.save_timers([reminder])
-    said = {"link": asked.match.get("link"), "text": text, "when": _when(asked, reminder)}
+    said = {"link": asked.match.get("link"), "text": text, "when": due_of(asked, reminder)}
     return asked.say("set_in" if length else "set", duration=asked.phrases.duration(length), **said)
 
 
@@ -114,18 +114,10 @@ def _meant(asked: Asked, reminders: list[Timer]) -> list[Timer]:
 
 
 def _told(asked: Asked, reminders: list[Timer]) -> str:
-    texts = [asked.say("told", text=one.name, when=_when(asked, one)) for one in reminders[:READ_OUT]]
+    texts = [asked.say("told", text=one.name, when=due_of(asked, one)) for one in reminders[:READ_OUT]]
     more = len(reminders) - len(texts)
     texts += [asked.say("more", count=asked.phrases.number(more))] if more else []
     joined = asked.phrases.joined([text[:1].lower() + text[1:] for text in texts])
     return asked.say(
         "one" if len(reminders) == 1 else "several", count=asked.phrases.number(len(reminders)), texts=joined
     )
-
-
-def _when(asked: Asked, reminder: Timer) -> str:
-    now = asked.household.now()
-    due = reminder.due.astimezone(now.tzinfo)
-    if reminder.repeat is None:
-        return asked.phrases.when(due, now)
-    return asked.phrases.repeated(due, reminder.repeat.split()[4])
