@@ -19,7 +19,7 @@ from roomtone.core.sound import Audio
 from roomtone.engines.stt import Hints, script
 from roomtone.failover import SttLine
 from roomtone.flow import Feed, beside
-from roomtone.metrics import LABELLED, Metrics
+from roomtone.metrics import LABELLED, Metrics, written
 from roomtone.utterance import Utterance
 
 parser = pytest.importorskip("prometheus_client.parser")
@@ -72,7 +72,7 @@ def test_turns_stages_errors_and_engines_are_counted(run: Run[bytes], tmp_path: 
             ("turn.ended", Finished(failed)),
             ("engine.failed", ("stt", "whisper", EngineTimeout("late"))),
         )
-        return counted.render()
+        return written(counted.families(), tmp_path)
 
     page = samples(run(scenario()))
     assert page["roomtone_turns_total", "skill", "completed", "voice"] == 2
@@ -95,7 +95,7 @@ def test_an_engine_that_fails_is_not_well_until_it_works_again(run: Run[None], t
             for well in (0, 1):
                 async for _ in line.transcribe(short_utterance(), Hints()):
                     pass
-                page = samples(counted.render())
+                page = samples(written(counted.families(), tmp_path))
                 assert page["roomtone_engine_ok", "first", "stt"] == well
                 assert page["roomtone_engine_ok", "second", "stt"] == 1
 
@@ -116,7 +116,7 @@ def test_time_in_each_state_is_counted_up_to_now(run: Run[bytes], tmp_path: Path
             await asyncio.sleep(10)
             feed.publish("state.changed", State(mode=Mode.LISTENING, muted=True), source="test")
             await asyncio.sleep(4)
-            return counted.render()
+            return written(counted.families(), tmp_path)
 
     page = samples(run(scenario()))
     assert page["roomtone_state_seconds_total", "idle"] == pytest.approx(10)
@@ -127,7 +127,7 @@ def test_time_in_each_state_is_counted_up_to_now(run: Run[bytes], tmp_path: Path
 
 def test_the_machine_is_on_the_page(run: Run[bytes], tmp_path: Path) -> None:
     async def scenario() -> bytes:
-        return (await told(Feed(), tmp_path)).render()
+        return written((await told(Feed(), tmp_path)).families(), tmp_path)
 
     page = samples(run(scenario()))
     assert page["roomtone_machine_memory_bytes",] >= page["roomtone_machine_memory_available_bytes",] > 0
@@ -143,7 +143,7 @@ def test_labels_are_bounded_whatever_the_feed_carries(run: Run[bytes], tmp_path:
         for number in range(3 * LABELLED):
             turn = a_turn(answered_by=f"llm:{number}", latency_ms=Latency(total=1))
             await counted.take(Feed().publish("turn.ended", Finished(turn), source="test"))
-        return counted.render()
+        return written(counted.families(), tmp_path)
 
     page = samples(run(scenario()))
     assert sum(name == "roomtone_turns_total" for name, *_ in page) == LABELLED + 1
@@ -157,7 +157,7 @@ def test_a_reader_that_does_not_keep_up_loses_events_and_the_page_says_so(run: R
         with feed.watch(depth=10), feed.watch(depth=4):
             counted = await told(feed, tmp_path, *[("turn.begun", None)] * 100)
             assert (feed.watching, feed.waiting, feed.missed) == (2, 14, 90 + 96)
-        return counted.render()
+        return written(counted.families(), tmp_path)
 
     page = samples(run(scenario()))
     assert page["roomtone_feed_missed_total",] == 90 + 96, "those that have left are counted too"
@@ -168,7 +168,7 @@ def test_a_reader_that_does_not_keep_up_loses_events_and_the_page_says_so(run: R
 def test_an_event_that_cannot_be_counted_costs_nothing_but_itself(run: Run[bytes], tmp_path: Path) -> None:
     async def scenario() -> bytes:
         events = [("turn.ended", None), ("turn.ended", Finished(a_turn(answered_by="skill")))]
-        return (await told(Feed(), tmp_path, *events)).render()
+        return written((await told(Feed(), tmp_path, *events)).families(), tmp_path)
 
     page = samples(run(scenario()))
     assert page["roomtone_turns_total", "skill", "completed", "voice"] == 1

@@ -176,16 +176,11 @@ class Metrics:
         failures: list[tuple[Labels, Any]] = [((name,), count) for name, count in self._feed.failures.items()]
         yield Family("counter", "roomtone_watcher_failures", "Failures of watchers", ("watcher",), failures)
 
-    def render(self) -> bytes:
-        """Return the page in Prometheus' text format.
-
-        Raises EngineUnavailable where the extra is not installed. It may take a second the first time: ``page`` does
-        not keep the event loop from its work meanwhile.
-        """
-        return written(self.families(), self._state_dir)
-
     async def page(self) -> bytes:
-        """Return what ``render`` returns, written on a thread."""
+        """Return the page in Prometheus' text format. Raises EngineUnavailable where the extra is not installed.
+
+        It may take a second the first time, so it is written on a thread.
+        """
         with worker("metrics page") as thread:
             return await thread.call(written, self.families(), self._state_dir, timeout=WRITING_BOUND_S)
 
