@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -54,6 +55,24 @@ def ask(answer: Callable[[str], Answer], run: Run[str]) -> Ask:
 def test_the_time_is_told_as_people_tell_it(ask: Ask, home: Home, hour: int, minute: int, said: str) -> None:
     home.clock = home.clock.replace(hour=hour, minute=minute)
     assert ask("What time is it?") == said
+
+
+class Ticking(Home):
+    """A household whose time does not stand still while a skill thinks."""
+
+    def now(self) -> datetime:
+        self.pass_time(milliseconds=1)
+        return self.clock
+
+
+def test_the_last_hour_is_no_longer_than_an_hour_while_time_goes_on(run: Run[str]) -> None:
+    home = Ticking()
+    home.said_at = [home.clock - timedelta(minutes=30)]
+
+    async def asked() -> str:
+        return await whole((await Mind(SKILLS, Phrases.load()).answer("forget the last hour", home)).deltas)
+
+    assert run(asked()) == "Forgotten."
 
 
 def test_the_date_and_the_day_are_told(ask: Ask) -> None:

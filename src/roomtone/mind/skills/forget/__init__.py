@@ -12,17 +12,17 @@ AT_ONCE = timedelta(hours=1)
 
 async def answer(asked: Asked) -> list[str] | Offering:
     """Erase what was meant, for good; timers, alarms and lists stay."""
-    since = await _since(asked)
+    now = asked.household.now()  # read once: the last hour is no longer than an hour
+    since = await _since(asked, now)
     if since is None:
         return [asked.say("nothing")]
-    long = asked.match.name != "last" and asked.household.now() - since > AT_ONCE
+    long = asked.match.name != "last" and now - since > AT_ONCE
     if long and not asked.match.get("sure"):
         return _sure(asked)
     return [asked.say("done" if await asked.household.forget(since) else "nothing")]
 
 
-async def _since(asked: Asked) -> datetime | None:
-    now = asked.household.now()
+async def _since(asked: Asked, now: datetime) -> datetime | None:
     if asked.match.name == "today":
         return now.replace(hour=0, minute=0, second=0, microsecond=0)
     if asked.match.name == "since":
