@@ -1,4 +1,4 @@
-"""The only concurrency helpers: ahead(), Feed, Worker, keep_trying().
+"""The only concurrency helpers: ahead(), beside(), task_group(), Feed, Worker, keep_trying().
 
 Everything else is a TaskGroup or a context manager. Nothing here outlives the ``async with`` that opened it.
 """

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from wyoming.event import Event
 
 LARGEST_DATA = 2_000_000
-"""Bytes of one event's data: a server with hundreds of voices describes them in one event."""
+"""Bytes of the line that an event begins with; some servers put all its data there, hundreds of voices in one."""
 
 LARGEST_SOUND = 4_000_000
-"""Bytes of one event's sound: half a minute in good quality, where a tenth of a second is usual."""
+"""Bytes of one event's sound, or of data behind its line: half a minute in good quality, where 0.1 s is usual."""
 
 RATES = range(8_000, 192_001)
 """Samples a second that are believed."""
