@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import struct
@@ -240,6 +241,17 @@ def test_a_model_that_is_none_is_not_put_in_place(hub: Hub, folder: Path) -> Non
     with pytest.raises(ModelError, match=r"model\.bin is not a CTranslate2 model"):
         model_hub.pull(entry(SMALL), folder, Silent())
     assert models.present("whisper", folder) == []
+
+
+def test_a_disk_that_fills_while_a_model_is_put_in_place_is_one_line(
+    hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> models.Record:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(models, "put_in_place", full)
+    with pytest.raises(ModelError, match=f"No space left on device.*run again: roomtone models pull {SMALL}"):
+        model_hub.pull(entry(SMALL), folder, Silent())
 
 
 @pytest.mark.parametrize(("status", "said"), [(404, "is not at"), (401, "is not at"), (503, "answers with an error")])

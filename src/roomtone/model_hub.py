@@ -130,6 +130,14 @@ def pull(entry: Entry, folder: Path, bar: Bar) -> models.Record:
     StateBusy where another process is fetching the same model.
     """
     hub = _hub()
+    try:
+        return _pulled(hub, entry, folder, bar)
+    except OSError as error:
+        line = f"{entry.typed} cannot be written ({error.strerror}); mend that and {_again(entry)}"
+        raise ModelError(line) from error
+
+
+def _pulled(hub: Any, entry: Entry, folder: Path, bar: Bar) -> models.Record:
     with _incoming(entry, folder) as incoming:
         remote = _describe(hub, entry)
         there = sum((incoming / file.name).stat().st_size for file in remote if (incoming / file.name).is_file())
@@ -204,8 +212,7 @@ def _fetch(hub: Any, entry: Entry, file: _Remote, incoming: Path, bar: Bar) -> N
     if not _as_told(part, file):
         part.unlink()
         raise ModelError(
-            f"{entry.typed}: {file.name} did not arrive as the hub has it, and was thrown away; "
-            f"run again: roomtone models pull {entry.typed}"
+            f"{entry.typed}: {file.name} did not arrive as the hub has it, and was thrown away; {_again(entry)}"
         )
     part.replace(whole)
 
@@ -264,10 +271,13 @@ def _as_told(path: Path, file: _Remote) -> bool:
         return hashlib.file_digest(content, lambda: head).hexdigest() == file.etag
 
 
+def _again(entry: Entry) -> str:
+    return f"run again: roomtone models pull {entry.typed}"
+
+
 @contextmanager
 def _said_plainly(hub: Any, entry: Entry, where: str) -> Iterator[None]:
     """Let what goes wrong with the hub be one line: what it is, and what mends it."""
-    again = f"run again: roomtone models pull {entry.typed}"
     try:
         yield
     except hub.errors.OfflineModeIsEnabled:
@@ -281,11 +291,11 @@ def _said_plainly(hub: Any, entry: Entry, where: str) -> Iterator[None]:
         else:
             line = f"{where} answers with an error ({status}); try later: roomtone models pull {entry.typed}"
         raise ModelError(line, status=status) from error
-    except OSError as error:
-        raise ModelError(f"{entry.typed} cannot be written ({error.strerror}); mend that and {again}") from error
+    except OSError:
+        raise  # the disk's
     except Exception as error:  # the library's HTTP client has its own kinds, another in each major version
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelError(
-            f"{where} cannot be reached ({reason}); connect this machine and {again}, or fetch it elsewhere and "
-            "take in the folder: roomtone models import PATH"
+            f"{where} cannot be reached ({reason}); connect this machine and {_again(entry)}, or fetch it elsewhere "
+            "and take in the folder: roomtone models import PATH"
         ) from error
