@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conftest import Run
+from roomtone import engines
 from roomtone.core.dialog import Voice
 from roomtone.core.errors import EngineError, EngineUnavailable
 from roomtone.core.sound import Audio
@@ -212,3 +213,20 @@ def test_an_engine_that_is_named_and_absent_is_refused_with_what_mends_it(run: R
                 pass
 
     run(scene())
+
+
+def test_where_no_engine_can_be_opened_the_first_ones_reason_is_told(
+    run: Run[None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @asynccontextmanager
+    async def fails(seam: str, name: str, settings: Any) -> AsyncIterator[None]:
+        raise EngineError(f"{name} is broken")
+        yield
+
+    async def scenario() -> None:
+        monkeypatch.setattr(engines, "open_engine", fails)
+        with pytest.raises(EngineUnavailable, match="espeak is broken"):
+            async with open_tts(Settings(state_dir=tmp_path)):
+                raise AssertionError
+
+    run(scenario())

@@ -176,7 +176,7 @@ async def _opened(seam: str, settings: Settings, stack: AsyncExitStack) -> list[
             log.warning("%s engine '%s' is left out: %s", seam, name, error.message)
             refused.append(error)
     if not opened:
-        raise refused[0]
+        raise EngineUnavailable(refused[0].message, **{**refused[0].details, "seam": seam}) from refused[0]
     return opened
 
 
