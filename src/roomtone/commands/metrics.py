@@ -1,6 +1,6 @@
 """Print what the running daemon has counted, and how its machine is, in Prometheus' text format.
 
-With --json each sample is an object: name, labels, value. Needs the extra ``metrics``.
+With --json each sample is an object: name, labels, value. Needs the extra "metrics".
 """
 
 from __future__ import annotations
