@@ -23,7 +23,7 @@ def table(paths: list[Path]) -> str:
     figures = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
     lines = ["| figure | measured | goal | n |", "|---|---:|---:|---:|"]
     for figure in figures:
-        value = "-" if figure["value"] is None else f"{figure['value']:g}"
+        value = "-" if figure["value"] is None else f"{figure['value']:.4g}"
         lines.append(f"| `{figure['name']}` | {value} {figure['unit']} | {figure['goal']} | {figure['n']} |")
     return "\n".join([f"`roomtone bench --json` on a shared virtual machine: {machine()}.", "", *lines])
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from roomtone import personas
+from roomtone.app import load_persona
 from roomtone.core.errors import PersonaError, PersonaNotFound
+from roomtone.settings import Settings
 from roomtone.shipped import shipped
 
 
@@ -82,3 +84,14 @@ def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
 def test_an_id_is_plain(tmp_path: Path) -> None:
     with pytest.raises(PersonaError, match="named with a-z"):
         personas.load(folder(tmp_path, "name: Guide", name="My Guide"))
+
+
+def test_a_persona_of_the_household_speaks_and_one_that_is_nowhere_is_told_with_those_there_are(
+    tmp_path: Path,
+) -> None:
+    folder(tmp_path, "name: Guide")
+    chosen = Settings.model_validate({"personas": {"dir": tmp_path, "default": "guide"}})
+    assert load_persona(chosen).name == "Guide"
+    absent = Settings.model_validate({"personas": {"dir": tmp_path, "default": "nobody"}})
+    with pytest.raises(PersonaNotFound, match="no persona 'nobody'; choose one of companion, guide"):
+        load_persona(absent)

@@ -13,7 +13,7 @@ from roomtone import engines, logs, personas
 from roomtone.conversation import Conversation, Manners, Parts
 from roomtone.core.dialog import Persona
 from roomtone.core.endpoint import Endpointer
-from roomtone.core.errors import EngineError
+from roomtone.core.errors import EngineError, PersonaNotFound
 from roomtone.core.machine import Signal
 from roomtone.core.speakable import speakable
 from roomtone.ears import Ears
@@ -166,10 +166,13 @@ class _Opener:
 
 def load_persona(settings: Settings) -> Persona:
     """Load the default persona, from the household's folder or from those that came with Roomtone."""
-    own = settings.personas.dir
-    if own is not None and (own / settings.personas.default).is_dir():
-        return personas.load(own / settings.personas.default)
-    return personas.load(shipped("personas") / settings.personas.default)
+    name, own = settings.personas.default, settings.personas.dir
+    places = [folder for folder in (own, shipped("personas")) if folder is not None]
+    for place in places:
+        if (place / name).is_dir():
+            return personas.load(place / name)
+    known = ", ".join(sorted({each for place in places for each in personas.ids(place)}))
+    raise PersonaNotFound(f"personas.default: there is no persona '{name}'; choose one of {known}", persona=name)
 
 
 def manners(settings: Settings) -> Manners:
