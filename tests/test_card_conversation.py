@@ -26,10 +26,13 @@ SETTINGS = Settings.model_validate({"audio": CARD, "listen": {"mode": "open"}})
 BOUND_S = 60.0
 
 
-async def next_turn(events: Watcher) -> Turn:
-    async with asyncio.timeout(BOUND_S):
-        turn: Turn = (await anext(events)).data.turn
-        return turn
+async def next_turn(events: Watcher, seconds: float = BOUND_S) -> Turn | None:
+    try:
+        async with asyncio.timeout(seconds):
+            turn: Turn = (await anext(events)).data.turn
+            return turn
+    except TimeoutError:
+        return None
 
 
 async def first_sound(room: Room) -> None:
@@ -55,8 +58,14 @@ def test_a_question_is_answered_and_the_answer_interrupted(
                     group.create_task(says(question))
                     await first_sound(room)
                     await asyncio.sleep(1.5)  # into the reply
-                    await says(interruption)
-                first, second = await next_turn(ended), await next_turn(ended)
+                    # On a busy machine the virtual card drops sound: who is not heard says it again.
+                    for _ in range(3):
+                        await says(interruption)
+                        if (first := await next_turn(ended, 2.5)) is not None:
+                            break
+                second = await next_turn(ended)
+        assert first is not None
+        assert second is not None
         assert (first.heard, first.ended) == ("what can you do", Ended.INTERRUPTED)
         assert 0 < len(first.spoken) < len(first.said)
         # In real time every run sounds a little different: which command was heard is for the rehearsed tests.
@@ -79,6 +88,7 @@ def test_on_a_card_of_another_rate_the_answer_that_leaves_the_loudspeaker_can_be
             with worker("visitor") as visitor, room.feed.watch("turn.ended") as ended, server.recording() as path:
                 await visitor.call(server.feed, question)
                 turn = await next_turn(ended)
+                assert turn is not None
                 await asyncio.sleep(0.5)  # what has left the loudspeaker is still on its way to the file
         assert (turn.heard, turn.spoken) == ("set a timer for nine minutes", "Nine minutes, starting now.")
         assert await recognised(path.read_bytes()) == "nine minutes starting now"

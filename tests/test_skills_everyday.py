@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from conftest import Run
@@ -177,6 +177,7 @@ def test_rough_is_never_far_off_and_never_long(number: Fraction) -> None:
 
 
 @given(st.text("0123456789+-*/(). xroot%of", max_size=40))
+@example("0//0")
 def test_whatever_looks_like_a_sum_is_answered_or_left_alone(text: str) -> None:
     match = SKILLS.recognise(f"what is {text}")
     if match is not None and match.skill == "arithmetic":

@@ -69,7 +69,8 @@ def written(heard: Heard) -> ast.expr | None:
 
 
 def _all_known(tree: ast.expr) -> bool:
-    known = ast.BinOp | ast.UnaryOp | ast.Call | ast.Constant | ast.Name | ast.operator | ast.unaryop | ast.Load
+    signs = (*SIGNS, ast.Pow, ast.USub, ast.UAdd)
+    known = (ast.BinOp, ast.UnaryOp, ast.Call, ast.Constant, ast.Name, ast.Load, *signs)
     return all(
         isinstance(node, known) and (not isinstance(node, ast.Call) or isinstance(node.func, ast.Name))
         for node in ast.walk(tree)
