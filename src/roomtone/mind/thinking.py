@@ -10,13 +10,14 @@ from random import Random
 from roomtone.core.dialog import Offer
 from roomtone.core.errors import StoreError, ToolError
 from roomtone.mind import Answer, Household
+from roomtone.mind.own_code import PATIENCE_S
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills
 from roomtone.mind.skills import Asked, Match, Offering, Skill
 
 log = logging.getLogger(__name__)
 
-SKILL_BOUND_S = 8.0
+SKILL_BOUND_S = PATIENCE_S
 """A skill that has no answer by then has failed; someone is waiting."""
 
 
