@@ -6,6 +6,7 @@ import asyncio
 from functools import cache
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -61,6 +62,10 @@ WORDS = {
 """What may stand where a template leaves the words open."""
 
 
+def _has_no_words(values: dict[str, Any]) -> bool:
+    return values.get("range", {}).get("words") is False
+
+
 @cache
 def loose_sentences() -> list[tuple[str, grammar.Node]]:
     """Return what only a good recogniser hears: the graph of each intent's loose templates, open words filled in."""
@@ -68,7 +73,8 @@ def loose_sentences() -> list[tuple[str, grammar.Node]]:
     for folder in skillfiles.folders(skillfiles.SHIPPED, "en"):
         file = skillfiles.load(folder, "en").file
         open_ = {name: {"values": WORDS[name]} for name, values in file.lists.items() if values.get("wildcard")}
-        filled = skillfiles._intents(file.model_copy(update={"lists": {**file.lists, **open_}}), "loose")
+        unspelt = {name: {"values": ["150"]} for name, values in file.lists.items() if _has_no_words(values)}
+        filled = skillfiles._intents(file.model_copy(update={"lists": {**file.lists, **open_, **unspelt}}), "loose")
         graphs += [(f"{folder.name}.{name}", node) for name, node in skillfiles._graphs(filled, "en").items()]
     return graphs
 
@@ -81,6 +87,13 @@ def test_no_sentence_of_one_skill_is_taken_by_another(random: Random) -> None:
     match = SKILLS.recognise(sentence)
     assert match is not None, sentence
     assert match.skill == intent.partition(".")[0], sentence
+
+
+@pytest.mark.parametrize("text", ["one hundred minute timer", "set a timer for one hundred and twenty minutes"])
+def test_numbers_beyond_ninety_nine_are_understood_in_words_as_in_digits(text: str) -> None:
+    match = SKILLS.recognise(text)
+    assert match is not None
+    assert match.intent == "timer.set"
 
 
 @given(st.text(max_size=80))

@@ -16,6 +16,7 @@ from roomtone.core.endpoint import Completeness
 from roomtone.core.errors import ConfigError
 from roomtone.mind import grammar, skillfiles
 from roomtone.mind.grammar import SILENCE, Node
+from roomtone.mind.numbers import in_digits
 from roomtone.mind.phrases import load_language
 from roomtone.mind.skillfiles import Loaded
 from roomtone.mind.skills import Match
@@ -89,7 +90,13 @@ class Skills:
 
     def recognise(self, text: str) -> Match | None:
         """Return what a text asks for: typed or transcribed, digits or words, polite or not."""
-        return self._found("strict", text) or self._found("loose", text)
+        return self._found("strict", text) or self._found("loose", text) or self._in_digits(text)
+
+    def _in_digits(self, text: str) -> Match | None:
+        """Try a text with its numbers in digits: nobody's templates spell out what is beyond ninety-nine."""
+        written = in_digits(text, self.language.language)
+        found = self._found("loose", written) if written != text.lower() else None
+        return replace(found, text=text) if found else None
 
     def completeness(self, text: str) -> Completeness:
         """Say whether a text is a whole command, the beginning of one, or neither."""
