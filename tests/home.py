@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
-from roomtone.core.dialog import HandStopwatch, Item, Persona, Timer, Turn
+from roomtone.core.dialog import HandStopwatch, Item, Timer, Turn
+from roomtone.core.errors import PersonaNotFound
+from roomtone.core.persona import Persona
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -28,6 +31,8 @@ class Home:
     asked: list[str | None] = field(default_factory=list)
     said_at: list[datetime] = field(default_factory=list)
     disk_full: bool = False
+    cast: dict[str, Persona] = field(default_factory=dict)
+    notebook: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     def now(self) -> datetime:
         return self.clock
@@ -83,6 +88,21 @@ class Home:
 
     async def times_asked(self, intent: str) -> int:
         return self.asked.count(intent)
+
+    async def personas(self) -> list[Persona]:
+        return [self.persona, *(each for each in self.cast.values() if each != self.persona)]
+
+    async def become(self, persona: str) -> Persona:
+        if persona not in self.cast:
+            raise PersonaNotFound(f"there is no persona '{persona}'")
+        self.persona = self.cast[persona]
+        return self.persona
+
+    async def remember(self, key: str, value: Any) -> None:
+        self.notebook[self.persona.id, key] = value
+
+    async def remembered(self, key: str) -> Any:
+        return self.notebook.get((self.persona.id, key))
 
     async def last_turn(self) -> Turn | None:
         return self.last

@@ -20,10 +20,12 @@ FLOORS = """
     app hub
     metrics
     conversation
-    recorder
+    switching
+    cast recorder
     ears turn
     household mouth utterance
     timers
+    persona_versions
     edges
     control
     failover history

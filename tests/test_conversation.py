@@ -159,7 +159,7 @@ def test_a_recogniser_that_fails_or_hangs_is_owned_up_to_and_the_next_turn_works
                 [failed] = await speaks(rehearsal)
                 assert failed.ended is Ended.FAILED
                 assert failed.error is not None
-                assert failed.spoken == rehearsal.room.parts.phrases.say("hearing_failed")
+                assert failed.spoken == rehearsal.room.conversation.speaker.phrases.say("hearing_failed")
                 [worked] = await speaks(rehearsal)
                 assert worked.intent == "clock.time"
 
@@ -177,7 +177,7 @@ def test_a_synthesiser_that_fails_at_the_third_sentence_costs_no_sentence_before
                 assert turn.ended is Ended.FAILED
                 assert turn.spoken.startswith("This is one. This is two.")
                 assert "This is four" not in turn.spoken
-                assert turn.spoken.endswith(rehearsal.room.parts.phrases.say("speaking_failed"))
+                assert turn.spoken.endswith(rehearsal.room.conversation.speaker.phrases.say("speaking_failed"))
                 await rehearsal.at_rest()
                 [worked] = await speaks(rehearsal)
                 assert worked.spoken == worked.said
@@ -379,7 +379,10 @@ def test_an_engine_that_raises_what_it_should_not_costs_one_turn(run: Run[None],
             recogniser = rehearsal.room.parts.stt
             good, recogniser.transcribe = recogniser.transcribe, _odd  # type: ignore[method-assign]
             [failed] = await speaks(rehearsal)
-            assert (failed.ended, failed.spoken) == (Ended.FAILED, rehearsal.room.parts.phrases.say("hearing_failed"))
+            assert (failed.ended, failed.spoken) == (
+                Ended.FAILED,
+                rehearsal.room.conversation.speaker.phrases.say("hearing_failed"),
+            )
             recogniser.transcribe = good  # type: ignore[method-assign]
             [worked] = await speaks(rehearsal)
             assert worked.intent == "clock.time"

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from roomtone import personas
-from roomtone.app import load_persona
 from roomtone.core.errors import PersonaError, PersonaNotFound
-from roomtone.settings import Settings
+from roomtone.personas import Library
 from roomtone.shipped import shipped
 
 
@@ -90,8 +89,7 @@ def test_a_persona_of_the_household_speaks_and_one_that_is_nowhere_is_told_with_
     tmp_path: Path,
 ) -> None:
     folder(tmp_path, "name: Guide")
-    chosen = Settings.model_validate({"personas": {"dir": tmp_path, "default": "guide"}})
-    assert load_persona(chosen).name == "Guide"
-    absent = Settings.model_validate({"personas": {"dir": tmp_path, "default": "nobody"}})
-    with pytest.raises(PersonaNotFound, match="no persona 'nobody'; choose one of companion, guide"):
-        load_persona(absent)
+    library = Library([tmp_path, shipped("personas")])
+    assert library.load("guide").name == "Guide"
+    with pytest.raises(PersonaNotFound, match=r"no persona 'nobody'; choose one of .*companion.*guide"):
+        library.load("nobody")

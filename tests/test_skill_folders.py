@@ -14,7 +14,8 @@ import pytest
 
 from conftest import Run
 from home import BERLIN, Home, whole
-from roomtone.core.dialog import Persona, Source, Timer, Turn
+from roomtone.core.dialog import Source, Timer, Turn
+from roomtone.core.persona import Persona
 from roomtone.mind import Answer, skillfiles
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills

@@ -118,7 +118,7 @@ def test_speech_that_is_no_command_is_not_taken_for_one(run: Run[None], tmp_path
         async with room(REAL, tmp_path) as rehearsal:
             [turn] = await asks(rehearsal, "my sister bought a wooden table in november")
             assert (turn.heard, turn.answered_by) == ("", "none")
-            assert turn.said == rehearsal.room.parts.phrases.say("not_heard")
+            assert turn.said == rehearsal.room.conversation.speaker.phrases.say("not_heard")
 
     run(scenario())
 

@@ -9,27 +9,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from roomtone import engines, logs, personas
+from roomtone import engines, logs, persona_versions
+from roomtone.cast import Cast, ReadyPersona
 from roomtone.conversation import Conversation, Manners, Parts
-from roomtone.core.dialog import Persona
 from roomtone.core.endpoint import Endpointer
-from roomtone.core.errors import EngineError, PersonaNotFound
+from roomtone.core.errors import EngineError, PersonaError
 from roomtone.core.machine import Signal
 from roomtone.core.speakable import speakable
 from roomtone.ears import Ears
 from roomtone.engines.audio import SoundDevice
-from roomtone.engines.stt import Hints
 from roomtone.failover import SttLine, TtsLine, open_stt, open_tts
-from roomtone.flow import Feed, Inbox, beside
+from roomtone.flow import Feed, Inbox, Worker, beside, worker
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills
-from roomtone.mind.thinking import Mind
 from roomtone.mouth import Mouth
+from roomtone.personas import Library
 from roomtone.settings import Settings
 from roomtone.shipped import shipped
 from roomtone.store import FILE_NAME, Store, open_store
 from roomtone.timers import Timers
-from roomtone.utterance import Utterance
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +87,10 @@ async def open_room(
         opened = _Opener(settings, stack)
         store = await stack.enter_async_context(open_store(state_dir / FILE_NAME))
         parts, tts = await _parts(opened, store, state_dir, device)
-        conversation = Conversation(parts, replace(manners(settings), one_session=one_session))
-        await _warm_up(parts, conversation)
+        speaker = await who_speaks(parts.cast, store, settings.personas.default)
+        conversation = Conversation(parts, speaker, replace(manners(settings), one_session=one_session))
+        await parts.cast.warm([speaker.persona.id])
+        speakable("1", parts.language)  # the first number loads a table, which takes 0.1 s
         stack.enter_context(logs.during(conversation.place))
         await stack.enter_async_context(beside(conversation.run(), "conversation"))
         if rings:
@@ -106,36 +106,28 @@ async def _parts(opened: _Opener, store: Store, state_dir: Path, device: SoundDe
     skills = Skills.load(settings.language, state_dir / "skills")
     for refused in skills.refused:
         log.warning("%s", refused)
-    persona, phrases = load_persona(settings), Phrases.load(settings.language)
-    feed = Feed()
+    phrases, feed = Phrases.load(settings.language), Feed()
     tts, stt = await opened.lines(feed)
     echo, vad = await opened.engine("echo"), await opened.engine("vad")
     opened.device = sound = device or await opened.engine("audio")
     inbox = Inbox[Signal]()
+    library = persona_library(settings, state_dir)
+    cast = Cast(library, skills, stt, opened.thread("personas"), settings.device.room)
     parts = Parts(
         ears=Ears(sound.microphone, echo, vad, Endpointer(settings.endpoint), inbox.post),
         stt=stt,
-        mind=Mind(skills, phrases),
-        skills=skills,
+        cast=cast,
         phrases=phrases,
         mouth=Mouth(tts, sound.loudspeaker, settings.language),
         timers=Timers(store, settings.zone, phrases, inbox.post),
         store=store,
         feed=feed,
         inbox=inbox,
-        persona=persona,
         room=settings.device.room,
         language=settings.language,
         time_zone=settings.zone,
     )
     return parts, tts
-
-
-async def _warm_up(parts: Parts, conversation: Conversation) -> None:
-    """Load what the first turn would wait for."""
-    for hints in (conversation.hints, conversation.rival_hints):
-        await warm(parts.stt, hints)
-    speakable("1", parts.language)  # the first number loads a table, which takes 0.1 s
 
 
 class _Opener:
@@ -152,6 +144,9 @@ class _Opener:
         self.chosen[seam] = name
         return await self._stack.enter_async_context(engines.open_engine(seam, name, settings))
 
+    def thread(self, name: str) -> Worker:
+        return self._stack.enter_context(worker(name))
+
     async def lines(self, feed: Feed) -> tuple[TtsLine, SttLine]:
         """Open what speaks and what recognises, each with what stands in for it."""
 
@@ -164,15 +159,20 @@ class _Opener:
         return tts, stt
 
 
-def load_persona(settings: Settings) -> Persona:
-    """Load the default persona, from the household's folder or from those that came with Roomtone."""
-    name, own = settings.personas.default, settings.personas.dir
-    places = [folder for folder in (own, shipped("personas")) if folder is not None]
-    for place in places:
-        if (place / name).is_dir():
-            return personas.load(place / name)
-    known = ", ".join(sorted({each for place in places for each in personas.ids(place)}))
-    raise PersonaNotFound(f"personas.default: there is no persona '{name}'; choose one of {known}", persona=name)
+def persona_library(settings: Settings, state_dir: Path) -> Library:
+    """Return the household's personas, in its own folder or beside its state, and those that came with Roomtone."""
+    return Library([settings.personas.dir or state_dir / "personas", shipped("personas")])
+
+
+async def who_speaks(cast: Cast, store: Store, default: str) -> ReadyPersona:
+    """Return who spoke when the room was last on, else the ``default``. Raises PersonaError for a broken default."""
+    last = await persona_versions.in_use(store)
+    if last is not None and last != default:
+        try:
+            return await cast.ready(last)
+        except PersonaError as error:
+            log.error("%s; %s speaks instead", error.message, default)
+    return await cast.ready(default)
 
 
 def manners(settings: Settings) -> Manners:
@@ -181,14 +181,3 @@ def manners(settings: Settings) -> Manners:
     wakes = settings.engine("wake")[0] != "none"
     is_open = listen.mode == "open" or (listen.mode == "wake_word" and not wakes)
     return Manners(open=is_open, follow_up_s=listen.follow_up_s)
-
-
-async def warm(stt: SttLine, hints: Hints) -> None:
-    """Let the recogniser load what the first turn would wait for. A failure is the turn's to tell."""
-    silence = Utterance(0.0)
-    silence.end(0.0, 0.0)
-    try:
-        async for _ in stt.transcribe(silence, hints):
-            pass
-    except EngineError as error:
-        log.warning("%s", error.message)

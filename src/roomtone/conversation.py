@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -17,13 +16,15 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from roomtone import logs
-from roomtone.core.dialog import Ended, Persona, Source, Turn, new_id
+from roomtone.cast import Cast, ReadyPersona
+from roomtone.core.dialog import Ended, Source, Turn, new_id
 from roomtone.core.endpoint import Completeness
 from roomtone.core.errors import RoomtoneError
 from roomtone.core.machine import (
     Acted,
     Anticipate,
     Await,
+    Become,
     Begin,
     Chime,
     Commit,
@@ -49,11 +50,10 @@ from roomtone.failover import SttLine
 from roomtone.flow import Feed, Inbox
 from roomtone.household import TurnHousehold
 from roomtone.mind.phrases import Phrases
-from roomtone.mind.sentences import Skills
-from roomtone.mind.thinking import Mind
 from roomtone.mouth import Mouth
 from roomtone.recorder import Recorder
 from roomtone.store import Store
+from roomtone.switching import Switcher
 from roomtone.timers import Timers
 from roomtone.turn import Chain, LiveTurn, take
 
@@ -92,15 +92,13 @@ class Parts:
 
     ears: Ears
     stt: SttLine
-    mind: Mind
-    skills: Skills
+    cast: Cast
     phrases: Phrases
     mouth: Mouth
     timers: Timers
     store: Store
     feed: Feed
     inbox: Inbox[Signal]
-    persona: Persona
     room: str
     language: str
     time_zone: ZoneInfo
@@ -109,19 +107,18 @@ class Parts:
 class Conversation:
     """Reads the inbox for as long as it runs; everything it does comes out of ``machine.step``."""
 
-    def __init__(self, parts: Parts, manners: Manners) -> None:
+    def __init__(self, parts: Parts, speaker: ReadyPersona, manners: Manners) -> None:
         self.parts = parts
         self._manners = manners
         self.state = State(open=manners.open, follows_up=manners.follow_up_s > 0)
         self.running = False
         self.step_times: deque[float] = deque(maxlen=STEPS_KEPT)
-        skills, names = parts.skills, (parts.room, parts.persona.name, *parts.skills.own_words())
-        self.hints = Hints(parts.language, skills.grammar(), names=names)
-        self.asked_hints = Hints(parts.language, skills.grammar(asked=True), names=names)
-        self.rival_hints = Hints(parts.language, skills.grammar(interrupting=True), skills.dismissing_words(), names)
-        self.ring_hints = Hints(parts.language, *skills.ring_grammar(), names)
-        retention_s = math.inf if manners.one_session else parts.persona.context_retention_hours * 3600
-        self.recorder = Recorder(parts.store, parts.feed, parts.room, parts.persona, retention_s, self._spawn)
+        self.recorder = Recorder(
+            parts.store, parts.feed, parts.room, speaker.persona, self._spawn, one_session=manners.one_session
+        )
+        self._switcher = Switcher(
+            parts.cast, speaker, self.recorder, parts.store, parts.feed, parts.room, self._spawn, self._tell_lost
+        )
         self._health = {"stt": "ok", "tts": "ok"}
         self._group: asyncio.TaskGroup | None = None
         self._turns: dict[int, LiveTurn] = {}
@@ -134,6 +131,7 @@ class Conversation:
             Commit: self._commit,
             Stop: self._stop,
             Drop: self._drop,
+            Become: self._switcher.become,
             Record: self._record,
             Await: self._await,
             Chime: lambda _: self._spawn(self._chime(), "chime"),
@@ -146,6 +144,11 @@ class Conversation:
     def health(self) -> dict[str, str]:
         """``ok``, or what is wrong, for each part that a turn passes through."""
         return {**self._health, "ears": self.parts.ears.health, "store": self.recorder.health}
+
+    @property
+    def speaker(self) -> ReadyPersona:
+        """Who the room speaks as now."""
+        return self._switcher.speaker
 
     @property
     def _loudspeaker(self) -> Loudspeaker:
@@ -227,25 +230,30 @@ class Conversation:
     def _run(self, live: LiveTurn) -> asyncio.Task[None]:
         """Start a turn's task. Its end is told by its callback, since a task may be cancelled before it began."""
         with logs.during(lambda: self.place(live)):
-            task = self._spawn(take(live, self._chain(live)), f"turn {live.number}")
+            task = self._spawn(self._take(live), f"turn {live.number}")
         task.add_done_callback(lambda _: self._ended(live))
         return task
+
+    async def _take(self, live: LiveTurn) -> None:
+        if self._switcher.pending is not None:
+            await asyncio.wait([self._switcher.pending])
+        await take(live, self._chain(live))
 
     def _ended(self, live: LiveTurn) -> None:
         live.watch.ended = asyncio.get_running_loop().time()
         self.post(TurnEnded(live.number))
 
     def _chain(self, live: LiveTurn) -> Chain:
-        parts = self.parts
+        parts, speaker = self.parts, self.speaker
         return Chain(
             stt=parts.stt,
-            mind=parts.mind,
-            skills=parts.skills,
-            phrases=parts.phrases,
+            mind=speaker.mind,
+            skills=speaker.skills,
+            phrases=speaker.phrases,
             mouth=parts.mouth,
             household=self._household(live),
             hints=self._hints(live),
-            voice=parts.persona.voice,
+            voice=lambda: self.speaker.persona.voice,
             post=self.post,
             expect=self._expect,
             admits=self._admits,
@@ -257,9 +265,10 @@ class Conversation:
         )
 
     def _hints(self, live: LiveTurn) -> Hints:
+        speaker = self.speaker
         if live.rival:
-            return self.ring_hints if live.into_ring else self.rival_hints
-        return self.asked_hints if self._asked else self.hints
+            return speaker.ring_hints if live.into_ring else speaker.rival_hints
+        return speaker.asked_hints if self._asked else speaker.hints
 
     def _household(self, live: LiveTurn) -> TurnHousehold:
         def on_act() -> None:
@@ -268,7 +277,7 @@ class Conversation:
 
         parts, session = self.parts, self.recorder.session
         return TurnHousehold(
-            parts.persona,
+            self.speaker.persona,
             parts.time_zone,
             self._loudspeaker,
             parts.timers,
@@ -276,6 +285,8 @@ class Conversation:
             session.id if session else None,
             on_act,
             partial(self.recorder.erase, asking=live),
+            parts.cast.all,
+            partial(self._switcher.switch, source=live.source, cause=live.heard),
         )
 
     async def _chime(self) -> None:
@@ -297,6 +308,9 @@ class Conversation:
     def _commit(self, effect: Commit) -> None:
         live = self._turns.get(effect.turn)
         if live is None:
+            return
+        if self._switcher.pending is not None:  # its row belongs to who speaks then
+            self._switcher.pending.add_done_callback(lambda _: self._commit(effect))
             return
         live.watch.committed = asyncio.get_running_loop().time()
         if live.utterance is not None and live.utterance.ended_at is not None:
@@ -367,6 +381,10 @@ class Conversation:
         """Whether not having understood is worth saying: to someone who spoke, and not twice running."""
         voiced = live.utterance.voiced_s if live.utterance else 0.0
         return voiced >= VOICED_WORTH_AN_ANSWER_S and self._not_understood == 0
+
+    def _tell_lost(self, persona: str) -> None:
+        text = self.speaker.phrases.say("persona_lost", persona=persona, present=self.speaker.persona.name)
+        self.post(Prompt(text, Source.SCHEDULE, verbatim=True))
 
     def _tell(self, live: LiveTurn, kind: str) -> None:
         snapshot = replace(live)

@@ -94,11 +94,12 @@ def tell_what_was_cut_off(room: Room) -> None:
 
     What had begun by itself is left out: an alarm that nobody heard rings again.
     """
+    speaker = room.conversation.speaker
     for turn in room.store.unfinished:
         waited = (utc_now() - turn.at).total_seconds()
-        if turn.source is Source.SCHEDULE or waited > room.parts.persona.context_retention_hours * 3600:
+        if turn.source is Source.SCHEDULE or waited > speaker.persona.context_retention_hours * 3600:
             continue
-        match = room.parts.skills.recognise(turn.heard) if turn.heard else None
+        match = speaker.skills.recognise(turn.heard) if turn.heard else None
         if match is not None and match.dismisses:
             continue
         rest = turn.said.removeprefix(turn.spoken).strip()
@@ -112,7 +113,7 @@ def tell_what_was_cut_off(room: Room) -> None:
 
 def say(room: Room, phrase: str, **values: object) -> None:
     """Let the room say one of its own phrases."""
-    text = room.parts.phrases.say(phrase, **values)
+    text = room.conversation.speaker.phrases.say(phrase, **values)
     room.conversation.post(Prompt(text, Source.SCHEDULE, verbatim=True))
 
 
@@ -177,7 +178,7 @@ async def offer_to_the_house(room: Room) -> None:
     offer = wyoming.Offer(
         name=settings.device.name,
         language=settings.language,
-        hints=room.conversation.hints,
+        hints=room.conversation.speaker.hints,
         stt=room.engines["stt"],
         tts=room.engines["tts"],
         open_stt=partial(open_stt, settings),

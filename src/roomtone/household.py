@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from roomtone.clock import utc_now
-from roomtone.core.dialog import HandStopwatch, Item, Persona, Timer, Turn
+from roomtone.core.dialog import HandStopwatch, Item, Timer, Turn
+from roomtone.core.persona import Persona
 from roomtone.engines.audio import Loudspeaker
 from roomtone.store import Store
 from roomtone.timers import Timers
@@ -26,6 +28,8 @@ class TurnHousehold:
     session: str | None
     on_act: Callable[[], None]
     erase: Callable[[datetime], Awaitable[int]]
+    cast: Callable[[], Awaitable[list[Persona]]]
+    switch: Callable[[str], Awaitable[Persona]]
 
     def now(self) -> datetime:
         """Return the present in the household's time zone."""
@@ -88,6 +92,24 @@ class TurnHousehold:
     async def times_asked(self, intent: str) -> int:
         """Return how often an intent was asked for before, of this persona. Raises StoreError."""
         return await self.store.times_asked(intent, self.persona.id)
+
+    async def personas(self) -> list[Persona]:
+        """List whom the room can speak as: those that can be loaded."""
+        return await self.cast()
+
+    async def become(self, persona: str) -> Persona:
+        """Speak as another persona from here on, this answer included. Raises PersonaError."""
+        self.on_act()
+        return await self.switch(persona)
+
+    async def remember(self, key: str, value: Any) -> None:
+        """Keep a value (JSON; None forgets it) in the present persona's own notebook. Raises StoreError."""
+        self.on_act()
+        await self.store.keep(f"persona/{self.persona.id}/{key}", value)
+
+    async def remembered(self, key: str) -> Any:
+        """Return what the present persona keeps under a key, None where it keeps nothing. Raises StoreError."""
+        return await self.store.kept(f"persona/{self.persona.id}/{key}")
 
     async def last_turn(self) -> Turn | None:
         """Return the last finished turn of the session in which something was heard. Raises StoreError."""

@@ -50,12 +50,22 @@ def _lean_edges(db: Database) -> None:
     db.execute("ALTER TABLE lean RENAME TO edges")
 
 
+def _personas(db: Database) -> None:
+    """Versions of personas by what is in their folders, who spoke when and why, and what else outlives a run."""
+    version = {"content": str, "persona": str, "version": str, "since": str, "last_used": str, "files": str}
+    db.table("persona_versions").create(version, pk=("persona", "content"))
+    switch = {"at": str, "room": str, "earlier": str, "persona": str, "content": str, "source": str, "cause": str}
+    db.table("persona_switches").create({"id": int, **switch, "took_ms": float}, pk="id")
+    db.table("kept").create({"key": str, "value": str}, pk="key")
+
+
 STEPS: tuple[tuple[str, Callable[[Database], None]], ...] = (
     ("0001 conversations", _conversations),
     ("0002 timers", _timers),
     ("0003 alarms", _alarms),
     ("0004 lists", _lists),
     ("0005 lean edges", _lean_edges),
+    ("0006 personas", _personas),
 )
 
 

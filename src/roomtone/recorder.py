@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from roomtone.clock import utc_now
-from roomtone.core.dialog import Message, Persona, Role, Session, Stage, Turn
+from roomtone.core.dialog import Message, Role, Session, Stage, Turn
 from roomtone.core.errors import RoomtoneError, SessionExpired, SessionNotFound, StoreError
+from roomtone.core.persona import Context, Persona
 from roomtone.flow import Feed
 from roomtone.store import Standing, Store
 from roomtone.turn import LiveTurn
@@ -54,15 +56,24 @@ class _Closed:
     messages: tuple[Said, ...]
 
 
+class _Place(NamedTuple):
+    """Where a conversation was left when another persona took over; ``last_at`` is the loop's time."""
+
+    session: Session
+    turns: int
+    tips: tuple[str, ...]
+    last_at: float
+
+
 class Recorder:
     """Writes through ``spawn``, which runs a coroutine beside the conversation. ``health`` is ``ok`` or the trouble.
 
-    A session belongs to a room and a persona, and what is said more than ``retention_s`` seconds after its last turn
-    belongs to another. ``tips`` are its messages that none follows yet.
+    A session belongs to a room and a persona, and what is said after its persona's retention has passed in silence
+    belongs to another; with ``one_session`` nothing does. ``tips`` are its messages that none follows yet.
     """
 
     def __init__(
-        self, store: Store, feed: Feed, room: str, persona: Persona, retention_s: float, spawn: Spawn
+        self, store: Store, feed: Feed, room: str, persona: Persona, spawn: Spawn, *, one_session: bool = False
     ) -> None:
         self.health = "ok"
         self._session: Session | None = None
@@ -71,7 +82,8 @@ class Recorder:
         self._feed = feed
         self._room = room
         self._persona = persona
-        self._retention_s = retention_s
+        self._one_session = one_session
+        self._left: dict[str, _Place] = {}
         self._spawn = spawn
         self._turns = 0
         self._last_at = 0.0
@@ -85,6 +97,34 @@ class Recorder:
     def session(self) -> Session | None:
         """The session that goes on here; None before the first turn, and once it has expired."""
         return None if self._over() else self._session
+
+    @property
+    def _retention_s(self) -> float:
+        return math.inf if self._one_session else self._persona.context_retention_hours * 3600
+
+    async def change(self, persona: Persona) -> None:
+        """Go on as another persona: in its own last conversation, in a fresh one, or behind what was just said."""
+        if persona.id == self._persona.id:
+            self._persona = persona
+            return
+        session = self.session
+        if session is not None:
+            self._left[self._persona.id] = _Place(session, self._turns, self.tips, self._last_at)
+        tips = self.tips if session is not None and persona.context is Context.SHARED else ()
+        self._persona, self._session, self.tips = persona, None, ()
+        if persona.context is Context.OWN:
+            await self._return(persona)
+        elif tips:
+            self._current_session()
+            self.tips = tips
+
+    async def _return(self, persona: Persona) -> None:
+        """Take up a persona's last conversation: as it was left, or, in a new run, as it stands in the store."""
+        left = self._left.pop(persona.id, None)
+        if left is not None:
+            self._session, self._turns, self.tips, self._last_at = left
+        elif not self._one_session:
+            await self.resume()
 
     async def resume(self) -> None:
         """Go on with the session in which this room last spoke as this persona; end those that have expired."""
@@ -207,6 +247,7 @@ class Recorder:
         erased = await self._store.erase(since, asking.trace if asking else "", whole=asking is None)
         kept = [closed for closed in self._owed if since is not None and closed.turn.at < since]
         self._owed = deque(kept, maxlen=OWED)
+        self._left.clear()
         if self._session is not None and (since is None or self._session.started >= since):
             self._session = None
         elif self._session is not None:
@@ -238,12 +279,20 @@ class Recorder:
         message = self._message(entry.live, Role.ROOMTONE, turn.spoken)
         asked = entry.asked[0].id if entry.asked is not None else None
         if entry.live.session is not self._session:
+            self._answer_left(entry.live.session, message.id, asked)
             return [(message, (asked,) if asked else ())]
         if asked is None or asked in self.tips:
             parents, self.tips = self.tips, (message.id,)
         else:
             parents, self.tips = (asked,), (*self.tips, message.id)
         return [(message, parents)]
+
+    def _answer_left(self, session: Session | None, message: str, asked: str | None) -> None:
+        """Let a conversation that was left in mid-turn go on behind the answer, once somebody returns to it."""
+        for persona, left in self._left.items():
+            if left.session is session:
+                tips = _without(left.tips, asked) if asked else left.tips
+                self._left[persona] = left._replace(tips=(*tips, message))
 
     def _message(self, live: LiveTurn, role: Role, text: str) -> Message:
         assert live.session is not None

@@ -76,7 +76,7 @@ class Rehearsal:
 
     def nothing_heard(self) -> Turn:
         """Return the turn of somebody in whose sound there was no speech; it belongs to no session."""
-        persona, room = self.room.parts.persona.id, self.room.settings.device.room
+        persona, room = self.room.conversation.speaker.persona.id, self.room.settings.device.room
         session = self.room.conversation.recorder.session
         known = session.id if session else ""
         return Turn(turn=0, trace="", session=known, room=room, persona=persona, source=Source.VOICE)

@@ -74,11 +74,11 @@ class Store:
 
     async def save_session(self, session: Session) -> None:
         """Keep a session; one that is known already is brought up to date (its end)."""
-        await self._write(_session(session, "UPDATE SET ended = excluded.ended"))
+        await self.write(_session(session, "UPDATE SET ended = excluded.ended"))
 
     async def add_message(self, message: Message, parents: Sequence[str] = ()) -> None:
         """Keep a message and the ids of those it follows; several where branches meet."""
-        await self._write(*_message(message, parents))
+        await self.write(*_message(message, parents))
 
     async def save_turn(
         self,
@@ -100,13 +100,13 @@ class Store:
         statements.append(("INSERT INTO turns VALUES (?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET " + update, row))
         for message, parents in messages:
             statements += _message(message, parents)
-        await self._write(*statements, durable=durable)
+        await self.write(*statements, durable=durable)
 
     async def drop_turn(self, turn: Turn) -> None:
         """Take back a turn that came to be part of another, and what was said in it."""
         said = "(SELECT id FROM messages WHERE session = :session AND json_extract(data, '$.trace') = :trace)"
         key = {"session": turn.session, "trace": turn.trace, "turn": turn.turn}
-        await self._write(
+        await self.write(
             (f"DELETE FROM edges WHERE child IN {said} OR parent IN {said}", key),
             (f"DELETE FROM messages WHERE id IN {said}", key),
             ("DELETE FROM turns WHERE session = :session AND turn = :turn AND trace = :trace AND NOT closed", key),
@@ -121,7 +121,7 @@ class Store:
     async def times_asked(self, intent: str, persona: str) -> int:
         """Return how many finished turns of a persona asked for an intent."""
         where = "closed AND persona = ? AND json_extract(data, '$.intent') = ?"
-        [row] = await self._read(f"SELECT count(*) AS times FROM turns WHERE {where}", persona, intent)
+        [row] = await self.read(f"SELECT count(*) AS times FROM turns WHERE {where}", persona, intent)
         return int(row["times"])
 
     async def history(self, limit: int = 20, session: str | None = None, number: int | None = None) -> list[Turn]:
@@ -131,7 +131,7 @@ class Store:
 
     async def sessions(self, limit: int = 20) -> list[Session]:
         """Return the last sessions, the oldest first."""
-        rows = await self._read("SELECT * FROM sessions ORDER BY rowid DESC LIMIT ?", limit)
+        rows = await self.read("SELECT * FROM sessions ORDER BY rowid DESC LIMIT ?", limit)
         return [Session.model_validate(dict(row)) for row in reversed(rows)]
 
     async def session(self, id_: str) -> Session:
@@ -141,28 +141,28 @@ class Store:
     async def open_sessions(self, room: str, persona: str) -> list[Session]:
         """Return the sessions of a room and a persona that nobody has ended, the newest first."""
         where = "ended IS NULL AND room = ? AND persona = ? ORDER BY rowid DESC"
-        rows = await self._read(f"SELECT * FROM sessions WHERE {where}", room, persona)
+        rows = await self.read(f"SELECT * FROM sessions WHERE {where}", room, persona)
         return [Session.model_validate(dict(row)) for row in rows]
 
     async def standing(self, session: Session) -> Standing:
         """Return where a session stands, for who goes on with it."""
-        [last] = await self._read("SELECT max(turn) AS turn, max(at) AS at FROM turns WHERE session = ?", session.id)
+        [last] = await self.read("SELECT max(turn) AS turn, max(at) AS at FROM turns WHERE session = ?", session.id)
         last_at = datetime.fromisoformat(last["at"]) if last["at"] else session.started
         return Standing(session, last["turn"] or 0, last_at, await self.tips(session.id))
 
     async def tips(self, session: str) -> tuple[str, ...]:
         """Return the messages of a session that none follows yet, in the order they were said."""
         where = "session = ? AND id NOT IN (SELECT parent FROM edges) ORDER BY at, rowid"
-        return tuple(row["id"] for row in await self._read(f"SELECT id FROM messages WHERE {where}", session))
+        return tuple(row["id"] for row in await self.read(f"SELECT id FROM messages WHERE {where}", session))
 
     async def node(self, id_: str) -> Node:
         """Return a message by its id or the beginning of it. Raises SessionNotFound."""
         message = _as_message(await self._one("message", "messages", id_))
-        parents = await self._read("SELECT parent FROM edges WHERE child = ? ORDER BY parent", message.id)
-        children = await self._read("SELECT child FROM edges WHERE parent = ? ORDER BY child", message.id)
+        parents = await self.read("SELECT parent FROM edges WHERE child = ? ORDER BY parent", message.id)
+        children = await self.read("SELECT child FROM edges WHERE parent = ? ORDER BY child", message.id)
         key = (message.session, message.data.get("trace"))
-        turns = await self._read("SELECT data, closed FROM turns WHERE session = ? AND trace = ?", *key)
-        sessions = await self._read("SELECT * FROM sessions WHERE id = ?", message.session)
+        turns = await self.read("SELECT data, closed FROM turns WHERE session = ? AND trace = ?", *key)
+        sessions = await self.read("SELECT * FROM sessions WHERE id = ?", message.session)
         return Node(
             message,
             tuple(row["parent"] for row in parents),
@@ -175,11 +175,11 @@ class Store:
     async def messages(self, session: str, trace: str) -> list[Message]:
         """Return what was said in one turn, in order."""
         where = "session = ? AND json_extract(data, '$.trace') = ? ORDER BY at, rowid"
-        return [_as_message(row) for row in await self._read(f"SELECT * FROM messages WHERE {where}", session, trace)]
+        return [_as_message(row) for row in await self.read(f"SELECT * FROM messages WHERE {where}", session, trace)]
 
     async def ancestry(self, message: str) -> list[Message]:
         """Return a message and all it follows from, through every parent, in the order they were said."""
-        rows = await self._read(
+        rows = await self.read(
             "WITH RECURSIVE line(id) AS (SELECT ? UNION SELECT parent FROM edges JOIN line ON child = line.id) "
             "SELECT messages.* FROM messages JOIN line USING (id) ORDER BY at, messages.rowid",
             message,
@@ -216,7 +216,7 @@ class Store:
         """Yield everything as JSON lines: ``{"table": ..., <columns>}``."""
 
         def work(emit: Callable[[str], None], stop: threading.Event) -> None:
-            for table in (*_SAID, "timers", "stopwatch", "items"):
+            for table in (*_SAID, "timers", "stopwatch", "items", "persona_versions", "persona_switches", "kept"):
                 order = "child" if table == "edges" else "rowid"
                 for row in self._open_connection().execute(f"SELECT * FROM {table} ORDER BY {order}"):
                     if stop.is_set():
@@ -239,27 +239,27 @@ class Store:
     async def save_timers(self, timers: Sequence[Timer] = (), remove: Sequence[Timer] = ()) -> None:
         """Keep some timers, new or changed, and remove others, in one commit that has reached the disk on return."""
         statements: list[Statement] = [("DELETE FROM timers WHERE id = ?", (timer.id,)) for timer in remove]
-        await self._write(*statements, *map(_timer, timers), durable=True)
+        await self.write(*statements, *map(_timer, timers), durable=True)
 
     async def timers(self) -> list[Timer]:
         """Return all timers, the next first; some may be overdue after a power cut, some are marked missed."""
-        rows = await self._read("SELECT * FROM timers ORDER BY due, set_at, rowid")
+        rows = await self.read("SELECT * FROM timers ORDER BY due, set_at, rowid")
         return [Timer.model_validate(dict(row)) for row in rows]
 
     async def stopwatch(self) -> HandStopwatch:
         """Return the household's stopwatch."""
-        rows = await self._read("SELECT data FROM stopwatch")
+        rows = await self.read("SELECT data FROM stopwatch")
         return HandStopwatch.model_validate_json(rows[0]["data"]) if rows else HandStopwatch()
 
     async def save_stopwatch(self, stopwatch: HandStopwatch) -> None:
         """Keep the stopwatch as it is now; durable as ``save_timers``."""
-        await self._write(
+        await self.write(
             ("INSERT OR REPLACE INTO stopwatch VALUES (1,?)", (stopwatch.model_dump_json(),)), durable=True
         )
 
     async def last_known(self) -> datetime | None:
         """Return the latest moment that the store tells of: a clock that shows an earlier one is wrong."""
-        [row] = await self._read(
+        [row] = await self.read(
             "SELECT max(at) AS at FROM (SELECT max(at) AS at FROM turns UNION SELECT max(set_at) FROM timers)"
         )
         return datetime.fromisoformat(row["at"]) if row["at"] else None
@@ -268,7 +268,7 @@ class Store:
 
     async def items(self) -> list[Item]:
         """Return the items of all lists in the order they were added, and of each list those removed last."""
-        return [Item.model_validate(dict(row)) for row in await self._read("SELECT * FROM items ORDER BY rowid")]
+        return [Item.model_validate(dict(row)) for row in await self.read("SELECT * FROM items ORDER BY rowid")]
 
     async def save_items(self, items: Sequence[Item]) -> None:
         """Keep items, new or changed, in one commit that has reached the disk on return.
@@ -279,11 +279,22 @@ class Store:
         forget = "DELETE FROM items WHERE list = ? AND removed IS NOT NULL"
         update = "ON CONFLICT DO UPDATE SET removed = excluded.removed"
         rows = [(item.id, item.list, item.text, _iso(item.added), _iso(item.removed)) for item in items]
-        await self._write(
+        await self.write(
             *((forget, (name,)) for name in sorted(emptied)),
             *((f"INSERT INTO items VALUES (?,?,?,?,?) {update}", row) for row in rows),
             durable=True,
         )
+
+    # ------------------------------------------------------------------------------------- what is kept
+
+    async def keep(self, key: str, value: Any) -> None:
+        """Keep a value (as JSON; None forgets it) under a key; it has reached the disk when this returns."""
+        await self.write(keeping(key, value), durable=True)
+
+    async def kept(self, key: str) -> Any:
+        """Return what is kept under a key, None where nothing is."""
+        rows = await self.read("SELECT value FROM kept WHERE key = ?", key)
+        return json.loads(rows[0]["value"]) if rows else None
 
     # ----------------------------------------------------------------------------------------- machinery
 
@@ -318,10 +329,12 @@ class Store:
     async def _run(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
         return await self._thread.call(database.speaking(lambda: work(self._open_connection()), self.path))
 
-    async def _write(self, *statements: Statement, durable: bool = False) -> None:
+    async def write(self, *statements: Statement, durable: bool = False) -> None:
+        """Commit some statements together; ``durable``: they have reached the disk when this returns."""
         await self._run(lambda connection: database.commit(connection, statements, durable))
 
-    async def _read(self, query: str, *values: Any) -> list[sqlite3.Row]:
+    async def read(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        """Return the rows that a query finds."""
         rows: list[sqlite3.Row] = await self._run(lambda connection: connection.execute(query, values).fetchall())
         return rows
 
@@ -339,7 +352,7 @@ class Store:
         return row
 
     async def _turns(self, where: str, *values: Any) -> list[Turn]:
-        rows = await self._read(f"SELECT data FROM turns WHERE {where}", *values)
+        rows = await self.read(f"SELECT data FROM turns WHERE {where}", *values)
         return [Turn.model_validate_json(row["data"]) for row in rows]
 
 
@@ -357,6 +370,13 @@ async def open_store(path: Path) -> AsyncIterator[Store]:
             yield store
         finally:
             await store.close()
+
+
+def keeping(key: str, value: Any) -> Statement:
+    """Return the statement that keeps a value under a key, to be committed with others."""
+    if value is None:
+        return "DELETE FROM kept WHERE key = ?", (key,)
+    return "INSERT OR REPLACE INTO kept VALUES (?,?)", (key, json.dumps(value, ensure_ascii=False))
 
 
 def _session(session: Session, known: str) -> Statement:

@@ -124,7 +124,7 @@ class Chain:
     mouth: Mouth
     household: Household
     hints: Hints
-    voice: Voice
+    voice: Callable[[], Voice]
     post: Callable[[Signal], None]
     expect: Callable[[LiveTurn, Completeness], None]
     admits: Callable[[LiveTurn], bool]
@@ -264,7 +264,7 @@ async def _ring(live: LiveTurn, alarm: str, chain: Chain) -> None:
             live.said = f"{live.said} ".lstrip()
             failed = await _attempt(_speak(live, _whole(text), chain)) or failed
         else:
-            again = chain.mouth.speak(_whole(text), chain.voice, Speech(), Stopwatch(), _nothing_yet, _nothing)
+            again = chain.mouth.speak(_whole(text), chain.voice(), Speech(), Stopwatch(), _nothing_yet, _nothing)
             failed = await _attempt(again) or failed
         if failed is not None:
             log.warning("turn %s: %s", live.trace, failed.message)
@@ -302,7 +302,9 @@ async def _speak(live: LiveTurn, deltas: AsyncIterator[str], chain: Chain) -> No
         chain.keep(live)
 
     try:
-        await chain.mouth.speak(noted(), chain.voice, live.speech, live.watch, first_sound, lambda: chain.keep(live))
+        await chain.mouth.speak(
+            noted(), chain.voice(), live.speech, live.watch, first_sound, lambda: chain.keep(live)
+        )
     except EngineError as error:
         chain.note_health("tts", error.message)
         raise

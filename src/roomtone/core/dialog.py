@@ -86,25 +86,18 @@ class Session(Noun):
 
 
 class Voice(Noun):
-    """How a persona sounds. ``speed`` and ``pitch`` are factors, 1 being the voice's own."""
+    """How a persona sounds. ``speed``, ``pitch`` and ``volume`` are factors, 1 being the voice's and the room's own.
+
+    ``stability`` and ``similarity_boost``, 0 to 1, are for cloud voices that know them.
+    """
 
     engine: str | None = None
     voice_id: str | None = None
     speed: float = Field(1.0, ge=0.5, le=2.0)
     pitch: float = Field(1.0, ge=0.5, le=2.0)
-
-
-class Persona(Noun):
-    """Who the room speaks as. After ``context_retention_hours`` of silence a conversation with it is over."""
-
-    id: str = Field(pattern=r"^[a-z0-9_-]+$")
-    name: str
-    description: str = ""
-    version: str = "1"
-    voice: Voice = Voice()
-    context_retention_hours: float = Field(1.0, gt=0, le=8760)
-    system_prompt: str = ""
-    jokes: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    volume: float = Field(1.0, ge=0.1, le=1.0)
+    stability: float | None = Field(None, ge=0.0, le=1.0)
+    similarity_boost: float | None = Field(None, ge=0.0, le=1.0)
 
 
 class TurnError(Noun):

@@ -34,9 +34,10 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wake:
-    """Roomtone was called: by wake word, button, web or hub."""
+    """Roomtone was called: by wake word, button, web or hub; with ``persona``, as that one."""
 
     source: Source = Source.BUTTON
+    persona: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,15 @@ class Prompt:
     verbatim: bool = False
     ticket: str | None = None
     alarm: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """The room shall speak as another persona once it is free; ``cause`` says for the record what asked for it."""
+
+    persona: str
+    source: Source
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +151,7 @@ Signal = (
     Wake
     | Dismiss
     | Prompt
+    | Switch
     | SpeechStarted
     | SpeechPaused
     | SpeechEnded
@@ -199,6 +210,15 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
+class Become:
+    """Speak as another persona from the next turn on."""
+
+    persona: str
+    source: Source
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Duck:
     """Lower the loudspeaker."""
 
@@ -241,7 +261,7 @@ class Record:
     turn: int
 
 
-Effect = Begin | Anticipate | Commit | Stop | Drop | Duck | Hold | Resume | Chime | Await | Record
+Effect = Begin | Anticipate | Commit | Stop | Drop | Become | Duck | Hold | Resume | Chime | Await | Record
 
 
 # ---------------------------------------------------------------------------------------------- state
@@ -271,7 +291,7 @@ class State:
     follows_up: bool = True
     turns: int = 0
     waits: int = 0
-    parked: tuple[Prompt, ...] = ()
+    parked: tuple[Prompt | Switch, ...] = ()
 
 
 Next = tuple[State, list[Effect]]
@@ -293,12 +313,19 @@ def _free(state: State, mode: Mode) -> State:
 
 
 def _idle(state: State, effects: list[Effect]) -> Next:
-    """Come to rest, or take up the oldest parked prompt."""
+    """Come to rest, or take up what was parked: a change of persona at once, the oldest prompt after it."""
     rest = _free(state, Mode.IDLE)
     if not rest.parked:
         return rest, effects
-    prompt, *later = rest.parked
-    return _begin_prompt(replace(rest, parked=tuple(later)), prompt, effects)
+    first, *later = rest.parked
+    rest = replace(rest, parked=tuple(later))
+    if isinstance(first, Switch):
+        return _idle(rest, [*effects, _become(first)])
+    return _begin_prompt(rest, first, effects)
+
+
+def _become(switch: Switch) -> Become:
+    return Become(switch.persona, switch.source, switch.cause)
 
 
 def _begin_prompt(state: State, prompt: Prompt, effects: list[Effect]) -> Next:
@@ -360,7 +387,8 @@ def _wake(state: State, signal: Wake) -> Next:
     yielded, effects = _yield_floor(state)
     called = replace(_free(yielded, Mode.LISTENING), called=True)
     let_go = [Resume()] if state.mode is Mode.INTERRUPT else []
-    return _await(called, Patience.CALLED, [*_drop_rival(state), *effects, *let_go, Chime()])
+    as_whom = [Become(signal.persona, signal.source)] if signal.persona else []
+    return _await(called, Patience.CALLED, [*_drop_rival(state), *effects, *let_go, *as_whom, Chime()])
 
 
 def _dismiss(state: State, _: Dismiss) -> Next:
@@ -372,7 +400,7 @@ def _dismiss(state: State, _: Dismiss) -> Next:
     return _await(rest, Patience.PARKED, effects) if state.parked else (rest, effects)
 
 
-def _park(state: State, signal: Prompt) -> Next:
+def _park(state: State, signal: Prompt | Switch) -> Next:
     return replace(state, parked=(*state.parked, signal)), []
 
 
@@ -405,6 +433,10 @@ def _idle_prompt(state: State, signal: Prompt) -> Next:
     return _begin_prompt(state, signal, [])
 
 
+def _idle_switch(state: State, signal: Switch) -> Next:
+    return state, [_become(signal)]
+
+
 def _idle_speech(state: State, signal: SpeechStarted) -> Next:
     return _begin_utterance(state, signal) if state.open and not state.muted else (state, [])
 
@@ -416,6 +448,10 @@ def _idle_timeout(state: State, signal: Timeout) -> Next:
 def _listening_prompt(state: State, signal: Prompt) -> Next:
     """Who only waits for a follow-up is not busy; who was called, or hears someone, is."""
     return _park(state, signal) if state.called or state.turn is not None else _begin_prompt(state, signal, [])
+
+
+def _listening_switch(state: State, signal: Switch) -> Next:
+    return _park(state, signal) if state.turn is not None else (state, [_become(signal)])
 
 
 def _listening_speech(state: State, signal: SpeechStarted) -> Next:
@@ -525,6 +561,7 @@ ANY_MODE: Mapping[type, Row] = {
     Wake: _wake,
     Dismiss: _dismiss,
     Prompt: _park,
+    Switch: _park,
     MuteSet: _mute,
     Acted: _acted,
     TurnEnded: _ended,
@@ -532,9 +569,11 @@ ANY_MODE: Mapping[type, Row] = {
 
 TABLE: Mapping[tuple[Mode, type], Row] = {
     (Mode.IDLE, Prompt): _idle_prompt,
+    (Mode.IDLE, Switch): _idle_switch,
     (Mode.IDLE, SpeechStarted): _idle_speech,
     (Mode.IDLE, Timeout): _idle_timeout,
     (Mode.LISTENING, Prompt): _listening_prompt,
+    (Mode.LISTENING, Switch): _listening_switch,
     (Mode.LISTENING, SpeechStarted): _listening_speech,
     (Mode.LISTENING, SpeechPaused): _listening_paused,
     (Mode.LISTENING, SpeechEnded): _listening_ended,

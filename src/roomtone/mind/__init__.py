@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
-from roomtone.core.dialog import HandStopwatch, Item, Offer, Persona, Timer, Turn
+from roomtone.core.dialog import HandStopwatch, Item, Offer, Timer, Turn
+from roomtone.core.persona import Persona
 
 
 class Household(Protocol):
@@ -58,6 +59,18 @@ class Household(Protocol):
 
     async def times_asked(self, intent: str) -> int:
         """Return how often an intent was asked for before, of this persona."""
+
+    async def personas(self) -> list[Persona]:
+        """List whom the room can speak as: those that can be loaded."""
+
+    async def become(self, persona: str) -> Persona:
+        """Speak as another persona from here on, this answer included. Raises PersonaError."""
+
+    async def remember(self, key: str, value: Any) -> None:
+        """Keep a value (JSON; None forgets it) in the present persona's own notebook, which no other can read."""
+
+    async def remembered(self, key: str) -> Any:
+        """Return what the present persona keeps under a key, None where it keeps nothing."""
 
     async def last_turn(self) -> Turn | None:
         """Return the last finished turn of this session in which something was heard, or None."""

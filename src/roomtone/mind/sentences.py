@@ -76,6 +76,39 @@ class Skills:
         kept = [one for one in loaded if one.skill.name not in wrong]
         return Skills(language, kept, [*refused, *wrong.values()]) if wrong else skills
 
+    def knowing(self, given: skillfiles.Given) -> Skills:
+        """Return the same skills with what this household has to be put into their lists: its personas' names."""
+        known = [
+            skillfiles.load(one.path.parent, self.language.language, given) if one.is_filled else one
+            for one in self._loaded
+        ]
+        return Skills(self.language.language, known, self.refused)
+
+    def of(self, tools: Iterable[str] | None, own: Path | None = None) -> Skills:
+        """Return what one persona can do: what everyone can, the skills among its ``tools`` (None: all), and those
+        in a folder of its ``own``, which go before the rest.
+
+        Raises ConfigError for a tool that is no skill, and for a skill of its own that is broken.
+        """
+        by_name = {one.skill.name: one for one in self._loaded}
+        wanted = set(by_name) if tools is None else set(tools)
+        for name in sorted(wanted - by_name.keys()):
+            raise ConfigError(
+                f"tools: there is no skill '{name}'; choose of {', '.join(sorted(by_name))}", key="tools"
+            )
+        more = []
+        for folder in skillfiles.folders(own, self.language.language) if own is not None else []:
+            if folder.name in by_name:
+                raise ConfigError(f"{folder}: Roomtone has a skill of this name; give it another")
+            more.append(skillfiles.load(folder, self.language.language))
+            skillfiles.check(more[-1])
+        kept = [one for name, one in by_name.items() if name in wanted or one.file.everyones]
+        chosen = Skills(self.language.language, [*more, *kept])
+        for one in more:
+            if (reason := chosen.misheard(one)) is not None:
+                raise ConfigError(reason)
+        return chosen
+
     def misheard(self, one: Loaded) -> str | None:
         """Return, a line, which text of a skill's dialogues is not understood as it says; None where all are."""
         for exchange in (exchange for talk in one.skill.dialogues.values() for exchange in talk):

@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -67,6 +67,7 @@ class SkillFile(Noun):
 
     language: str
     about: str = ""
+    everyones: bool = False
     places: tuple[str, ...] = ()
     intents: dict[str, IntentFile] = Field(min_length=1)
     lists: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -74,6 +75,11 @@ class SkillFile(Noun):
     data: dict[str, Any] = Field(default_factory=dict)
     replies: dict[str, str | list[str]] = Field(default_factory=dict)
 
+
+Given = Mapping[str, Mapping[str, str]]
+"""By the name of a list, what is said and what it means: names that only this household knows."""
+
+NOTHING_GIVEN: Given = {}
 
 DIALOGUES = TypeAdapter(dict[str, tuple[Exchange, ...]])
 
@@ -90,6 +96,11 @@ class Loaded:
     loose: Intents
     spoken: dict[str, Node]
 
+    @property
+    def is_filled(self) -> bool:
+        """Whether some of its lists hold what the household gives."""
+        return any("given" in values for values in self.file.lists.values())
+
 
 def folders(place: Path, language: str) -> list[Path]:
     """List the skills in a folder that speak a language."""
@@ -102,13 +113,16 @@ def shipped(language: str) -> tuple[Loaded, ...]:
     return tuple(load(folder, language) for folder in folders(SHIPPED, language))
 
 
-def load(folder: Path, language: str) -> Loaded:
-    """Read a skill's folder. Raises ConfigError with the file and the reason for one that is broken."""
+def load(folder: Path, language: str, given: Given = NOTHING_GIVEN) -> Loaded:
+    """Read a skill's folder; its lists that are ``{given: ...}`` hold what is ``given`` under that name.
+
+    Raises ConfigError with the file and the reason for one that is broken.
+    """
     path = folder / f"{language}.yaml"
     if not NAME.fullmatch(folder.name):
         raise ConfigError(f"{folder}: a skill's folder is named with a-z, 0-9 and _ only", file=str(folder))
     with _refusing(path):
-        file = SkillFile.model_validate(_read(path))
+        file = _filled(SkillFile.model_validate(_read(path)), given)
         strict, loose = _intents(file, "sentences", "unfinished"), _intents(file, "loose")
         spoken = _graphs(strict, language)
     answer, accepts = _code(folder)
@@ -124,6 +138,15 @@ def load(folder: Path, language: str) -> Loaded:
         dialogues=_dialogues(folder / f"dialogues.{language}.yaml"),
     )
     return Loaded(path, skill, file, Phrases.load(language).of(file.replies), strict, loose, spoken)
+
+
+def _filled(file: SkillFile, given: Given) -> SkillFile:
+    lists = dict(file.lists)
+    for name, values in file.lists.items():
+        if "given" in values:
+            known = given.get(values["given"], {})
+            lists[name] = {**values, "values": [{"in": text, "out": value} for text, value in known.items()]}
+    return file.model_copy(update={"lists": lists})
 
 
 @contextmanager

@@ -22,10 +22,13 @@ SKILL_BOUND_S = PATIENCE_S
 
 
 class Mind:
-    """Answers by skills, and says so honestly where none fits."""
+    """Answers by skills, and says so honestly where none fits: ``everyone`` are those that some persona has."""
 
-    def __init__(self, skills: Skills, phrases: Phrases, random: Random | None = None) -> None:
+    def __init__(
+        self, skills: Skills, phrases: Phrases, random: Random | None = None, *, everyone: Skills | None = None
+    ) -> None:
         self._skills = skills
+        self._everyone = everyone or skills
         self._phrases = phrases
         self._random = random or Random()
         self._by_name = {skill.name: skill for skill in skills.skills}
@@ -41,7 +44,9 @@ class Mind:
         if match is not None and match.agrees is not None:
             match = await self._agreed(match, household)
         if match is None:
-            return Answer("offline", _deltas([self._phrases.say("beyond_me")]))
+            others = self._everyone is not self._skills and self._everyone.recognise(text) is not None
+            key = "not_mine" if others else "beyond_me"
+            return Answer("offline", _deltas([self._phrases.say(key, persona=household.persona.name)]))
         said, offers = await self._ask(match, household)
         return Answer("skill", _deltas(said), match.intent, match.dismisses, match.opening, offers)
 

@@ -18,6 +18,7 @@
         answers_ring: false                      whether people say it to something that rings
     lists, expansion_rules                    as in hassil; they belong to this skill alone, beside those of
                                               mind/<language>.yaml: lengths of time, times of day, dates
+    everyones: false                          whether every persona has it, whatever its tools
     places: [kitchen]                         rooms it is for: "What can you do in the kitchen?" (optional)
     data: {}                                  whatever else its code needs to know of the language
     replies: {time: "It's {time}."}           a text or several of one meaning

@@ -1,0 +1,162 @@
+"""The cast of a room: its personas, made ready to hear and to speak before they are needed."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+from functools import cached_property
+
+from roomtone.core.errors import ConfigError, EngineError, PersonaError
+from roomtone.core.persona import Persona
+from roomtone.engines.stt import Hints
+from roomtone.failover import SttLine
+from roomtone.flow import Worker
+from roomtone.mind.phrases import Phrases
+from roomtone.mind.sentences import Skills
+from roomtone.mind.thinking import Mind
+from roomtone.personas import Library
+from roomtone.utterance import Utterance
+
+log = logging.getLogger(__name__)
+
+SKILLS = "skills"
+"""The folder of a persona in which its own skills are."""
+
+
+class ReadyPersona:
+    """A persona with all that a turn with it needs; what a recogniser may expect is put together when first asked."""
+
+    def __init__(self, persona: Persona, skills: Skills, everyone: Skills, phrases: Phrases, room: str) -> None:
+        self.persona = persona
+        self.skills = skills
+        self.phrases = phrases
+        self.mind = Mind(skills, phrases, everyone=everyone)
+        self._names = (room, persona.name, *skills.own_words())
+        self._language = skills.language.language
+
+    @cached_property
+    def hints(self) -> Hints:
+        """What is expected of somebody who begins to speak."""
+        return Hints(self._language, self.skills.grammar(), names=self._names)
+
+    @cached_property
+    def asked_hints(self) -> Hints:
+        """The same of somebody who was asked something."""
+        return Hints(self._language, self.skills.grammar(asked=True), names=self._names)
+
+    @cached_property
+    def rival_hints(self) -> Hints:
+        """The same of somebody who speaks into a reply."""
+        words = self.skills.dismissing_words()
+        return Hints(self._language, self.skills.grammar(interrupting=True), words, self._names)
+
+    @cached_property
+    def ring_hints(self) -> Hints:
+        """The same of somebody who speaks to what rings."""
+        return Hints(self._language, *self.skills.ring_grammar(), self._names)
+
+
+class Cast:
+    """The personas of a ``library``, ready by id; one whose files have changed is made ready anew.
+
+    ``skills`` are all that the household has. What is broken is refused and, where it was ready before, goes on as it
+    was: ``refused`` has the reason by id.
+    """
+
+    def __init__(self, library: Library, skills: Skills, stt: SttLine, thread: Worker, room: str) -> None:
+        self.library = library
+        self._skills = skills
+        self._names: dict[str, str] = {}
+        self._everyone = skills
+        self.refused: dict[str, PersonaError] = {}
+        self._stt = stt
+        self._thread = thread
+        self._room = room
+        self._ready: dict[str, ReadyPersona] = {}
+        self._warm: set[str] = set()
+
+    async def ready(self, persona: str) -> ReadyPersona:
+        """Return a persona ready to speak, as its files are now, or as they last were whole.
+
+        Raises PersonaNotFound for one that there never was, PersonaError for one that never was whole.
+        """
+        try:
+            ready = await self._thread.call(self._make, persona)
+        except PersonaError as error:
+            last = self._ready.get(persona)
+            if last is None:
+                raise
+            if str(self.refused.get(persona)) != str(error):
+                log.warning("%s; %s goes on as it was", error.message, last.persona.name)
+            self.refused[persona] = error
+            return last
+        self.refused.pop(persona, None)
+        self._ready[persona] = ready
+        return ready
+
+    async def all(self) -> list[Persona]:
+        """List the personas that can be loaded, by id."""
+        return await self._thread.call(self._all)
+
+    async def warm(self, personas: Iterable[str]) -> None:
+        """Let the recogniser learn what these expect to hear; one that is broken is told in the log."""
+        for persona in personas:
+            try:
+                ready = await self.ready(persona)
+            except PersonaError as error:
+                log.warning("%s", error.message)
+                continue
+            if ready.persona.content not in self._warm:
+                self._warm.add(ready.persona.content)
+                for hints in (ready.hints, ready.rival_hints):
+                    await warm(self._stt, hints)
+
+    def _make(self, persona: str) -> ReadyPersona:
+        read = self.library.load(persona)
+        known = self._ready.get(persona)
+        if not self._learn_names() and known is not None and known.persona.content == read.content:
+            return known
+        language = self._everyone.language.language
+        phrases = Phrases.load(language)
+        phrases = phrases.of({**phrases.texts, **read.phrases.get(language, {})})
+        try:
+            skills = self._everyone.of(read.tools, self.library.folder(persona) / SKILLS)
+        except ConfigError as error:
+            raise PersonaError(error.message, persona=persona, **error.details) from error
+        return ReadyPersona(read, skills, self._everyone, phrases, self._room)
+
+    def _learn_names(self) -> bool:
+        """Learn who can be called by which name; say whether that is news."""
+        names = {name: each.id for each in self._all() for name in spoken_names(each)}
+        if names == self._names:
+            return False
+        self._names = names
+        self._everyone = self._skills.knowing({"personas": names})
+        return True
+
+    def _all(self) -> list[Persona]:
+        found = []
+        for persona in self.library.ids():
+            try:
+                found.append(self.library.load(persona))
+            except PersonaError as error:
+                log.debug("%s", error.message)
+        return found
+
+
+def spoken_names(persona: Persona) -> set[str]:
+    """Return what a persona is called by: its name, and its id in words."""
+    names = {persona.name.lower(), re.sub("[-_]+", " ", persona.id).strip()}
+    return {name.removeprefix("the ") for name in names if name}
+
+
+async def warm(stt: SttLine, hints: Hints) -> None:
+    """Let the recogniser load what the first turn would wait for. A failure is the turn's to tell."""
+    silence = Utterance(0.0)
+    silence.end(0.0, 0.0)
+    try:
+        async for _ in stt.transcribe(silence, hints):
+            pass
+    except EngineError as error:
+        log.warning("%s", error.message)

@@ -1,0 +1,127 @@
+"""Who the room speaks as: a persona, with everything that its folder says of it."""
+
+from __future__ import annotations
+
+from datetime import time
+from enum import StrEnum
+
+from pydantic import Field, model_validator
+
+from roomtone.core.dialog import Noun, Voice
+
+
+class AdaptationMode(StrEnum):
+    """How a language model becomes this persona: by its prompt, by notes of its own beside that, or by training."""
+
+    INSTRUCTION_ONLY = "instruction_only"
+    INSTRUCTION_RAG = "instruction_rag"
+    FINE_TUNED = "fine_tuned"
+
+
+class Trigger(StrEnum):
+    """What may call a persona."""
+
+    SCHEDULE = "schedule"
+    BUTTON = "button"
+    VOICE_COMMAND = "voice_command"
+    MANUAL = "manual"
+    EVENT = "event"
+
+
+class Egress(StrEnum):
+    """How far what is said to a persona may travel: anywhere, within the house, or not off this machine."""
+
+    ANY = "any"
+    LAN = "lan"
+    NONE = "none"
+
+
+class Context(StrEnum):
+    """What a persona knows when it is switched to.
+
+    ``own``: its own last conversation, if it is not over. ``fresh``: nothing. ``shared``: what was just said to the
+    persona before it; the only way in which anything passes from one to another.
+    """
+
+    OWN = "own"
+    FRESH = "fresh"
+    SHARED = "shared"
+
+
+class QuietHours(Noun):
+    """A stretch of each day, on the household's clock, that may pass midnight; ``volume`` is a factor on loudness."""
+
+    start: time
+    end: time
+    volume: float = Field(0.4, ge=0.05, le=1.0)
+
+    def holds(self, at: time) -> bool:
+        """Say whether a time of day is in it; where start and end are the same, always."""
+        if self.start < self.end:
+            return self.start <= at < self.end
+        return at >= self.start or at < self.end
+
+
+class ModelUse(Noun):
+    """Which language models a persona asks, in order (none: the house's route), and how."""
+
+    route: tuple[str, ...] = ()
+    max_response_tokens: int = Field(300, ge=50, le=4000)
+    temperature: float = Field(0.7, ge=0.0, le=2.0)
+
+
+class Example(Noun):
+    """An exchange as this persona would have it; ``context`` says when."""
+
+    user_message: str = Field(min_length=1)
+    assistant_response: str = Field(min_length=1)
+    context: str = ""
+
+
+class KnowledgeFile(Noun):
+    """A persona's own notes on something: the name of the file, and its Markdown."""
+
+    name: str
+    text: str
+
+
+class Persona(Noun):
+    """Who the room speaks as. After ``context_retention_hours`` of silence a conversation with it is over.
+
+    ``tools`` are the skills it may use beside those that every persona has; None is all. ``content`` is the SHA-256
+    of its folder's files: what changes with every edit.
+    """
+
+    id: str = Field(pattern=r"^[a-z0-9_-]+$")
+    name: str = Field(min_length=1, max_length=100)
+    description: str = Field("", max_length=500)
+    version: str = Field("1", min_length=1, max_length=50)
+    adaptation_mode: AdaptationMode = AdaptationMode.INSTRUCTION_ONLY
+    trigger_types: frozenset[Trigger] = frozenset({Trigger.VOICE_COMMAND, Trigger.MANUAL})
+    schedule_cron: str | None = None
+    button: str | None = None
+    voice: Voice = Voice()
+    llm: ModelUse = ModelUse()
+    model_reference: str | None = None
+    context: Context = Context.OWN
+    context_retention_hours: float = Field(1.0, ge=1, le=168)
+    tone_rules: tuple[str, ...] = ()
+    behavior_constraints: tuple[str, ...] = ()
+    tools: tuple[str, ...] | None = None
+    egress: Egress = Egress.ANY
+    quiet_hours: QuietHours | None = None
+    tags: tuple[str, ...] = ()
+    system_prompt: str = ""
+    examples: tuple[Example, ...] = ()
+    knowledge: tuple[KnowledgeFile, ...] = ()
+    jokes: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    phrases: dict[str, dict[str, str | list[str]]] = Field(default_factory=dict)
+    content: str = ""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Persona:
+        if self.adaptation_mode is AdaptationMode.FINE_TUNED and not self.model_reference:
+            raise ValueError("model_reference: a fine_tuned persona needs the model or LoRA that was trained for it")
+        if Trigger.SCHEDULE in self.trigger_types and not self.schedule_cron:
+            raise ValueError("schedule_cron: a persona that a schedule calls needs one, such as '30 19 * * *'")
+        return self

@@ -1,0 +1,37 @@
+"""Who speaks, and letting somebody else speak."""
+
+from __future__ import annotations
+
+from roomtone.core.errors import PersonaError, ToolError
+from roomtone.mind.skills import Asked
+
+
+async def answer(asked: Asked) -> list[str]:
+    """Switch, or tell who is there; who was switched to says so in their own voice and words."""
+    match asked.match.name:
+        case "switch":
+            return await _switch(asked)
+        case "nobody":
+            return [asked.say("nobody", stranger=asked.match.get("stranger"), personas=await _all(asked))]
+    others = await _all(asked)
+    return [asked.say("others", personas=others) if others else asked.say("alone")]
+
+
+async def _switch(asked: Asked) -> list[str]:
+    present, wanted = asked.household.persona, asked.match.get("persona")
+    if wanted == present.id:
+        return [asked.say("already", persona=present.name)]
+    try:
+        persona = await asked.household.become(wanted)
+    except PersonaError as error:
+        raise ToolError(asked.phrases.say("lost", persona=wanted), reason=error.message) from error
+    greeting = persona.phrases.get(asked.phrases.language.language, {}).get("greeting")
+    if greeting is None:
+        return [asked.say("switched", persona=persona.name)]
+    return [asked.phrases.of({"greeting": greeting}).say("greeting", persona=persona.name)]
+
+
+async def _all(asked: Asked) -> str:
+    present = asked.household.persona.id
+    others = [persona.name for persona in await asked.household.personas() if persona.id != present]
+    return asked.phrases.joined(others) if others else ""

@@ -1,0 +1,127 @@
+"""Who the room speaks as, and how that changes: known after a power cut, recorded with its cause, and quick."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from roomtone import persona_versions
+from roomtone.cast import Cast, ReadyPersona
+from roomtone.core.dialog import Source
+from roomtone.core.errors import RoomtoneError, StoreError
+from roomtone.core.machine import Become
+from roomtone.core.persona import Persona
+from roomtone.flow import Feed
+from roomtone.recorder import Recorder, Spawn
+from roomtone.store import Store
+
+log = logging.getLogger(__name__)
+
+BUDGET_MS = 50.0
+"""A switch that takes longer is told in the log, with the stage that cost it."""
+
+
+@dataclass(slots=True)
+class Stages:
+    """What a switch spent its time on, in milliseconds."""
+
+    spent: dict[str, float] = field(default_factory=dict)
+    _since: float = field(default_factory=time.perf_counter)
+
+    def note(self, stage: str) -> None:
+        """End a stage."""
+        now = time.perf_counter()
+        self.spent[stage] = (now - self._since) * 1000
+        self._since = now
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return sum(self.spent.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """A switch on the feed: from whom to whom, what asked for it, and what it took in milliseconds, by stage."""
+
+    persona: str
+    earlier: str
+    source: Source
+    cause: str
+    took_ms: dict[str, float]
+
+
+class Switcher:
+    """Holds who speaks. ``speaker`` is ready; ``pending`` is a switch that was ordered and is not over yet."""
+
+    def __init__(
+        self,
+        cast: Cast,
+        speaker: ReadyPersona,
+        recorder: Recorder,
+        store: Store,
+        feed: Feed,
+        room: str,
+        spawn: Spawn,
+        on_lost: Callable[[str], None],
+    ) -> None:
+        self.speaker = speaker
+        self.pending: asyncio.Task[None] | None = None
+        self._cast = cast
+        self._recorder = recorder
+        self._store = store
+        self._feed = feed
+        self._room = room
+        self._spawn = spawn
+        self._on_lost = on_lost
+
+    def become(self, effect: Become) -> None:
+        """Switch beside the conversation, one after the other; where it cannot be done, ``on_lost`` is told."""
+        self.pending = task = self._spawn(self._become(effect, self.pending), f"switch to {effect.persona}")
+        task.add_done_callback(self._over)
+
+    async def _become(self, effect: Become, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        try:
+            await self.switch(effect.persona, effect.source, effect.cause)
+        except RoomtoneError as error:
+            log.error("no switch to %s: %s", effect.persona, error.message)
+            self._on_lost(effect.persona)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        if self.pending is task:
+            self.pending = None
+
+    async def switch(self, persona: str, source: Source, cause: str = "") -> Persona:
+        """Speak as another persona from here on; what follows belongs to a conversation with that one.
+
+        A persona whose files changed is taken as they are now. Raises PersonaError where it is not there or was never
+        whole: all stays as it was.
+        """
+        stages = Stages()
+        ready = await self._cast.ready(persona)
+        stages.note("reading its files")
+        earlier, self.speaker = self.speaker.persona, ready
+        await self._recorder.change(ready.persona)
+        stages.note("taking up its conversation")
+        await self._keep(ready.persona, earlier.id, source, cause, stages)
+        self._spawn(self._cast.warm([persona]), f"warming {persona}")
+        return ready.persona
+
+    async def _keep(self, persona: Persona, earlier: str, source: Source, cause: str, stages: Stages) -> None:
+        switch = persona_versions.Switch(self._room, earlier, persona, source, cause, stages.total)
+        try:
+            await persona_versions.keep_switch(self._store, self._cast.library, switch)
+        except StoreError as error:
+            log.error("the switch to %s is not kept: %s", persona.id, error.message)
+        stages.note("writing it down")
+        if stages.total > BUDGET_MS:
+            slowest = max(stages.spent, key=lambda stage: stages.spent[stage])
+            told = f"{slowest} ({stages.spent[slowest]:.0f} ms)"
+            log.warning("the switch to %s took %.0f ms; most of it went into %s", persona.id, stages.total, told)
+        switched = Switched(persona.id, earlier, source, cause, stages.spent)
+        self._feed.publish("persona.switched", switched, source="conversation")
