@@ -286,7 +286,7 @@ class Conversation:
             on_act,
             partial(self.recorder.erase, asking=live),
             parts.cast.all,
-            partial(self._switcher.switch, source=live.source, cause=live.heard),
+            lambda persona: self._switcher.switch(persona, live.source, live.heard),
         )
 
     async def _chime(self) -> None:

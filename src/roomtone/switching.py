@@ -104,6 +104,8 @@ class Switcher:
         """
         stages = Stages()
         ready = await self._cast.ready(persona)
+        if ready is self.speaker:
+            return ready.persona
         stages.note("reading its files")
         earlier, self.speaker = self.speaker.persona, ready
         await self._recorder.change(ready.persona)

@@ -15,14 +15,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from roomtone.bench import Figure, barge_in, endpointing, local_models, process, turns, understanding
+from roomtone.bench import Figure, barge_in, endpointing, local_models, personas, process, turns, understanding
 from roomtone.bench.comparison import Change, change, earlier
 from roomtone.bench.people import recorded, synthesised
 from roomtone.clock import run_skipping
 from roomtone.commands import say_json, say_line
 from roomtone.config import Settings
 
-SUBJECTS = ("turns", "endpointing", "understanding", "barge_in", "models", "process")
+SUBJECTS = ("turns", "endpointing", "understanding", "barge_in", "models", "personas", "process")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +46,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             *run_skipping(barge_in.understood(), counts_work=False),
         ],
         "models": lambda: run_skipping(local_models.measure(models)),
+        "personas": lambda: _real(personas.measure()),
         "process": process.measure,
     }
     before = earlier(args.compare) if args.compare else None
