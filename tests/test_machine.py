@@ -11,6 +11,7 @@ from roomtone.core.machine import (
     Acted,
     Anticipate,
     Await,
+    Become,
     Begin,
     Chime,
     Commit,
@@ -36,6 +37,7 @@ from roomtone.core.machine import (
     SpeechStarted,
     State,
     Stop,
+    Switch,
     Timeout,
     TurnEnded,
     Wake,
@@ -44,6 +46,9 @@ from roomtone.core.machine import (
 
 QUESTION = Prompt("what time is it", Source.CLI)
 ALARM = Prompt("Your timer is done.", Source.SCHEDULE, verbatim=True, alarm=True)
+
+
+BEDTIME = Switch("storyteller", Source.SCHEDULE, "bedtime")
 
 
 class Dialogue:
@@ -239,12 +244,42 @@ def test_more_speech_before_the_verdict_is_heard_with_what_came_before() -> None
     )
 
 
+def test_a_change_of_persona_is_made_at_once_where_nobody_speaks() -> None:
+    Dialogue().says(BEDTIME, Mode.IDLE, Become("storyteller", Source.SCHEDULE, "bedtime"))
+    (
+        speaking()
+        .says(TurnEnded(1), Mode.LISTENING, Record(1), Await(1, Patience.FOLLOW_UP))
+        .says(BEDTIME, Mode.LISTENING, Become("storyteller", Source.SCHEDULE, "bedtime"))
+    )
+
+
+def test_a_change_of_persona_waits_for_the_end_of_the_answer_and_comes_before_what_is_said_then() -> None:
+    (
+        speaking()
+        .says(BEDTIME, Mode.SPEAKING)
+        .says(ALARM, Mode.SPEAKING)
+        .says(
+            TurnEnded(1),
+            Mode.THINKING,
+            *(Record(1), Become("storyteller", Source.SCHEDULE, "bedtime"), Begin(2, prompt=ALARM), Commit(2)),
+        )
+    )
+
+
+def test_who_is_called_by_a_persona_of_its_own_is_listened_to_as_that_one() -> None:
+    Dialogue().says(
+        Wake(Source.BUTTON, "chef"),
+        Mode.LISTENING,
+        *(Become("chef", Source.BUTTON), Chime(), Await(1, Patience.CALLED)),
+    )
+
+
 # ------------------------------------------------------------------------------- the whole table
 
 TURNS = (1, 2, 3, 99)
 SIGNALS: tuple[Signal, ...] = (
     *(Wake(), Dismiss(), QUESTION, ALARM, SpeechStarted("u"), SpeechPaused(), SpeechEnded(), Misfired()),
-    *(SoundWentOn(), MuteSet(True), MuteSet(False)),
+    *(SoundWentOn(), MuteSet(True), MuteSet(False), Wake(persona="chef"), BEDTIME),
     *(Timeout(wait) for wait in (1, 2, 99)),
     *(kind(turn) for kind in (FirstSound, Acted, FloorTaken, FloorKept, TurnEnded) for turn in TURNS),
 )
@@ -330,7 +365,10 @@ def test_dismissal_always_silences(reached: dict) -> None:  # type: ignore[type-
 
 def test_a_prompt_is_begun_or_parked_and_never_lost(reached: dict) -> None:  # type: ignore[type-arg]
     for state, signal, after, effects in edges(reached):
-        before = [*([state.prompt] if state.prompt and not state.acted else []), *state.parked]
+        before = [
+            *([state.prompt] if state.prompt and not state.acted else []),
+            *(each for each in state.parked if isinstance(each, Prompt)),
+        ]
         if isinstance(signal, Prompt):
             before.append(signal)
         begun = [effect.prompt for effect in effects if isinstance(effect, Begin) and effect.prompt]
@@ -338,6 +376,17 @@ def test_a_prompt_is_begun_or_parked_and_never_lost(reached: dict) -> None:  # t
         kept = [*after.parked, *begun, *([after.prompt] if after.prompt and not begun else [])]
         missing = len([prompt for prompt in before if prompt not in kept])
         assert missing <= (1 if over else 0), (state, signal, after)
+
+
+def test_a_change_of_persona_is_made_or_parked_and_never_lost(reached: dict) -> None:  # type: ignore[type-arg]
+    for state, signal, after, effects in edges(reached):
+        asked = [
+            *(each for each in state.parked if isinstance(each, Switch)),
+            *([signal] if signal == BEDTIME else []),
+        ]
+        made = [effect for effect in effects if isinstance(effect, Become) and effect.cause == BEDTIME.cause]
+        parked = [each for each in after.parked if isinstance(each, Switch)]
+        assert len(made) + len(parked) == len(asked), (state, signal)
 
 
 def test_what_was_held_is_let_go(reached: dict) -> None:  # type: ignore[type-arg]
