@@ -78,9 +78,7 @@ ROWS: Mapping[str, Mapping[str, list[tuple[Any, ...]]]] = {
     },
     "0005 lean edges": {},
     "0006 personas": {
-        "persona_versions": [
-            ("abc", "chef", "1", "2026-05-01T10:00:00+00:00", "2026-05-01T10:00:00+00:00", ODD)
-        ],
+        "persona_versions": [("abc", "chef", "1", "2026-05-01T10:00:00+00:00", "2026-05-01T10:00:00+00:00", ODD)],
         "persona_switches": [
             (1, "2026-05-01T10:00:00+00:00", "kitchen", "companion", "chef", "abc", "voice", ODD, 12.5),
         ],
