@@ -18,7 +18,7 @@ from roomtone.mind import grammar, skillfiles
 from roomtone.mind.grammar import SILENCE, Node
 from roomtone.mind.numbers import in_digits
 from roomtone.mind.phrases import load_language
-from roomtone.mind.skillfiles import Loaded
+from roomtone.mind.skillfiles import IntentFile, Loaded
 from roomtone.mind.skills import Match
 
 JOINED = re.compile(r"(?<=\d)\.(?=[0-5]\d(?!\d))|(?<=\w)-(?=\w)")
@@ -159,16 +159,17 @@ class Skills:
     def grammar(self, *, interrupting: bool = False, asked: bool = False) -> str:
         """Return all that can be said as JSGF, lower case, one rule a line.
 
-        Only who speaks into a reply (``interrupting``) says "mhm", and only who was ``asked`` says yes or no: else
-        it is no turn of its own, and the fewer sentences a recogniser weighs, the surer it is of the right one.
+        Only who speaks into a reply (``interrupting``) says "mhm", only who was ``asked`` says yes or no, and only
+        either of them gives an answer to a quiz: else it is no turn of its own, and the fewer sentences a recogniser
+        weighs, the surer it is of the right one.
         """
         unsaid = {
             f"{one.skill.name}_{name}"
             for one in self._loaded
             for name, intent in one.file.intents.items()
-            if (intent.backchannel or intent.agrees is not None)
-            and not (intent.backchannel and interrupting)
-            and not (intent.agrees is not None and asked)
+            if (intent.backchannel or intent.agrees is not None or intent.replies)
+            and not (interrupting and (intent.backchannel or intent.replies))
+            and not (asked and (intent.agrees is not None or intent.replies))
         }
         said = {rule: node for rule, node in self._alone.items() if rule not in unsaid}
         return grammar.jsgf(self._polite, self._commands, said)
@@ -254,8 +255,12 @@ def _rules(loaded: Iterable[Loaded], alone: bool) -> dict[str, Node]:
         f"{one.skill.name}_{name}": node
         for one in loaded
         for name, node in one.spoken.items()
-        if (one.file.intents[name].backchannel or one.file.intents[name].bare) == alone
+        if _is_alone(one.file.intents[name]) == alone
     }
+
+
+def _is_alone(intent: IntentFile) -> bool:
+    return intent.backchannel or intent.bare or intent.replies
 
 
 def _ends_in(spoken: tuple[str, ...], endings: Iterable[str]) -> bool:

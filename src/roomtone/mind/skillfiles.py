@@ -26,6 +26,7 @@ from roomtone.mind.grammar import Converter, Node, either
 from roomtone.mind.own_code import OwnCode, own_accepts
 from roomtone.mind.phrases import Phrases, Polite, load_language
 from roomtone.mind.skills import Answering, Exchange, Heard, Match, Skill
+from roomtone.shipped import shipped as place_of
 
 
 class Words(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # C where it was built with it
@@ -59,6 +60,7 @@ class IntentFile(Noun):
     bare: bool = False
     opening: bool = False
     agrees: bool | None = None
+    replies: bool = False
     answers_ring: bool = False
 
 
@@ -80,6 +82,8 @@ Given = Mapping[str, Mapping[str, str]]
 """By the name of a list, what is said and what it means: names that only this household knows."""
 
 NOTHING_GIVEN: Given = {}
+
+CALLED = TypeAdapter(list[str])
 
 DIALOGUES = TypeAdapter(dict[str, tuple[Exchange, ...]])
 
@@ -122,22 +126,52 @@ def load(folder: Path, language: str, given: Given = NOTHING_GIVEN) -> Loaded:
     if not NAME.fullmatch(folder.name):
         raise ConfigError(f"{folder}: a skill's folder is named with a-z, 0-9 and _ only", file=str(folder))
     with _refusing(path):
-        file = _filled(SkillFile.model_validate(_read(path)), given)
+        file = _filled(_gathered(SkillFile.model_validate(_read(path)), folder), given)
         strict, loose = _intents(file, "sentences", "unfinished"), _intents(file, "loose")
         spoken = _graphs(strict, language)
-    answer, accepts = _code(folder)
+    code = _code(folder)
+    with _refusing(path):
+        data = code.prepare(file.data) if code.prepare else file.data
     skill = Skill(
         name=folder.name,
-        answer=answer,
+        answer=code.answer,
         about=file.about,
         examples=_examples(file),
         texts=file.replies,
         places=file.places,
-        data=file.data,
-        accepts=accepts,
+        data=data,
+        accepts=code.accepts,
         dialogues=_dialogues(folder / f"dialogues.{language}.yaml"),
+        persona=_persona_of(folder),
     )
     return Loaded(path, skill, file, Phrases.load(language).of(file.replies), strict, loose, spoken)
+
+
+def _gathered(file: SkillFile, folder: Path) -> SkillFile:
+    """Fill the lists that are ``{files: recipes}`` with what the files in that folder are called.
+
+    What the files hold is put into the skill's data under the folder's name, by their own names.
+    """
+    lists, data = dict(file.lists), dict(file.data)
+    for name, values in file.lists.items():
+        if "files" not in values:
+            continue
+        found = {
+            path.name.split(".")[0]: path for path in sorted(folder.glob(f"{values['files']}/*.{file.language}.yaml"))
+        }
+        data[values["files"]] = contents = {key: _mapping(path) for key, path in found.items()}
+        called = [{"in": text, "out": key} for key, content in contents.items() for text in content["called"]]
+        lists[name] = {"values": called}
+    return file.model_copy(update={"lists": lists, "data": data})
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    with _refusing(path):
+        content = _read(path)
+        if not isinstance(content, dict):
+            raise ConfigError("expected keys such as 'called: [pancakes]'")
+        CALLED.validate_python(content.get("called"))
+        return content
 
 
 def _filled(file: SkillFile, given: Given) -> SkillFile:
@@ -273,12 +307,29 @@ def _examples(file: SkillFile) -> tuple[str, ...]:
     return tuple(intent.samples[0] for intent in file.intents.values() if intent.samples)
 
 
-def _code(folder: Path) -> tuple[Answering | None, Callable[[Heard], bool] | None]:
+@dataclass(frozen=True, slots=True)
+class Code:
+    """What a skill's code defines."""
+
+    answer: Answering | None = None
+    accepts: Callable[[Heard], bool] | None = None
+    prepare: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+
+
+def _code(folder: Path) -> Code:
     """Import a skill's code, which for a household's own skill stands outside any package."""
     path = folder / "__init__.py"
     if not path.is_file():
-        return None, None
-    name = f"{'roomtone.mind.skills' if folder.parent == SHIPPED else 'roomtone_household_skills'}.{folder.name}"
+        return Code()
+    ours, persona = _is_ours(folder), _persona_of(folder)
+    place = (
+        "roomtone.mind.skills"
+        if folder.parent == SHIPPED
+        else "roomtone_skills"
+        if ours
+        else "roomtone_household_skills"
+    )
+    name = ".".join(filter(None, [place, persona, folder.name]))
     with _refusing(path):
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:
@@ -288,10 +339,21 @@ def _code(folder: Path) -> tuple[Answering | None, Callable[[Heard], bool] | Non
         spec.loader.exec_module(module)
         if not inspect.iscoroutinefunction(module.answer) or len(inspect.signature(module.answer).parameters) != 1:
             raise ConfigError("answer must be: async def answer(asked)")
-        accepts = getattr(module, "accepts", None)
-        if folder.parent == SHIPPED:
-            return module.answer, accepts
-        return OwnCode(folder.name, module.answer), accepts and own_accepts(folder.name, accepts)
+        accepts, prepare = getattr(module, "accepts", None), getattr(module, "prepare", None)
+        if ours:
+            return Code(module.answer, accepts, prepare)
+        return Code(OwnCode(folder.name, module.answer), accepts and own_accepts(folder.name, accepts), prepare)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Say whether a skill came with Roomtone, for everyone or as a shipped persona's own: it never blocks."""
+    return folder.parent == SHIPPED or folder.resolve().is_relative_to(place_of("personas").resolve())
+
+
+def _persona_of(folder: Path) -> str | None:
+    """Return the id of the persona in whose folder a skill stands, None for a skill of the whole household."""
+    home = folder.parent.parent
+    return home.name if folder.parent != SHIPPED and (home / "config.yaml").is_file() else None
 
 
 def _reason(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from roomtone.core.dialog import Offer
 from roomtone.core.errors import StoreError, ToolError
 from roomtone.mind import Answer, Household
 from roomtone.mind.own_code import PATIENCE_S
-from roomtone.mind.phrases import Phrases
+from roomtone.mind.phrases import Phrases, Texts
 from roomtone.mind.sentences import Skills
 from roomtone.mind.skills import Asked, Match, Offering, Skill
 
@@ -50,6 +50,12 @@ class Mind:
         said, offers = await self._ask(match, household)
         return Answer("skill", _deltas(said), match.intent, match.dismisses, match.opening, offers)
 
+    def _words_of(self, skill: Skill) -> Texts:
+        """Return a skill's replies; a persona has its own for some of them, as ``timer.set`` among its phrases."""
+        mine = f"{skill.name}."
+        own = {key.removeprefix(mine): text for key, text in self._phrases.texts.items() if key.startswith(mine)}
+        return {**skill.texts, **own} if own else skill.texts
+
     async def _agreed(self, match: Match, household: Household) -> Match | None:
         """Return what a yes asks for, the no itself, or, where nothing was offered, what can be made of the words."""
         before = await household.last_turn()
@@ -62,7 +68,7 @@ class Mind:
 
     async def _ask(self, match: Match, household: Household) -> tuple[list[str], Offer | None]:
         skill = self._by_name[match.skill]
-        phrases = self._phrases.of(skill.texts)
+        phrases = self._phrases.of(self._words_of(skill))
         asked = Asked(match, phrases, skill.data, household, self._skills.skills, self._random)
         try:
             async with asyncio.timeout(SKILL_BOUND_S):

@@ -15,12 +15,16 @@
         bare: false                              whether nobody says "please" or "can you" around it
         opening: false                           whether it greets: said into a reply it asks for the floor
         agrees: null                             true or false: whether it says yes or no to a question
+        replies: false                           whether it is said only to a question of Roomtone's: "fifty-six"
         answers_ring: false                      whether people say it to something that rings
     lists, expansion_rules                    as in hassil; they belong to this skill alone, beside those of
-                                              mind/<language>.yaml: lengths of time, times of day, dates
+                                              mind/<language>.yaml: lengths of time, times of day, dates;
+                                              {given: personas} holds whom the household can talk to, {files: recipes}
+                                              what the files recipes/*.<language>.yaml say they are ``called``
     everyones: false                          whether every persona has it, whatever its tools
     places: [kitchen]                         rooms it is for: "What can you do in the kitchen?" (optional)
-    data: {}                                  whatever else its code needs to know of the language
+    data: {}                                  whatever else its code needs to know of the language, beside it what
+                                              is in the files of its lists: {recipes: {pancakes: {...}}}
     replies: {time: "It's {time}."}           a text or several of one meaning
 
 ``<skill>/__init__.py`` holds ``async def answer(asked: Asked) -> list[str]``: do it, and return the sentences to
@@ -28,7 +32,10 @@ say. A skill without code says the reply that is named like the intent. What an 
 in the person's language, is spoken; anything else becomes a plain apology. ``Offering`` instead of a list asks a
 question: who then says yes has asked for the intent that it names. ``def accepts(heard: Heard) -> bool``, where there
 is one, has the last word on whether a template's wildcards hold what they should, at once and without waiting for
-anything. What has not answered in some seconds is given up.
+anything. ``def prepare(data) -> data``, where there is one, reads the skill's ``data`` once, when it is loaded, and
+refuses with an exception what is wrong there. What has not answered in some seconds is given up.
+
+A persona's own skills are folders of the same shape in ``personas/<id>/skills``; they go before all others.
 
 Shipped code runs beside the room's sounds and never blocks. A household's own ``answer`` runs on a thread and an
 event loop of its own, so that the room hears on while it computes; what it calls of ``asked.household`` is done on
@@ -112,7 +119,7 @@ class Exchange(Noun):
 
 @dataclass(frozen=True, slots=True)
 class Skill:
-    """What one skill's folder came to."""
+    """What one skill's folder came to; ``persona`` is the id of the one whose own it is."""
 
     name: str
     answer: Answering | None
@@ -123,6 +130,7 @@ class Skill:
     data: Mapping[str, Any] = field(default_factory=dict)
     accepts: Callable[[Heard], bool] | None = None
     dialogues: Mapping[str, tuple[Exchange, ...]] = field(default_factory=dict)
+    persona: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

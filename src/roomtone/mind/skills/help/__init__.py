@@ -8,6 +8,10 @@ EXAMPLES = 2
 """Enough to hear how a question may sound; who wants more asks about a place or a thing."""
 
 
+MOST = 6
+"""Skills that are named at once."""
+
+
 async def answer(asked: Asked) -> list[str]:
     """Name the skills, those of a place where one is named, and give an example of some."""
     place = asked.match.get("place")
@@ -23,7 +27,8 @@ async def answer(asked: Asked) -> list[str]:
 
 
 def _named(asked: Asked) -> list[Skill]:
-    """Return the skills worth naming first: nobody listens to a list of all."""
+    """Return the skills worth naming first: nobody listens to a list of all. A persona's own go before all."""
     described = {skill.name: skill for skill in asked.skills if skill.about}
-    chosen = [described[name] for name in asked.data["first"] if name in described]
-    return chosen or list(described.values())
+    own = [skill for skill in described.values() if skill.persona]
+    chosen = own + [described[name] for name in asked.data["first"] if name in described]
+    return chosen[:MOST] or list(described.values())
