@@ -16,6 +16,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from roomtone import engines
 from roomtone.config_sources import guess
 from roomtone.core.endpoint import EndpointSettings
+from roomtone.core.persona import QuietHours
+from roomtone.core.schedule import Action, Schedule
 
 SEAMS = ("audio", "vad", "echo", "wake", "stt", "tts")
 """The seams that have a section of their own."""
@@ -175,6 +177,13 @@ class Personas(Section):
     default: Id = "companion"
 
 
+class Household(Section):
+    """Who lives here, and what they like (as in ``coffee: black``): told to personas that ask for it."""
+
+    names: tuple[str, ...] = ()
+    preferences: dict[str, str] = Field(default_factory=dict)
+
+
 class Hub(Section):
     """The house's broker; without one this room is on its own."""
 
@@ -232,9 +241,13 @@ class Settings(Section):
     endpoint: EndpointSettings = EndpointSettings()
     llm: Llm = Llm()
     personas: Personas = Personas()
+    household: Household = Household()
     hub: Hub = Hub()
     web: Web = Web()
     wyoming: Wyoming = Wyoming()
+    schedules: dict[Id, Schedule] = Field(default_factory=dict)
+    events: dict[Id, Action] = Field(default_factory=dict)
+    quiet_hours: QuietHours | None = None
     language: Language = "en"
     time_zone: Annotated[str, AfterValidator(_zone)] = Field(default_factory=machine_time_zone)
     features: Features = Features()

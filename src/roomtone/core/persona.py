@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import time
 from enum import StrEnum
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from roomtone.core.dialog import Noun, Voice
 
@@ -48,11 +49,21 @@ class Context(StrEnum):
     SHARED = "shared"
 
 
+def _of_yaml(value: Any) -> Any:
+    """Return a time of day that YAML took for a number to the base of 60: unquoted, 22:00 is 1320."""
+    if isinstance(value, int) and 0 <= value < 24 * 60:
+        return time(*divmod(value, 60))
+    return value
+
+
+TimeOfDay = Annotated[time, BeforeValidator(_of_yaml)]
+
+
 class QuietHours(Noun):
     """A stretch of each day, on the household's clock, that may pass midnight; ``volume`` is a factor on loudness."""
 
-    start: time
-    end: time
+    start: TimeOfDay
+    end: TimeOfDay
     volume: float = Field(0.4, ge=0.05, le=1.0)
 
     def holds(self, at: time) -> bool:
