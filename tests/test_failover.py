@@ -184,6 +184,27 @@ def test_the_engine_that_a_voice_names_speaks_first_and_others_do_not_get_its_id
     run(scene())
 
 
+def test_a_voice_of_no_engine_is_given_to_whichever_speaks(run: Run[None]) -> None:
+    class Hoarse:
+        async def speak(self, sentence: str, voice: Voice) -> AsyncIterator[Audio]:
+            yield Audio.silence(0.1)
+            raise EngineError("hoarse")
+
+    class Spare:
+        asked: Voice | None = None
+
+        async def speak(self, sentence: str, voice: Voice) -> AsyncIterator[Audio]:
+            self.asked = voice
+            yield Audio.silence(0.1)
+
+    async def scene() -> None:
+        spare = Spare()
+        await said(TtsLine([("first", Hoarse()), ("spare", spare)]), Voice(voice_id="en-gb", pitch=0.8))
+        assert spare.asked == Voice(voice_id="en-gb", pitch=0.8)
+
+    run(scene())
+
+
 def test_nothing_stands_in_for_an_engine_that_does_as_it_is_told(run: Run[None]) -> None:
     async def scene() -> None:
         settings = Settings.model_validate({"stt": {"engine": "script"}, "tts": {"engine": "tone"}})

@@ -131,7 +131,7 @@ class TtsLine(Line[Tts]):
         places = self.order(voice.engine)
         for place in places:
             is_last = place is places[-1]
-            sounds = place.engine.speak(sentence, _voice_for(place.name, voice, self.places[0].name))
+            sounds = place.engine.speak(sentence, _voice_for(place.name, voice))
             try:
                 while (sound := await _next_sound(sounds, place.name, None if is_last else PATIENCE_S)) is not None:
                     yield sound
@@ -188,6 +188,6 @@ async def _next_sound(sounds: AsyncIterator[Audio], name: str, patience_s: float
         raise EngineTimeout(f"{name} gave no sound for {patience_s:g} s") from error
 
 
-def _voice_for(name: str, voice: Voice, first: str) -> Voice:
-    """Leave out a voice's id where it is another engine's; one that names no engine is the first one's."""
-    return voice if name == (voice.engine or first) else voice.model_copy(update={"voice_id": None})
+def _voice_for(name: str, voice: Voice) -> Voice:
+    """Leave out a voice's id where it is another engine's; each makes the best of one that names no engine."""
+    return voice if voice.engine in (None, name) else voice.model_copy(update={"voice_id": None})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import logging
 import re
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -23,6 +24,8 @@ from roomtone.core.errors import EngineError, EngineUnavailable
 from roomtone.core.sound import Audio
 from roomtone.engines import EngineSettings, lacking
 from roomtone.flow import Worker, close
+
+log = logging.getLogger(__name__)
 
 # From speak_lib.h of espeak-ng 1.52.
 AUDIO_OUTPUT_SYNCHRONOUS = 2
@@ -68,17 +71,12 @@ class Espeak:
     async def speak(self, sentence: str, voice: Voice) -> AsyncIterator[Audio]:
         """Yield a sentence in pieces of 60 ms.
 
-        Raises EngineError for a voice that espeak-ng does not have.
+        A voice that espeak-ng does not have is spoken by the nearest that it has: one of its language, or the usual.
         """
         if not sentence.strip():
             return
-        voice = voice.model_copy(
-            update={
-                "voice_id": voice.voice_id or self._settings.voice,
-                "speed": voice.speed * self._settings.speed,
-            }
-        )
-        pieces = self._thread.stream(functools.partial(self._library.say, sentence, voice))
+        voice = voice.model_copy(update={"speed": voice.speed * self._settings.speed})
+        pieces = self._thread.stream(functools.partial(self._library.say, sentence, voice, self._settings.voice))
         try:
             async for piece in pieces:
                 yield piece
@@ -103,15 +101,16 @@ class Library:
                 f"espeak-ng cannot read its data in {data}; run: pip install --force-reinstall espeakng-loader"
             )
         self._variants = Path(data) / "voices" / "!v"
+        self._absent: dict[str, str] = {}
         self._emit: Callable[[Audio], None] | None = None
         self._stop = threading.Event()
         callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
         self._callback = callback(self._take)  # the library keeps only a pointer: this keeps the callback alive
         self._native.espeak_SetSynthCallback(self._callback)
 
-    def say(self, text: str, voice: Voice, emit: Callable[[Audio], None], stop: threading.Event) -> None:
+    def say(self, text: str, voice: Voice, usual: str, emit: Callable[[Audio], None], stop: threading.Event) -> None:
         """Synthesise ``text`` and emit it piece by piece, until done or stopped."""
-        self.use(voice)
+        self.use(voice.model_copy(update={"voice_id": self._nearest(voice.voice_id, usual)}))
         self._emit, self._stop = emit, stop
         content = text.replace("\0", " ").encode("utf-8", "replace")
         status = self._native.espeak_Synth(content, len(content) + 1, 0, POS_CHARACTER, 0, CHARS_UTF8, None, None)
@@ -131,6 +130,18 @@ class Library:
         speed = min(FASTEST, max(SLOWEST, round(WORDS_A_MINUTE * voice.speed)))
         self._native.espeak_SetParameter(RATE_PARAMETER, speed, 0)
         self._native.espeak_SetParameter(PITCH_PARAMETER, min(HIGHEST_PITCH, round(MIDDLE_PITCH * voice.pitch)), 0)
+
+    def _nearest(self, wanted: str | None, usual: str) -> str:
+        """Return the voice that is wanted where it is there, else one of its language, else the usual one."""
+        if not wanted or wanted in self._absent:
+            return self._absent.get(wanted or "", usual)
+        if any(self._has(name) for name in _names(wanted)):
+            return wanted
+        spoken = re.match(r"([a-z]{2,3})(?:[-_]([a-z]{2}))?(?![a-z])", wanted.lower())
+        kin = ("-".join(filter(None, spoken.groups())), spoken.group(1)) if spoken else ()
+        self._absent[wanted] = nearest = next(filter(self._has, kin), usual)
+        log.warning("espeak-ng has no voice '%s', %s speaks instead", wanted, nearest)
+        return nearest
 
     def _has(self, name: str) -> bool:
         variant = name.partition("+")[2]  # the library passes over a variant that it does not know

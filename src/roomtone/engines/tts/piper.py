@@ -55,6 +55,9 @@ SILENCE = 10 ** (-50 / 20) * 32768
 LEAD_S = 0.01
 """Kept of the silence before a piece, so that no soft consonant is cut."""
 
+_ESPEAK = re.compile(r"[a-z]{2,3}(-[a-z]+)*(\+\w+)?")
+"""How voices of espeak-ng are called: no Piper voice that could be pulled."""
+
 _CLAUSE = re.compile(r"[,;:–—)][\"'”’]?\s+")
 
 
@@ -243,13 +246,21 @@ class Voices:
             return name or self._default
         if name in models.installed(NAME, self._settings.models_dir):
             return name
-        if name not in self._absent:
+        nearest = self._nearest(name)
+        if name not in self._absent and not _ESPEAK.fullmatch(name):
             self._absent.add(name)
             log.warning(
                 "there is no Piper voice '%s' here, %s speaks instead; run: roomtone models pull %s",
-                *(name, self._default, name),
+                *(name, nearest, name),
             )
-        return self._default
+        return nearest
+
+    def _nearest(self, name: str) -> str:
+        """Return the best voice on disk that speaks the language of the same country, else the default one."""
+        spoken = name.lower().replace("_", "-").split("-")[:2]
+        installed = models.installed(NAME, self._settings.models_dir)
+        kin = [each for each in installed if each.lower().replace("_", "-").split("-")[:2] == spoken]
+        return self._default if self._default in kin else min(kin, key=_rank, default=self._default)
 
     def load(self, name: str = "") -> Loaded:
         """Return a voice, the default one without a name, loading and warming it if need be. Raises EngineError."""
