@@ -28,6 +28,7 @@ class Home:
     clock_set: bool = True
     listed: dict[str, Item] = field(default_factory=dict)
     last: Turn | None = None
+    turns: list[Turn] = field(default_factory=list)
     asked: list[str | None] = field(default_factory=list)
     said_at: list[datetime] = field(default_factory=list)
     disk_full: bool = False
@@ -106,6 +107,9 @@ class Home:
 
     async def last_turn(self) -> Turn | None:
         return self.last
+
+    async def last_answer(self, skill: str) -> Turn | None:
+        return next((turn for turn in reversed(self.turns) if (turn.intent or "").startswith(f"{skill}.")), None)
 
     async def forget(self, since: datetime) -> int:
         gone = [at for at in self.said_at if at >= since]

@@ -129,7 +129,8 @@ async def play(skills: Skills, skill: str, talk: tuple[Exchange, ...]) -> None:
             assert said in ([exchange.reply] if isinstance(exchange.reply, str) else exchange.reply), exchange.heard
         if exchange.like is not None:
             assert re.search(exchange.like, said), f"{exchange.heard}: {said}"
-        home.last = recorded(exchange.heard, answer, said, at=home.clock)
+        home.last = recorded(exchange.heard, answer, said, at=home.clock, spoken=said)
+        home.turns.append(home.last)
         home.asked.append(answer.intent)
 
 

@@ -115,6 +115,10 @@ class TurnHousehold:
         """Return the last finished turn of the session in which something was heard. Raises StoreError."""
         return await self.store.last_turn(self.session) if self.session else None
 
+    async def last_answer(self, skill: str) -> Turn | None:
+        """Return the last finished turn in which the present persona answered by a skill. Raises StoreError."""
+        return await self.store.last_answer(skill, self.persona.id)
+
     async def forget(self, since: datetime) -> int:
         """Erase what was said since a moment but for this turn; return how many turns. Raises StoreError."""
         self.on_act()

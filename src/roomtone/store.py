@@ -118,6 +118,13 @@ class Store:
         found = await self._turns(where, session)
         return found[0] if found else None
 
+    async def last_answer(self, skill: str, persona: str) -> Turn | None:
+        """Return the last finished turn in which a persona answered by a skill, of whatever session."""
+        intent = "json_extract(data, '$.intent')"
+        where = f"closed AND persona = ? AND {intent} >= ? AND {intent} < ? ORDER BY rowid DESC LIMIT 1"
+        found = await self._turns(where, persona, f"{skill}.", f"{skill}/")
+        return found[0] if found else None
+
     async def times_asked(self, intent: str, persona: str) -> int:
         """Return how many finished turns of a persona asked for an intent."""
         where = "closed AND persona = ? AND json_extract(data, '$.intent') = ?"

@@ -75,6 +75,9 @@ class Household(Protocol):
     async def last_turn(self) -> Turn | None:
         """Return the last finished turn of this session in which something was heard, or None."""
 
+    async def last_answer(self, skill: str) -> Turn | None:
+        """Return the last finished turn in which the present persona answered by a skill, in whatever session."""
+
     async def forget(self, since: datetime) -> int:
         """Erase what was said since a moment, in every session but for this turn; return how many turns."""
 
