@@ -80,10 +80,10 @@ log: {level: info, format: text}
 def test_a_variable_goes_before_the_file(file: Path) -> None:
     file.write_text("listen: {mode: button, follow_up_s: 3}")
     env = {"ROOMTONE__LISTEN__MODE": "open", "ROOMTONE__FEATURES__ANALYTICS": "true"}
-    settings = load(file, {**env, "ROOMTONE__WAKE__WORDS": "[hey, you]", "ROOMTONE__DEVICE__NAME": "007"})
+    settings = load(file, {**env, "ROOMTONE__WAKE__WORDS": "[alexa]", "ROOMTONE__DEVICE__NAME": "007"})
     assert (settings.listen.mode, settings.listen.follow_up_s) == ("open", 3)
     assert settings.features.analytics is True
-    assert settings.wake.words == ("hey", "you")
+    assert settings.wake.keys["words"] == ["alexa"]
     assert settings.device.name == "007"
 
 

@@ -142,12 +142,6 @@ class EngineSection(Section):
         return {key: getattr(self, key) for key in written - {"engine"}}
 
 
-class Wake(EngineSection):
-    """Wake words, by the names of their models."""
-
-    words: tuple[str, ...] = ()
-
-
 class Stt(EngineSection):
     """Speech to text; ``language`` where it differs from the household's, or ``auto`` to find it out (whisper)."""
 
@@ -235,7 +229,7 @@ class Settings(Section):
     audio: EngineSection = EngineSection()
     vad: EngineSection = EngineSection()
     echo: EngineSection = EngineSection()
-    wake: Wake = Wake()
+    wake: EngineSection = EngineSection()
     stt: Stt = Stt()
     tts: EngineSection = EngineSection()
     endpoint: EndpointSettings = EndpointSettings()

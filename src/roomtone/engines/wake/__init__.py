@@ -1,4 +1,4 @@
-"""The wake word seam: was Roomtone called?"""
+"""The wake word seam: was Roomtone called, and as whom?"""
 
 from __future__ import annotations
 
@@ -7,19 +7,30 @@ from typing import Protocol
 
 from roomtone.core.sound import Audio
 
-AUTO = ("none",)
+AUTO = ("microwakeword", "none")
 
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """A wake word was heard: which, and how surely (0 to 1)."""
+    """A word was heard: which, and how surely (0 to 1).
+
+    ``persona`` is who was called, where the word is one persona's own. ``stops``: it is not a call, it asks for
+    silence. ``since`` is how many samples of what was fed came after the word's end: the beginning of what else is
+    said.
+    """
 
     word: str
     score: float
+    persona: str | None = None
+    stops: bool = False
+    since: int = 0
 
 
 class Wake(Protocol):
     """Stateful, cheap and synchronous."""
 
     def feed(self, audio: Audio) -> Detection | None:
-        """Take the next stretch of 16 kHz sound; return a detection where a word ended in it."""
+        """Take the next stretch of 16 kHz sound; return a detection where a word ended in it.
+
+        What is fed may have gaps where nobody spoke, if half a second of what came before speech is fed with it.
+        """
