@@ -21,18 +21,20 @@ FLOORS = """
     metrics
     conversation
     switching
+    hand
     cast recorder
     ears turn
     household mouth utterance
     timers
     persona_versions
     edges
-    control
-    failover history
-    mind store personas logs stopwatch model_hub model_import
+    control quiet
+    failover history personas
+    persona_reading
+    mind store logs stopwatch model_hub model_import
     config
     settings database
-    config_sources migrations shipped
+    config_sources migrations shipped persona_files
     engines
     child flow models wyoming_events
     clock child_main
@@ -55,7 +57,9 @@ ONLY = {
     "mind": "core flow clock engines shipped",
     "store": "core flow database",
     "database": "core migrations",
-    "personas": "core flow shipped",
+    "personas": "core persona_files persona_reading",
+    "persona_reading": "core config_sources mind persona_files",
+    "persona_files": "core",
     "edges": "core flow clock engines wyoming_events control store personas settings",
     "control": "core clock",
     "cli": "commands config core",

@@ -13,6 +13,7 @@ from roomtone.core.machine import (
     Await,
     Become,
     Begin,
+    ChangeVolume,
     Chime,
     Commit,
     Dismiss,
@@ -23,13 +24,20 @@ from roomtone.core.machine import (
     FloorKept,
     FloorTaken,
     Hold,
+    LetGo,
     Misfired,
     Mode,
+    Muter,
     MuteSet,
+    MuteToggled,
+    Notice,
     Patience,
     Prompt,
     Record,
+    Release,
+    Repeat,
     Resume,
+    SayAgain,
     Signal,
     SoundWentOn,
     SpeechEnded,
@@ -38,8 +46,10 @@ from roomtone.core.machine import (
     State,
     Stop,
     Switch,
+    Tell,
     Timeout,
     TurnEnded,
+    VolumeTurned,
     Wake,
     step,
 )
@@ -225,7 +235,7 @@ def test_muted_hears_nobody_but_alarms_still_ring() -> None:
         .says(SpeechStarted("u1"), Mode.LISTENING, Begin(1, "u1"))
         .says(MuteSet(True), Mode.IDLE, Drop(1))
         .says(SpeechStarted("u2"), Mode.IDLE)
-        .says(Wake(), Mode.IDLE)
+        .says(Wake(), Mode.IDLE, Tell(Notice.IS_MUTED))
         .says(ALARM, Mode.THINKING, Begin(2, prompt=ALARM), Commit(2))
         .says(FirstSound(2), Mode.SPEAKING)
         .says(SpeechStarted("u3"), Mode.SPEAKING)
@@ -274,12 +284,95 @@ def test_who_is_called_by_a_persona_of_its_own_is_listened_to_as_that_one() -> N
     )
 
 
+def pressed() -> Dialogue:
+    """Have a button held down."""
+    return Dialogue(open=False).says(Wake(held=True), Mode.LISTENING, Chime(), Await(1, Patience.CALLED))
+
+
+def test_who_holds_the_button_is_listened_to_until_they_let_go() -> None:
+    (
+        pressed()
+        .says(Timeout(1), Mode.LISTENING)
+        .says(SpeechStarted("u1"), Mode.LISTENING, Begin(1, "u1"))
+        .says(LetGo(talked=True), Mode.LISTENING, Release(ends=True))
+        .says(SpeechEnded(), Mode.THINKING, Commit(1))
+    )
+
+
+def test_who_lets_go_without_a_word_is_not_waited_for_long() -> None:
+    (
+        pressed()
+        .says(LetGo(talked=True), Mode.LISTENING, Await(2, Patience.LET_GO))
+        .says(Timeout(1), Mode.LISTENING)
+        .says(Timeout(2), Mode.IDLE)
+    )
+
+
+def test_a_tap_waits_for_words_as_any_call_does() -> None:
+    pressed().says(LetGo(), Mode.LISTENING).says(Timeout(1), Mode.IDLE)
+    (
+        pressed()
+        .says(SpeechStarted("u1"), Mode.LISTENING, Begin(1, "u1"))
+        .says(LetGo(), Mode.LISTENING, Release(ends=False))
+        .says(LetGo(talked=True), Mode.LISTENING)
+    )
+
+
+def test_holding_on_in_silence_switches_the_microphone_off_and_on_again() -> None:
+    (
+        pressed()
+        .says(MuteToggled(), Mode.IDLE, Tell(Notice.MUTED))
+        .says(LetGo(talked=True), Mode.IDLE)
+        .says(Wake(held=True), Mode.IDLE, Tell(Notice.IS_MUTED))
+        .says(MuteToggled(), Mode.IDLE, Tell(Notice.UNMUTED))
+    )
+
+
+def test_who_speaks_while_holding_on_does_not_switch_the_microphone_off() -> None:
+    pressed().says(SpeechStarted("u1"), Mode.LISTENING, Begin(1, "u1")).says(MuteToggled(), Mode.LISTENING)
+
+
+def test_the_switch_in_the_hardware_wins_over_everything_else() -> None:
+    (
+        Dialogue()
+        .says(MuteSet(True, Muter.SWITCH), Mode.IDLE)
+        .says(MuteSet(False), Mode.IDLE, Tell(Notice.SWITCHED_OFF))
+        .says(MuteToggled(), Mode.IDLE, Tell(Notice.SWITCHED_OFF))
+        .says(Wake(), Mode.IDLE, Tell(Notice.SWITCHED_OFF))
+        .says(SpeechStarted("u1"), Mode.IDLE)
+        .says(MuteSet(False, Muter.SWITCH), Mode.IDLE)
+        .says(SpeechStarted("u2"), Mode.LISTENING, Begin(1, "u2"))
+    )
+
+
+def test_the_switch_does_not_switch_on_what_the_household_switched_off() -> None:
+    (
+        Dialogue()
+        .says(MuteSet(True), Mode.IDLE)
+        .says(MuteSet(True, Muter.SWITCH), Mode.IDLE)
+        .says(MuteSet(False, Muter.SWITCH), Mode.IDLE)
+        .says(Wake(), Mode.IDLE, Tell(Notice.IS_MUTED))
+    )
+
+
+def test_who_did_not_catch_it_hears_it_again_whatever_goes_on() -> None:
+    Dialogue().says(Repeat(), Mode.IDLE, SayAgain(Source.BUTTON))
+    speaking().says(Repeat(), Mode.IDLE, Stop(1, Ended.INTERRUPTED), SayAgain(Source.BUTTON))
+
+
+def test_a_knob_is_heard_only_where_nothing_else_is() -> None:
+    Dialogue().says(VolumeTurned(2), Mode.IDLE, ChangeVolume(2, audibly=True))
+    speaking().says(VolumeTurned(-1), Mode.SPEAKING, ChangeVolume(-1, audibly=False))
+
+
 # ------------------------------------------------------------------------------- the whole table
 
 TURNS = (1, 2, 3, 99)
 SIGNALS: tuple[Signal, ...] = (
     *(Wake(), Dismiss(), QUESTION, ALARM, SpeechStarted("u"), SpeechPaused(), SpeechEnded(), Misfired()),
     *(SoundWentOn(), MuteSet(True), MuteSet(False), Wake(persona="chef"), BEDTIME),
+    *(Wake(held=True), LetGo(), LetGo(talked=True), Repeat(), MuteToggled(), VolumeTurned(1)),
+    *(MuteSet(True, Muter.SWITCH), MuteSet(False, Muter.SWITCH)),
     *(Timeout(wait) for wait in (1, 2, 99)),
     *(kind(turn) for kind in (FirstSound, Acted, FloorTaken, FloorKept, TurnEnded) for turn in TURNS),
 )

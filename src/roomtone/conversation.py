@@ -26,6 +26,7 @@ from roomtone.core.machine import (
     Await,
     Become,
     Begin,
+    ChangeVolume,
     Chime,
     Commit,
     Drop,
@@ -35,10 +36,13 @@ from roomtone.core.machine import (
     Patience,
     Prompt,
     Record,
+    Release,
     Resume,
+    SayAgain,
     Signal,
     State,
     Stop,
+    Tell,
     Timeout,
     TurnEnded,
     step,
@@ -48,9 +52,11 @@ from roomtone.engines.audio import Loudspeaker
 from roomtone.engines.stt import Hints
 from roomtone.failover import SttLine
 from roomtone.flow import Feed, Inbox
+from roomtone.hand import Hand
 from roomtone.household import TurnHousehold
 from roomtone.mind.phrases import Phrases
 from roomtone.mouth import Mouth
+from roomtone.quiet import Quiet
 from roomtone.recorder import Recorder
 from roomtone.store import Store
 from roomtone.switching import Switcher
@@ -66,6 +72,9 @@ VOICED_WORTH_AN_ANSWER_S = 0.5
 
 STEPS_KEPT = 10_000
 """Of the last steps through the machine, the times are kept for the bench."""
+
+LET_GO_S = 0.5
+"""Who lets the button go has spoken: a short word is noticed a little later."""
 
 PARKED_S = 1.0
 """Quiet that someone who said "stop" gets before a waiting alarm speaks."""
@@ -96,6 +105,7 @@ class Parts:
     phrases: Phrases
     mouth: Mouth
     timers: Timers
+    quiet: Quiet
     store: Store
     feed: Feed
     inbox: Inbox[Signal]
@@ -119,6 +129,8 @@ class Conversation:
         self._switcher = Switcher(
             parts.cast, speaker, self.recorder, parts.store, parts.feed, parts.room, self._spawn, self._tell_lost
         )
+        self._hand = Hand(parts.cast, parts.store, parts.mouth, lambda: self.speaker.phrases, self.post)
+        parts.quiet.speaker = lambda: self.speaker.persona
         self._health = {"stt": "ok", "tts": "ok"}
         self._group: asyncio.TaskGroup | None = None
         self._turns: dict[int, LiveTurn] = {}
@@ -138,6 +150,10 @@ class Conversation:
             Duck: lambda _: self._loudspeaker.duck(),
             Hold: lambda _: self._loudspeaker.pause(),
             Resume: lambda _: self._loudspeaker.resume(),
+            Release: lambda effect: parts.ears.release(ends=effect.ends),
+            Tell: self._hand.tell,
+            SayAgain: lambda effect: self._spawn(self._hand.say_again(effect), "saying again"),
+            ChangeVolume: lambda effect: self._spawn(self._hand.change_volume(effect), "changing the volume"),
         }
 
     @property
@@ -201,6 +217,7 @@ class Conversation:
         ears = self.parts.ears
         ears.listens = not state.muted and (state.mode is not Mode.IDLE or state.open)
         ears.alert = state.mode is not Mode.IDLE
+        ears.held = state.held
         live = self._turns.get(state.turn or 0)
         if live is not None:
             # Who goes on speaking may change what is asked: nothing is done meanwhile, and no next round is rung.
@@ -253,7 +270,7 @@ class Conversation:
             mouth=parts.mouth,
             household=self._household(live),
             hints=self._hints(live),
-            voice=lambda: self.speaker.persona.voice,
+            voice=lambda: self._voice(live),
             post=self.post,
             expect=self._expect,
             admits=self._admits,
@@ -263,6 +280,11 @@ class Conversation:
             note_health=self._health.__setitem__,
             ring_line=parts.timers.line,
         )
+
+    def _voice(self, live: LiveTurn) -> Voice:
+        """Return how a turn sounds: as whoever speaks, and softer in quiet hours."""
+        voice = (live.prompt and live.prompt.voice) or self.speaker.persona.voice
+        return voice.model_copy(update={"volume": voice.volume * self.parts.quiet.volume()})
 
     def _hints(self, live: LiveTurn) -> Hints:
         speaker = self.speaker
@@ -290,7 +312,9 @@ class Conversation:
         )
 
     async def _chime(self) -> None:
-        """Chime; a loudspeaker that is lost has been told of already and must not end the conversation."""
+        """Chime, but not in quiet hours; a lost loudspeaker has been told of, and must not end the conversation."""
+        if self.parts.quiet.now():
+            return
         try:
             await self.parts.mouth.chime()
         except RoomtoneError as error:
@@ -316,7 +340,8 @@ class Conversation:
         if live.utterance is not None and live.utterance.ended_at is not None:
             live.watch.last_speech = live.utterance.last_speech_at
             live.watch.committed = live.utterance.ended_at
-        self.recorder.begin(live, self._loudspeaker.heard)
+        if live.prompt is None or live.prompt.kept:
+            self.recorder.begin(live, self._loudspeaker.heard)
         live.committed.set()
 
     def _stop(self, effect: Stop) -> None:
@@ -371,6 +396,7 @@ class Conversation:
         seconds = {
             Patience.CALLED: self._manners.called_s,
             Patience.FOLLOW_UP: self._manners.follow_up_s,
+            Patience.LET_GO: LET_GO_S,
             Patience.PARKED: PARKED_S,
         }[effect.patience]
         asyncio.get_running_loop().call_later(seconds, self.post, Timeout(effect.wait))

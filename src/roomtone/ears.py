@@ -60,6 +60,9 @@ GATE_END_HOPS = 34
 LOST_S = 2.0
 """Without a block for this long, a microphone is lost, whatever its engine still hopes for."""
 
+RELEASE_HOPS = 15
+"""Who holds a button to talk lets it go on the last word: so much more is heard."""
+
 RELEARN_WITHIN_S = 10.0
 """Two sounds that came to nothing within this time were more likely echo of a room that has changed."""
 
@@ -68,6 +71,7 @@ class Ears:
     """Listens to one microphone. Synchronous but for ``run``; everything is counted in its samples.
 
     ``listens`` switches utterances on; ``alert`` says that someone may speak at any moment, so blocks are small.
+    While it is ``held`` open, silence ends no utterance: ``release`` does.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class Ears:
     ) -> None:
         self.listens = False
         self.alert = False
+        self.held = False
         self.health = "ok"
         self._microphone = microphone
         self._echo = echo
@@ -87,6 +92,7 @@ class Ears:
         self._endpointer = endpointer
         self._post = post
         self._utterance: Utterance | None = None
+        self._over_at: int | None = None
         self._recent: deque[Audio] = deque(maxlen=RECENT_HOPS)
         self._half: EchoFrame | None = None
         self._sample = 0
@@ -131,6 +137,12 @@ class Ears:
             self._break_off()
             self._post(SpeechEnded())
 
+    def release(self, *, ends: bool) -> None:
+        """Let silence end utterances again; one that it would have ended is over, with ``ends`` any is."""
+        self.held = False
+        if self._utterance is not None and (ends or not self._endpointer.speaking):
+            self._over_at = self._sample + RELEASE_HOPS * HOP
+
     def abandon(self, utterance: Utterance) -> None:
         """Nobody waits for this utterance any more: whoever goes on speaking begins another."""
         if utterance is self._utterance:
@@ -151,6 +163,8 @@ class Ears:
         else:
             for start in range(0, len(near), HOP):
                 self._hop(self._echo.process(near.cut(start, start + HOP), far.cut(start, start + HOP)))
+        if self._over_at is not None and self._sample >= self._over_at:
+            self.finish()
         self._set_pace()
 
     def _is_resting(self, capture: Capture) -> bool:
@@ -223,7 +237,7 @@ class Ears:
             return
         if gate.quiet_hops(self._sample) == GATE_PAUSE_HOPS:
             self._post(SpeechPaused())
-        if gate.quiet_hops(self._sample) >= GATE_END_HOPS:
+        if gate.quiet_hops(self._sample) >= GATE_END_HOPS and not self.held:
             self._close(gate.last_up)
             self._post(SpeechEnded())
 
@@ -257,7 +271,7 @@ class Ears:
                 self._open(max(start + offset, self._last_playing), at + offset)
             case Paused() if self._utterance is not None:
                 self._post(SpeechPaused())
-            case Ended(last_speech=last) if self._utterance is not None:
+            case Ended(last_speech=last) if self._utterance is not None and not self.held:
                 self._close(last + offset)
                 self._post(SpeechEnded())
             case Misfire() if self._utterance is not None:
@@ -278,7 +292,7 @@ class Ears:
     def _close(self, last_speech: int) -> None:
         if self._utterance is not None:
             self._utterance.end(self._time(last_speech), self._time(self._sample))
-        self._utterance = None
+        self._utterance = self._over_at = None
         self._gate = None
 
     def _break_off(self) -> None:

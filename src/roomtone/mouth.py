@@ -77,6 +77,7 @@ class Mouth:
         self._tts = tts
         self._loudspeaker = loudspeaker
         self._language = language
+        self._rings = False
 
     @property
     def loudspeaker(self) -> Loudspeaker:
@@ -96,7 +97,8 @@ class Mouth:
 
         Each sentence is made while the one before it plays. ``on_first_sound`` is awaited before anything is played,
         ``on_heard`` is called when a sentence that others follow has reached the room. Raises EngineError where the
-        synthesiser failed, after what was made before has been heard.
+        synthesiser failed, after what was made before has been heard. ``voice.volume`` lowers the sound, but never
+        of what rings.
         """
         try:
             async with (
@@ -105,7 +107,7 @@ class Mouth:
                 ahead(sentences(text, self._language), SENTENCES_AHEAD) as texts,
                 ahead(self._sounds(texts, voice, watch), SOUNDS_AHEAD) as pieces,
             ):
-                await self._play(pieces, speech, on_first_sound)
+                await self._play(pieces, speech, 1.0 if self._rings else voice.volume, on_first_sound)
                 await self._loudspeaker.drained()
         except EngineError:
             await self._loudspeaker.drained()
@@ -142,7 +144,11 @@ class Mouth:
                 raise EngineError(f"the synthesiser gave no sound for {FIRST_PIECE_BOUND_S:g} s") from None
 
     async def _play(
-        self, pieces: AsyncIterator[tuple[str, Audio]], speech: Speech, on_first_sound: Callable[[], Awaitable[None]]
+        self,
+        pieces: AsyncIterator[tuple[str, Audio]],
+        speech: Speech,
+        volume: float,
+        on_first_sound: Callable[[], Awaitable[None]],
     ) -> None:
         async for text, sound in pieces:
             if not speech.pieces:
@@ -152,11 +158,16 @@ class Mouth:
                 speech.pieces.append(Piece(text, start, start))
             # Counted before it is queued: an interruption may come while play waits for room.
             speech.pieces[-1].end = start + round(len(sound) * RATE / sound.rate)
-            await self._loudspeaker.play(sound)
+            await self._loudspeaker.play(softer(sound, volume))
 
     async def chime(self) -> None:
         """Play the sound that says "I listen"."""
         await self._loudspeaker.play(LISTENING_CHIME)
+
+    async def tick(self) -> None:
+        """Play the short sound by which one hears how loud the room is set."""
+        if self._loudspeaker.queued - self._loudspeaker.heard < len(TICK):  # a knob turned fast does not drum on
+            await self._loudspeaker.play(TICK)
 
     async def failure_chime(self) -> None:
         """Play the sound that says, without a synthesiser, that something went wrong."""
@@ -167,14 +178,15 @@ class Mouth:
     def ringing(self) -> Iterator[None]:
         """Be loud enough to wake somebody, however quiet it was made; a loudness that is set meanwhile stays."""
         before = self._loudspeaker.volume
-        if before >= RING_VOLUME:
-            yield
-            return
-        self._loudspeaker.set_volume(RING_VOLUME)
+        raised = before < RING_VOLUME
+        if raised:
+            self._loudspeaker.set_volume(RING_VOLUME)
+        self._rings = True
         try:
             yield
         finally:
-            if self._loudspeaker.volume == RING_VOLUME:
+            self._rings = False
+            if raised and self._loudspeaker.volume == RING_VOLUME:
                 self._loudspeaker.set_volume(before)
 
     async def alarm_chime(self, round_: int) -> None:
@@ -198,6 +210,11 @@ async def sentences(deltas: Stream[str], language: str) -> AsyncIterator[str]:
         yield sentence
 
 
+def softer(sound: Audio, factor: float) -> Audio:
+    """Return a sound with its amplitude multiplied by a factor of at most 1."""
+    return sound if factor == 1.0 else Audio(to_int16(sound.samples * factor), sound.rate)
+
+
 def _tones(*notes: tuple[float, float], dbfs: float = -24.0) -> Audio:
     """Return soft notes (Hz, seconds) one after the other, each with a quick rise and a long fall."""
     parts = []
@@ -209,6 +226,7 @@ def _tones(*notes: tuple[float, float], dbfs: float = -24.0) -> Audio:
 
 
 LISTENING_CHIME = _tones((659.3, 0.07), (880.0, 0.11))
+TICK = _tones((880.0, 0.04))
 FAILURE_CHIME = _tones((392.0, 0.18), (294.0, 0.3))
 ALARM_CHIMES = [
     _tones(*[(880.0, 0.14), (1108.7, 0.14), (1318.5, 0.3)] * 2, dbfs=dbfs)

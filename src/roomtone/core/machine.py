@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from roomtone.core.dialog import Ended, Source
+from roomtone.core.dialog import Ended, Source, Voice
 
 
 class Mode(StrEnum):
@@ -34,10 +34,21 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wake:
-    """Roomtone was called: by wake word, button, web or hub; with ``persona``, as that one."""
+    """Roomtone was called: by wake word, button, web or hub; with ``persona``, as that one.
+
+    ``held``: by a button that is down still. Until ``LetGo``, nobody's pause for thought ends what they say.
+    """
 
     source: Source = Source.BUTTON
     persona: str | None = None
+    held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LetGo:
+    """The button that called was let go; ``talked``: it was held to talk, so what was said is over."""
+
+    talked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +63,8 @@ class Prompt:
     """A text to answer as if it had been heard, or, with ``verbatim``, to say as it is.
 
     ``ticket`` is the asker's own mark, by which it finds the turn again; ``alarm`` is the id of a ring: the turn
-    rings until it is over.
+    rings until it is over. Without ``kept`` it is no part of what was said here: a word about a button, or an
+    answer once more, in the ``voice`` it had.
     """
 
     text: str
@@ -60,6 +72,8 @@ class Prompt:
     verbatim: bool = False
     ticket: str | None = None
     alarm: str | None = None
+    kept: bool = True
+    voice: Voice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +83,20 @@ class Switch:
     persona: str
     source: Source
     cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """Someone did not catch what was said last."""
+
+    source: Source = Source.BUTTON
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeTurned:
+    """A knob was turned, by so many of its steps: louder, or (below zero) quieter."""
+
+    steps: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +168,32 @@ class TurnEnded:
     turn: int
 
 
+class Muter(StrEnum):
+    """Who can switch the microphone off: the household in any way there is, or the switch in the hardware."""
+
+    HOUSEHOLD = "household"
+    SWITCH = "switch"
+
+
 @dataclass(frozen=True, slots=True)
 class MuteSet:
-    """The microphone was switched off or on."""
+    """The microphone was switched off or on. While the switch has it off, nobody else can switch it on."""
 
     muted: bool
+    by: Muter = Muter.HOUSEHOLD
+
+
+@dataclass(frozen=True, slots=True)
+class MuteToggled:
+    """A button wants the microphone off, or on again, and wants to hear which."""
 
 
 Signal = (
     Wake
+    | LetGo
+    | Repeat
+    | VolumeTurned
+    | MuteToggled
     | Dismiss
     | Prompt
     | Switch
@@ -238,10 +283,49 @@ class Chime:
     """Tell the room, without words, that Roomtone listens."""
 
 
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Let pauses end what is being said again; ``ends``: it is over now."""
+
+    ends: bool
+
+
+class Notice(StrEnum):
+    """What the room says of its microphone, by the key of the phrase."""
+
+    MUTED = "microphone_off"
+    UNMUTED = "microphone_on"
+    IS_MUTED = "microphone_is_off"
+    SWITCHED_OFF = "microphone_switched_off"
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Say one of the room's own phrases."""
+
+    notice: Notice
+
+
+@dataclass(frozen=True, slots=True)
+class SayAgain:
+    """Say what was said last once more, in the voice it had."""
+
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeVolume:
+    """Be louder or quieter by so many steps of a knob; ``audibly``: with a sound, as nothing else is heard."""
+
+    steps: int
+    audibly: bool
+
+
 class Patience(StrEnum):
     """How long a wait is; the config has the seconds."""
 
     CALLED = "called"
+    LET_GO = "let_go"
     FOLLOW_UP = "follow_up"
     PARKED = "parked"
 
@@ -261,7 +345,24 @@ class Record:
     turn: int
 
 
-Effect = Begin | Anticipate | Commit | Stop | Drop | Become | Duck | Hold | Resume | Chime | Await | Record
+Effect = (
+    Begin
+    | Anticipate
+    | Commit
+    | Stop
+    | Drop
+    | Become
+    | Duck
+    | Hold
+    | Resume
+    | Release
+    | Chime
+    | Tell
+    | SayAgain
+    | ChangeVolume
+    | Await
+    | Record
+)
 
 
 # ---------------------------------------------------------------------------------------------- state
@@ -274,7 +375,8 @@ class State:
     ``turn`` holds the floor (in LISTENING: the turn that is being heard, None while nobody spoke); ``rival`` is
     heard in doubt, and ``rival_ended`` says that its utterance is over; ``back`` is the mode that a kept floor
     returns to. ``prompt`` is what the turn answers if nobody spoke it; ``acted``: the turn said or did
-    something. ``called``: LISTENING came of a Wake. ``open`` and ``follows_up`` are settings: speech alone begins
+    something. ``called``: LISTENING came of a Wake, by a button that is ``held`` still. ``muted``: by one or more of
+    ``mutes``. ``open`` and ``follows_up`` are settings: speech alone begins
     a turn; an answer is followed by listening.
     """
 
@@ -286,7 +388,9 @@ class State:
     prompt: Prompt | None = None
     acted: bool = False
     called: bool = False
+    held: bool = False
     muted: bool = False
+    mutes: frozenset[Muter] = frozenset()
     open: bool = True
     follows_up: bool = True
     turns: int = 0
@@ -309,7 +413,7 @@ def step(state: State, signal: Signal) -> Next:
 def _free(state: State, mode: Mode) -> State:
     """Nobody holds the floor."""
     cleared = replace(state, mode=mode, turn=None, rival=None, rival_ended=False)
-    return replace(cleared, prompt=None, acted=False, called=False)
+    return replace(cleared, prompt=None, acted=False, called=False, held=False)
 
 
 def _idle(state: State, effects: list[Effect]) -> Next:
@@ -383,9 +487,11 @@ def _drop_rival(state: State) -> list[Effect]:
 
 def _wake(state: State, signal: Wake) -> Next:
     if state.muted:  # nobody can be listened to, but who presses the button at an alarm wants it to stop
-        return _dismiss(state, Dismiss(signal.source)) if state.mode is Mode.SPEAKING else (state, [])
+        if state.mode is Mode.SPEAKING:
+            return _dismiss(state, Dismiss(signal.source))
+        return state, [Tell(_why_muted(state))] if state.mode is Mode.IDLE else []
     yielded, effects = _yield_floor(state)
-    called = replace(_free(yielded, Mode.LISTENING), called=True)
+    called = replace(_free(yielded, Mode.LISTENING), called=True, held=signal.held)
     let_go = [Resume()] if state.mode is Mode.INTERRUPT else []
     as_whom = [Become(signal.persona, signal.source)] if signal.persona else []
     return _await(called, Patience.CALLED, [*_drop_rival(state), *effects, *let_go, *as_whom, Chime()])
@@ -404,9 +510,36 @@ def _park(state: State, signal: Prompt | Switch) -> Next:
     return replace(state, parked=(*state.parked, signal)), []
 
 
+def _repeat(state: State, signal: Repeat) -> Next:
+    """Give the floor to what was said last; a prompt that nobody heard yet comes after it."""
+    yielded, effects = _yield_floor(state)
+    let_go = [Resume()] if state.mode is Mode.INTERRUPT else []
+    return _free(yielded, Mode.IDLE), [*_drop_rival(state), *effects, *let_go, SayAgain(signal.source)]
+
+
+def _turn_volume(state: State, signal: VolumeTurned) -> Next:
+    return state, [ChangeVolume(signal.steps, audibly=state.mode is Mode.IDLE)]
+
+
+def _why_muted(state: State) -> Notice:
+    return Notice.SWITCHED_OFF if Muter.SWITCH in state.mutes else Notice.IS_MUTED
+
+
+def _toggle_mute(state: State, _: MuteToggled) -> Next:
+    if state.held and state.turn is not None:  # who speaks while they hold the button wants to be heard
+        return state, []
+    after, effects = _mute(state, MuteSet(not state.muted))
+    if after.muted is state.muted:
+        return after, effects
+    return after, [*effects, Tell(Notice.MUTED if after.muted else Notice.UNMUTED)]
+
+
 def _mute(state: State, signal: MuteSet) -> Next:
-    switched = replace(state, muted=signal.muted)
-    if not signal.muted:
+    if not signal.muted and signal.by is not Muter.SWITCH and Muter.SWITCH in state.mutes:
+        return state, [Tell(Notice.SWITCHED_OFF)]
+    mutes = state.mutes | {signal.by} if signal.muted else state.mutes - {signal.by}
+    switched = replace(state, muted=bool(mutes), mutes=mutes)
+    if not switched.muted:
         return switched, []
     if state.mode is Mode.LISTENING:
         return _idle(switched, [Drop(state.turn)] if state.turn is not None else [])
@@ -465,7 +598,7 @@ def _listening_paused(state: State, _: SpeechPaused) -> Next:
 def _listening_ended(state: State, _: SpeechEnded) -> Next:
     if state.turn is None:
         return state, []
-    return replace(state, mode=Mode.THINKING, called=False), [Commit(state.turn)]
+    return replace(state, mode=Mode.THINKING, called=False, held=False), [Commit(state.turn)]
 
 
 def _listening_misfired(state: State, _: Misfired) -> Next:
@@ -478,7 +611,18 @@ def _listening_misfired(state: State, _: Misfired) -> Next:
 
 
 def _listening_timeout(state: State, signal: Timeout) -> Next:
-    return _idle(state, []) if state.turn is None and signal.wait == state.waits else (state, [])
+    over = state.turn is None and not state.held and signal.wait == state.waits
+    return _idle(state, []) if over else (state, [])
+
+
+def _listening_let_go(state: State, signal: LetGo) -> Next:
+    """Who held the button to talk has finished; a word that was not noticed yet may still come."""
+    if not state.held:
+        return state, []
+    free = replace(state, held=False)
+    if state.turn is not None:
+        return free, [Release(signal.talked)]
+    return _await(free, Patience.LET_GO, []) if signal.talked else (free, [])
 
 
 def _thinking_speech(state: State, signal: SpeechStarted) -> Next:
@@ -563,6 +707,9 @@ ANY_MODE: Mapping[type, Row] = {
     Prompt: _park,
     Switch: _park,
     MuteSet: _mute,
+    MuteToggled: _toggle_mute,
+    Repeat: _repeat,
+    VolumeTurned: _turn_volume,
     Acted: _acted,
     TurnEnded: _ended,
 }
@@ -579,6 +726,7 @@ TABLE: Mapping[tuple[Mode, type], Row] = {
     (Mode.LISTENING, SpeechEnded): _listening_ended,
     (Mode.LISTENING, Misfired): _listening_misfired,
     (Mode.LISTENING, Timeout): _listening_timeout,
+    (Mode.LISTENING, LetGo): _listening_let_go,
     (Mode.THINKING, SpeechStarted): _thinking_speech,
     (Mode.THINKING, FirstSound): _thinking_sounds,
     (Mode.SPEAKING, SpeechStarted): _speaking_speech,
