@@ -185,6 +185,7 @@ def test_a_model_that_is_not_whole_comes_with_the_command_that_mends_it(state: P
 def persona(folder: Path, content: str) -> None:
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(content)
+    (folder / "system_prompt.md").write_text("You are one of several.")
 
 
 def test_a_broken_persona_matters_most_where_it_is_to_speak(state: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from roomtone.personas import Library
 from roomtone.shipped import shipped
 
 
-def folder(tmp_path: Path, config: str, name: str = "guide", prompt: str | None = None) -> Path:
+def folder(tmp_path: Path, config: str, name: str = "guide", prompt: str | None = "You are one of several.") -> Path:
     made = tmp_path / name
     made.mkdir()
     (made / "config.yaml").write_text(config, "utf-8")
@@ -46,10 +46,10 @@ def test_a_persona_is_read_from_its_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "key", "reason"),
     [
-        ("name: Guide\ncolour: red", "colour", "no such key"),
+        ("name: Guide\ncolour: red", "colour", "there is no such key"),
         ("name: Guide\nvoice: {speed: fast}", "voice.speed", "number"),
         ("name: Guide\nvoice: {speed: 9}", "voice.speed", "less than or equal to 2"),
-        ("description: nobody", "name", "required"),
+        ("description: nobody", "name", "is missing"),
         ("name: Guide\nversion: 2", "version", "string"),
     ],
 )
@@ -76,7 +76,7 @@ def test_a_folder_that_is_not_there_is_a_persona_not_found(tmp_path: Path) -> No
 
 def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(PersonaError, match=r"config\.yaml: No such file"):
+    with pytest.raises(PersonaError, match=r"config\.yaml: is missing"):
         personas.load(tmp_path / "empty")
 
 

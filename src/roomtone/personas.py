@@ -1,116 +1,167 @@
-"""Personas: a folder each, read into who the room speaks as."""
+"""Personas: a folder each, read into who the room speaks as.
+
+A persona's folder, of which only the first two files are needed:
+
+    config.yaml               the keys of ``core.persona.Persona`` that no other file gives
+    system_prompt.md          who it is, for a language model; ``mind.prompt`` says what $placeholders there are
+    examples/*.json           exchanges as it would have them, in each file one or a list:
+                              {"user_message": "...", "assistant_response": "...", "context": "..."}
+    knowledge/*.md            notes of its own, for adaptation_mode instruction_rag
+    jokes.<language>.yaml     a list of texts
+    phrases.<language>.yaml   its own words for what the room says (keys of ``say:`` in mind/<language>.yaml), and
+                              ``greeting`` for when it is called
+    skills/<name>/            skills of its own (see ``mind.skills``)
+
+Every mistake in it is told with file, key and reason.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
-from pydantic import TypeAdapter, ValidationError
-
+from roomtone import persona_files
 from roomtone.core.errors import PersonaError, PersonaNotFound
 from roomtone.core.persona import Persona
+from roomtone.persona_files import Files, Look
+from roomtone.persona_reading import parse
 
-ID = re.compile(r"[a-z0-9_-]+")
+ID = re.compile(r"[a-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What a folder was read as when it stood as it was ``seen``; of one that is broken, ``error`` says why."""
+
+    seen: Look
+    persona: Persona | None = None
+    files: Files | None = None
+    error: PersonaError | None = None
 
 
 class Library:
     """The personas of a household: its own ``folders`` first, then those that came with Roomtone.
 
-    A folder of an earlier place hides one of the same id in a later place.
+    A folder of an earlier place hides one of the same id in a later place. What was read is kept until a file
+    changes.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
-        self._folders = tuple(folders)
+        self.folders = tuple(folders)
+        self._read: dict[Path, _Read] = {}
 
     def ids(self) -> list[str]:
         """List the personas by id, whether or not they can be loaded."""
-        return sorted({each for folder in self._folders for each in ids(folder)})
+        return sorted({each for folder in self.folders for each in ids(folder)})
 
     def folder(self, persona: str) -> Path:
-        """Return a persona's folder. Raises PersonaNotFound."""
-        for place in self._folders:
+        """Return a persona's folder. Raises PersonaNotFound, also for what is no id."""
+        if not ID.fullmatch(persona) and persona not in self.ids():
+            raise PersonaNotFound(
+                f"'{persona[:80]}' is no persona's id: it has other signs than a-z, 0-9, _ and -; "
+                "see: roomtone personas list",
+                persona=persona,
+            )
+        for place in self.folders:
             if (place / persona).is_dir():
                 return place / persona
         known = ", ".join(self.ids())
         raise PersonaNotFound(f"there is no persona '{persona}'; choose one of {known}", persona=persona)
 
     def load(self, persona: str) -> Persona:
-        """Read a persona, from memory where its files are as they were.
+        """Return a persona, from memory where its files are as they were.
 
-        Raises PersonaNotFound, and PersonaError with file, key and reason for one that is broken.
+        Raises PersonaNotFound, and PersonaError with file, key and reason for one that is broken, or whose button is
+        an earlier one's.
         """
-        return load(self.folder(persona))
+        folder = self.folder(persona)
+        read = self._load(folder)
+        if read.button is not None:
+            self._refuse_second(read, folder)
+        return read
+
+    def files(self, persona: Persona) -> Files | None:
+        """Return the files that a persona was read from; None where they have changed since."""
+        for read in list(self._read.values()):
+            if read.persona is not None and read.persona.content == persona.content and read.persona.id == persona.id:
+                return read.files
+        return None
+
+    def _load(self, folder: Path) -> Persona:
+        known = self._read.get(folder)
+        seen = persona_files.look(folder)
+        if known is None or known.seen != seen:
+            known = self._read[folder] = _read(folder, seen)
+        if known.persona is None:
+            raise known.error or PersonaError(f"{folder} cannot be read")
+        return known.persona
+
+    def _refuse_second(self, persona: Persona, folder: Path) -> None:
+        """Refuse a persona whose button calls one that stands before it: the household's own stand first."""
+        for place in self.folders:
+            for other in ids(place):
+                if other == persona.id and place == folder.parent:
+                    return
+                if other == persona.id or self.folder(other).parent != place:
+                    continue
+                try:
+                    taken = self._load(place / other).button == persona.button
+                except PersonaError:
+                    continue
+                if taken:
+                    reason = f"'{persona.button}' calls {other} already; give one of them another"
+                    raise refusal(folder / "config.yaml", "button", reason)
 
 
 def load(folder: Path) -> Persona:
-    """Read one persona's folder: ``config.yaml``, and ``system_prompt.md`` and ``jokes.<language>.yaml`` if there.
+    """Read one persona's folder.
 
-    Raises PersonaNotFound where there is no such folder, PersonaError with file, key and reason for what is wrong.
+    Raises PersonaNotFound where there is no such folder, PersonaError with file, key and reason for what is wrong: of
+    several mistakes the first, and all of them, a line each, in ``details["mistakes"]``.
     """
     if not folder.is_dir():
         raise PersonaNotFound(f"there is no persona '{folder.name}' in {folder.parent}", persona=folder.name)
-    if not ID.fullmatch(folder.name):
-        raise PersonaError(f"{folder}: a persona's folder is named with a-z, 0-9, _ and - only", file=str(folder))
-    config = _read_config(folder / "config.yaml")
-    prompt = folder / "system_prompt.md"
-    return _persona(
-        folder,
-        {
-            "id": folder.name,
-            "system_prompt": _read(prompt).strip() if prompt.exists() else "",
-            "jokes": {path.name.split(".")[1]: _read_jokes(path) for path in folder.glob("jokes.*.yaml")},
-            **config,
-        },
-    )
-
-
-def _persona(folder: Path, content: dict[str, Any]) -> Persona:
-    path = folder / "config.yaml"
-    try:
-        return Persona.model_validate(content)
-    except ValidationError as error:
-        mistake = error.errors()[0]
-        key = ".".join(str(part) for part in mistake["loc"])
-        reason = "no such key" if mistake["type"] == "extra_forbidden" else mistake["msg"]
-        raise PersonaError(f"{path}: {key}: {reason}", file=str(path), key=key) from error
+    read = _read(folder, persona_files.look(folder))
+    if read.persona is None:
+        raise read.error or PersonaError(f"{folder} cannot be read")
+    return read.persona
 
 
 def ids(folder: Path) -> list[str]:
     """List the personas that a folder of personas holds, by id, whether or not they can be loaded."""
-    return sorted(config.parent.name for config in folder.glob("*/config.yaml"))
-
-
-def _read_jokes(path: Path) -> tuple[str, ...]:
     try:
-        return TypeAdapter(tuple[str, ...]).validate_python(_read_yaml(path))
-    except ValidationError as error:
-        raise PersonaError(f"{path}: expected a list of texts such as '- A joke.'", file=str(path)) from error
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+    except OSError:
+        return []  # not there yet, or not readable: the doctor tells
 
 
-def _read_yaml(path: Path) -> Any:
+def refusal(file: Path, key: str, reason: str) -> PersonaError:
+    """Return a mistake in a persona's file as an error: one line with file, key and reason."""
+    where = f"{file}: {key}: " if key else f"{file}: "
+    line = f"{where}{reason}"
+    return PersonaError(line, file=str(file), key=key, mistakes=[line])
+
+
+def _read(folder: Path, seen: Look) -> _Read:
     try:
-        return yaml.safe_load(_read(path))
-    except yaml.YAMLError as error:
-        raise PersonaError(f"{path}: not YAML: {_one_line(error)}", file=str(path)) from error
+        if not ID.fullmatch(folder.name):
+            raise refusal(folder, "", "a persona's folder is named with a-z, 0-9, _ and - only")
+        files = persona_files.read(folder)
+        persona, mistakes = parse(folder.name, files)
+    except PersonaError as error:
+        return _Read(seen, error=error)
+    if persona is None:
+        return _Read(seen, error=_refused(folder, mistakes))
+    return _Read(seen, persona, files)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    content = _read_yaml(path)
-    if not isinstance(content, dict):
-        raise PersonaError(f"{path}: expected keys such as 'name: Companion'", file=str(path))
-    return content
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise PersonaError(f"{path}: {reason}", file=str(path)) from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _refused(folder: Path, mistakes: Sequence[tuple[str, str, str]]) -> PersonaError:
+    """Return mistakes, each with its file, key and reason, as one error: a line that tells the first of them."""
+    lines = [refusal(folder / file, key, reason).message for file, key, reason in mistakes]
+    file, key, _ = mistakes[0]
+    more = f" (and {len(lines) - 1} more; run: roomtone personas check {folder.name})" if len(lines) > 1 else ""
+    return PersonaError(lines[0] + more, file=str(folder / file), key=key, mistakes=lines)

@@ -66,6 +66,7 @@ class Language(Noun):
     lists: dict[str, dict[str, Any]] = Field(default_factory=dict)
     expansion_rules: dict[str, str] = Field(default_factory=dict)
     say: dict[str, str | list[str]]
+    prompt: dict[str, str] = Field(default_factory=dict)
 
 
 def first(variants: Sequence[str]) -> str:
@@ -216,11 +217,13 @@ class Phrases:
         usual = not set(words) & self.language.not_in_names and not re.search(r"\d", text)
         return 0 < len(words) <= LONGEST_NAME and usual
 
-    def _part(self, at: datetime) -> str:
-        """Return the part of the day that a time belongs to; noon is the whole day's."""
-        if (at.hour, at.minute) == (12, 0):
-            return ""
+    def part_of_day(self, at: datetime) -> str:
+        """Return the part of the day that a time belongs to (afternoon)."""
         return self.language.parts[max((hour for hour in self.language.parts if hour <= at.hour), default=0)]
+
+    def _part(self, at: datetime) -> str:
+        """Return the part of the day as it stands behind a time; noon is the whole day's."""
+        return "" if (at.hour, at.minute) == (12, 0) else self.part_of_day(at)
 
     def _day(self, key: str, part: str, **values: str) -> str:
         days = self.language.days
