@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import stat
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -79,21 +80,17 @@ def from_json(text: str) -> dict[str, bytes]:
     }
 
 
-def write(folder: Path, files: Files) -> None:
+def write(folder: Path, files: Files, *, spare: bool = False) -> None:
     """Put a folder of these files in the place of what is there, whole or not at all.
 
-    Whoever looks while this goes on sees the one, the other, or for a moment none. Raises PersonaError.
+    Whoever looks while this goes on sees the one, the other, or for a moment none. With ``spare`` what was there stays
+    beside it, under a name that begins with a dot. Raises PersonaError.
     """
-    fresh, old = (folder.with_name(f".{folder.name}.{which}") for which in ("new", "old"))
+    fresh, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
-        for leftover in (fresh, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(fresh, ignore_errors=True)  # of a write that a power cut came into
         for path, content in files.items():
-            target = fresh / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("wb") as file:
-                file.write(content)
-                os.fsync(file.fileno())
+            _put(fresh / path, content)
         if os.path.lexists(folder):
             folder.rename(old)
         fresh.rename(folder)
@@ -105,9 +102,15 @@ def write(folder: Path, files: Files) -> None:
             f"sudo chown -R $USER {folder.parent}",
             file=str(folder),
         ) from error
-    if old.is_symlink():
-        old.unlink()
-    shutil.rmtree(old, ignore_errors=True)
+    if not spare:
+        old.unlink() if old.is_symlink() else shutil.rmtree(old, ignore_errors=True)
+
+
+def _put(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(content)
+        os.fsync(file.fileno())
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
