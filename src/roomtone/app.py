@@ -13,7 +13,7 @@ from roomtone import engines, logs, persona_versions
 from roomtone.cast import Cast, ReadyPersona
 from roomtone.conversation import Conversation, Manners, Parts
 from roomtone.core.endpoint import Endpointer
-from roomtone.core.errors import EngineError, PersonaError
+from roomtone.core.errors import EngineError, PersonaError, StoreError
 from roomtone.core.machine import Signal
 from roomtone.core.speakable import speakable
 from roomtone.ears import Ears
@@ -24,7 +24,7 @@ from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills
 from roomtone.mouth import Mouth
 from roomtone.personas import Library
-from roomtone.settings import Settings
+from roomtone.settings import Personas, Settings
 from roomtone.shipped import shipped
 from roomtone.store import FILE_NAME, Store, open_store
 from roomtone.timers import Timers
@@ -165,14 +165,28 @@ def persona_library(settings: Settings, state_dir: Path) -> Library:
 
 
 async def who_speaks(cast: Cast, store: Store, default: str) -> ReadyPersona:
-    """Return who spoke when the room was last on, else the ``default``. Raises PersonaError for a broken default."""
+    """Return who spoke when the room was last on, else the ``default``, else whoever can: no room is left silent.
+
+    Raises PersonaError, the default's, where nobody can be loaded. StoreError: the store cannot be read.
+    """
     last = await persona_versions.in_use(store)
-    if last is not None and last != default:
+    wanted = [last, default] if last is not None else [default]
+    for persona in dict.fromkeys([*wanted, Personas().default, *cast.library.ids()]):
         try:
-            return await cast.ready(last)
+            ready = await cast.ready(persona)
         except PersonaError as error:
-            log.error("%s; %s speaks instead", error.message, default)
+            log.error("%s; somebody else speaks instead", error.message)
+            continue
+        await _keep_version(ready, cast, store)
+        return ready
     return await cast.ready(default)
+
+
+async def _keep_version(ready: ReadyPersona, cast: Cast, store: Store) -> None:
+    try:
+        await persona_versions.keep_version(store, cast.library, ready.persona)
+    except StoreError as error:
+        log.error("the version of %s is not kept: %s", ready.persona.id, error.message)
 
 
 def manners(settings: Settings) -> Manners:
