@@ -22,7 +22,7 @@ FLOORS = """
     conversation
     switching
     hand
-    cast recorder
+    cast recorder persona_answers
     ears turn
     household mouth utterance
     timers

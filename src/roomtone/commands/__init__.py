@@ -25,6 +25,7 @@ COMMANDS = {
     "config": "the effective configuration, secrets masked",
     "history": "what was said, and why it went so",
     "metrics": "what the running daemon has counted, for Prometheus",
+    "personas": "who the room can speak as, and earlier versions of them",
     "engines": "what is installed, what auto chose and why",
     "doctor": "what is the matter, and the command that mends it",
     "models": "get recognisers and voices, and look whether they are whole",
