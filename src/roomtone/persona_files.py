@@ -83,8 +83,8 @@ def from_json(text: str) -> dict[str, bytes]:
 def write(folder: Path, files: Files, *, spare: bool = False) -> None:
     """Put a folder of these files in the place of what is there, whole or not at all.
 
-    Whoever looks while this goes on sees the one, the other, or for a moment none. With ``spare`` what was there stays
-    beside it, under a name that begins with a dot. Raises PersonaError.
+    Whoever looks while this goes on sees the one, the other, or for a moment none. With ``spare`` what was there
+    stays beside it, under a name that begins with a dot. Raises PersonaError.
     """
     fresh, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
