@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -156,23 +156,34 @@ class Skills:
         match = self._found("strict", text)
         return match is not None and match.backchannel
 
-    def grammar(self, *, interrupting: bool = False, asked: bool = False) -> str:
-        """Return all that can be said as JSGF, lower case, one rule a line.
+    def grammar(self) -> str:
+        """Return all that can be said at any time as JSGF, lower case, one rule a line."""
+        return grammar.jsgf(self._polite, self._commands, self._said_alone(_any_time))
+
+    def besides(self, *, interrupting: bool = False, asked: bool = False) -> str:
+        """Return what can be said besides, only now, as JSGF; "" where there is nothing.
 
         Only who speaks into a reply (``interrupting``) says "mhm", only who was ``asked`` says yes or no, and only
         either of them gives an answer to a quiz: else it is no turn of its own, and the fewer sentences a recogniser
-        weighs, the surer it is of the right one.
+        weighs, the surer it is of the right one. A persona's own "go on" goes on with something at any time.
         """
-        unsaid = {
+
+        def now(one: Loaded, intent: IntentFile) -> bool:
+            nods, agrees = interrupting and intent.backchannel, asked and intent.agrees is not None
+            return not _any_time(one, intent) and (nods or agrees or (intent.replies and (interrupting or asked)))
+
+        said = self._said_alone(now)
+        return grammar.jsgf({}, {}, said) if said else ""
+
+    def _said_alone(self, which: Callable[[Loaded, IntentFile], bool]) -> dict[str, Node]:
+        """Return the graphs of what is said without politeness around it, of some intents."""
+        some = {
             f"{one.skill.name}_{name}"
             for one in self._loaded
             for name, intent in one.file.intents.items()
-            if (intent.backchannel or intent.agrees is not None or intent.replies)
-            and not (interrupting and (intent.backchannel or intent.replies))
-            and not (asked and (intent.agrees is not None or intent.replies))
+            if which(one, intent)
         }
-        said = {rule: node for rule, node in self._alone.items() if rule not in unsaid}
-        return grammar.jsgf(self._polite, self._commands, said)
+        return {rule: node for rule, node in self._alone.items() if rule in some}
 
     def ring_grammar(self) -> tuple[str, tuple[str, ...]]:
         """Return what people say to something that rings as JSGF, and its words: few, so that none is missed."""
@@ -247,6 +258,12 @@ def _peeled(text: str, peel: re.Pattern[str]) -> Iterator[str]:
         yield text
         found = peel.search(text)
         text = (text[: found.start()] + text[found.end() :]).strip() if found else ""
+
+
+def _any_time(one: Loaded, intent: IntentFile) -> bool:
+    """Whether an intent can be asked for without anything said before."""
+    agrees = intent.agrees is not None and not one.skill.persona
+    return not (intent.backchannel or agrees or intent.replies)
 
 
 def _rules(loaded: Iterable[Loaded], alone: bool) -> dict[str, Node]:

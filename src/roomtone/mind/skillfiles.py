@@ -83,7 +83,8 @@ Given = Mapping[str, Mapping[str, str]]
 
 NOTHING_GIVEN: Given = {}
 
-CALLED = TypeAdapter(list[str])
+CALLED = "called"
+"""The key under which a file beside a skill says what people call what is in it."""
 
 DIALOGUES = TypeAdapter(dict[str, tuple[Exchange, ...]])
 
@@ -148,30 +149,35 @@ def load(folder: Path, language: str, given: Given = NOTHING_GIVEN) -> Loaded:
 
 
 def _gathered(file: SkillFile, folder: Path) -> SkillFile:
-    """Fill the lists that are ``{files: recipes}`` with what the files in that folder are called.
+    """Fill the lists that are ``{files: recipes}`` with what the files in that folder are called, or hold.
 
     What the files hold is put into the skill's data under the folder's name, by their own names.
     """
     lists, data = dict(file.lists), dict(file.data)
     for name, values in file.lists.items():
-        if "files" not in values:
-            continue
-        found = {
-            path.name.split(".")[0]: path for path in sorted(folder.glob(f"{values['files']}/*.{file.language}.yaml"))
-        }
-        data[values["files"]] = contents = {key: _mapping(path) for key, path in found.items()}
-        called = [{"in": text, "out": key} for key, content in contents.items() for text in content["called"]]
-        lists[name] = {"values": called}
+        if "files" in values:
+            found = sorted(folder.glob(f"{values['files']}/*.{file.language}.yaml"))
+            data[values["files"]] = contents = {path.name.split(".")[0]: _mapping(path) for path in found}
+            lists[name] = {"values": list(_said_of(contents, values.get("of", CALLED)))}
     return file.model_copy(update={"lists": lists, "data": data})
 
 
 def _mapping(path: Path) -> dict[str, Any]:
     with _refusing(path):
         content = _read(path)
-        if not isinstance(content, dict):
-            raise ConfigError("expected keys such as 'called: [pancakes]'")
-        CALLED.validate_python(content.get("called"))
+        if not isinstance(content, dict) or not isinstance(content.get(CALLED), list):
+            raise ConfigError("expected keys, among them 'called: [pancakes]'")
         return content
+
+
+def _said_of(contents: Mapping[str, Mapping[str, Any]], key: str) -> Iterator[dict[str, str]]:
+    """Yield what is said and what it means: a file by what it is called, what it holds under another key as it is."""
+    held = {
+        str(text): name if key == CALLED else str(text)
+        for name, each in contents.items()
+        for text in each.get(key, ())
+    }
+    yield from ({"in": text.lower(), "out": meant} for text, meant in held.items())
 
 
 def _filled(file: SkillFile, given: Given) -> SkillFile:

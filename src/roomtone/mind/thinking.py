@@ -61,7 +61,7 @@ class Mind:
         before = await household.last_turn()
         offer = before.offers if before else None
         if offer is None or offer.skill not in self._by_name:
-            return match if match.backchannel else None
+            return match if match.backchannel or self._by_name[match.skill].persona else None
         if not match.agrees:
             return match
         return Match(offer.skill, offer.intent, tuple(offer.slots.items()), text=match.text)

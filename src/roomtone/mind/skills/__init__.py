@@ -20,7 +20,8 @@
     lists, expansion_rules                    as in hassil; they belong to this skill alone, beside those of
                                               mind/<language>.yaml: lengths of time, times of day, dates;
                                               {given: personas} holds whom the household can talk to, {files: recipes}
-                                              what the files recipes/*.<language>.yaml say they are ``called``
+                                              what the files recipes/*.<language>.yaml say they are ``called``, and
+                                              {files: quizzes, of: answers} what stands in each under that key
     everyones: false                          whether every persona has it, whatever its tools
     places: [kitchen]                         rooms it is for: "What can you do in the kitchen?" (optional)
     data: {}                                  whatever else its code needs to know of the language, beside it what
