@@ -24,7 +24,7 @@ FLOORS = """
     hand
     cast recorder persona_answers
     ears turn
-    household mouth utterance
+    household mouth utterance overhearing
     timers
     persona_versions
     edges
@@ -60,7 +60,7 @@ ONLY = {
     "personas": "core persona_files persona_reading",
     "persona_reading": "core config_sources mind persona_files",
     "persona_files": "core",
-    "edges": "core flow clock engines wyoming_events control store personas settings",
+    "edges": "core flow clock engines wyoming_events control store personas settings quiet",
     "control": "core clock",
     "cli": "commands config core",
 }

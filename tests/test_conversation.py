@@ -254,6 +254,7 @@ def test_the_button_makes_a_closed_room_listen_and_the_chime_is_not_heard_as_spe
         settings = scripted("what time is it", listen={"mode": "button"})
         async with room(settings, tmp_path, leak_db=-6.0) as rehearsal:
             assert await speaks(rehearsal) == []
+            await asyncio.sleep(5)
             rehearsal.room.conversation.post(Wake(Source.BUTTON))
             await asyncio.sleep(1.5)
             state = rehearsal.room.conversation.state

@@ -31,11 +31,13 @@ from roomtone.core.machine import (
     MuteSet,
     MuteToggled,
     Notice,
+    Overheard,
     Patience,
     Prompt,
     Record,
     Release,
     Repeat,
+    Rescue,
     Resume,
     SayAgain,
     Signal,
@@ -209,7 +211,7 @@ def test_a_call_interrupts_and_listens_until_nobody_spoke() -> None:
     (
         Dialogue(open=False)
         .says(SpeechStarted("television"), Mode.IDLE)
-        .says(Wake(), Mode.LISTENING, Chime(), Await(1, Patience.CALLED))
+        .says(Wake(), Mode.LISTENING, Chime(), Rescue(), Await(1, Patience.CALLED))
         .says(ALARM, Mode.LISTENING)
         .says(Misfired(), Mode.LISTENING)
         .says(Timeout(1), Mode.THINKING, Begin(1, prompt=ALARM), Commit(1))
@@ -221,12 +223,47 @@ def test_a_call_interrupts_and_listens_until_nobody_spoke() -> None:
 def test_a_click_after_a_call_does_not_end_the_listening() -> None:
     (
         Dialogue(open=False)
-        .says(Wake(), Mode.LISTENING, Chime(), Await(1, Patience.CALLED))
+        .says(Wake(Source.VOICE), Mode.LISTENING, Chime(waits=True), Await(1, Patience.CALLED))
         .says(SpeechStarted("click"), Mode.LISTENING, Begin(1, "click"))
         .says(Misfired(), Mode.LISTENING, Drop(1), Await(2, Patience.CALLED))
         .says(Timeout(1), Mode.LISTENING)
         .says(Timeout(2), Mode.IDLE)
     )
+
+
+def test_what_was_said_in_vain_is_answered_on_a_press_if_it_is_understood() -> None:
+    pressed = (Chime(), Rescue(), Await(1, Patience.CALLED))
+    (
+        Dialogue(open=False)
+        .says(Wake(), Mode.LISTENING, *pressed)
+        .says(SpeechStarted("just now"), Mode.LISTENING, Begin(1, "just now"))
+        .says(Overheard(2, understood=True), Mode.LISTENING)
+        .says(Overheard(1, understood=True), Mode.THINKING, Commit(1))
+    )
+    (
+        Dialogue(open=False)
+        .says(Wake(), Mode.LISTENING, *pressed)
+        .says(SpeechStarted("just now"), Mode.LISTENING, Begin(1, "just now"))
+        .says(Overheard(1, understood=False), Mode.LISTENING, Drop(1), Await(2, Patience.CALLED))
+        .says(Overheard(1, understood=True), Mode.LISTENING)
+    )
+
+
+def test_who_speaks_on_after_a_press_says_it_better_than_before() -> None:
+    (
+        Dialogue(open=False)
+        .says(Wake(), Mode.LISTENING, Chime(), Rescue(), Await(1, Patience.CALLED))
+        .says(SpeechStarted("just now"), Mode.LISTENING, Begin(1, "just now"))
+        .says(Misfired(), Mode.LISTENING, Drop(1), Await(2, Patience.CALLED))
+        .says(SpeechStarted("now"), Mode.LISTENING, Begin(2, "now"))
+        .says(Overheard(1, understood=True), Mode.LISTENING)
+        .says(SpeechEnded(), Mode.THINKING, Commit(2))
+    )
+
+
+def test_an_open_room_has_nothing_to_rescue_nor_has_anybody_but_the_button() -> None:
+    Dialogue(open=True).says(Wake(), Mode.LISTENING, Chime(), Await(1, Patience.CALLED))
+    Dialogue(open=False).says(Wake(Source.CLI), Mode.LISTENING, Chime(), Await(1, Patience.CALLED))
 
 
 def test_muted_hears_nobody_but_alarms_still_ring() -> None:
@@ -286,7 +323,7 @@ def test_who_is_called_by_a_persona_of_its_own_is_listened_to_as_that_one() -> N
 
 def pressed() -> Dialogue:
     """Have a button held down."""
-    return Dialogue(open=False).says(Wake(held=True), Mode.LISTENING, Chime(), Await(1, Patience.CALLED))
+    return Dialogue(open=False).says(Wake(held=True), Mode.LISTENING, Chime(), Rescue(), Await(1, Patience.CALLED))
 
 
 def test_who_holds_the_button_is_listened_to_until_they_let_go() -> None:
@@ -375,8 +412,9 @@ SIGNALS: tuple[Signal, ...] = (
     *(MuteSet(True, Muter.SWITCH), MuteSet(False, Muter.SWITCH)),
     *(Timeout(wait) for wait in (1, 2, 99)),
     *(kind(turn) for kind in (FirstSound, Acted, FloorTaken, FloorKept, TurnEnded) for turn in TURNS),
+    *(Overheard(turn, understood) for turn in TURNS for understood in (True, False)),
 )
-NUMBERED = (FirstSound, Acted, FloorTaken, FloorKept, TurnEnded)
+NUMBERED = (FirstSound, Acted, FloorTaken, FloorKept, Overheard, TurnEnded)
 
 
 def shape(state: State) -> State:

@@ -17,13 +17,16 @@ from roomtone.core.errors import EngineError, PersonaError, StoreError
 from roomtone.core.machine import Signal
 from roomtone.core.speakable import speakable
 from roomtone.ears import Ears
+from roomtone.edges.schedule import Schedules
 from roomtone.engines.audio import SoundDevice
+from roomtone.engines.wake import Wake
 from roomtone.failover import SttLine, TtsLine, open_stt, open_tts
 from roomtone.flow import Feed, Inbox, Worker, beside, worker
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills
 from roomtone.mouth import Mouth
 from roomtone.personas import Library
+from roomtone.quiet import Quiet
 from roomtone.settings import Personas, Settings
 from roomtone.shipped import shipped
 from roomtone.store import FILE_NAME, Store, open_store
@@ -93,8 +96,12 @@ async def open_room(
         speakable("1", parts.language)  # the first number loads a table, which takes 0.1 s
         stack.enter_context(logs.during(conversation.place))
         await stack.enter_async_context(beside(conversation.run(), "conversation"))
+        await parts.quiet.recall()
         if rings:
             await stack.enter_async_context(beside(parts.timers.ring(), "timers"))
+            await stack.enter_async_context(beside(parts.quiet.run(), "quiet hours"))
+            schedules = Schedules(settings.schedules, parts.cast.all, parts.quiet, store, settings.zone)
+            await stack.enter_async_context(beside(schedules.run(parts.feed), "schedules"))
         if listens:
             await stack.enter_async_context(beside(parts.ears.run(), "ears"))
         yield Room(settings, opened.chosen, opened.device, parts, conversation, tts)
@@ -114,12 +121,13 @@ async def _parts(opened: _Opener, store: Store, state_dir: Path, device: SoundDe
     library = persona_library(settings, state_dir)
     cast = Cast(library, skills, stt, opened.thread("personas"), settings.device.room)
     parts = Parts(
-        ears=Ears(sound.microphone, echo, vad, Endpointer(settings.endpoint), inbox.post),
+        ears=Ears(sound.microphone, echo, vad, Endpointer(settings.endpoint), inbox.post, await opened.wake()),
         stt=stt,
         cast=cast,
         phrases=phrases,
         mouth=Mouth(tts, sound.loudspeaker, settings.language),
         timers=Timers(store, settings.zone, phrases, inbox.post),
+        quiet=Quiet(settings.quiet_hours, settings.zone, store, inbox.post),
         store=store,
         feed=feed,
         inbox=inbox,
@@ -143,6 +151,17 @@ class _Opener:
         name, settings = self.settings.engine(seam)
         self.chosen[seam] = name
         return await self._stack.enter_async_context(engines.open_engine(seam, name, settings))
+
+    async def wake(self) -> Wake | None:
+        """Open what hears wake words where they are listened for; a stop word of its own is heard in every mode."""
+        name, settings = self.settings.engine("wake")
+        if self.settings.listen.mode != "wake_word":
+            if getattr(settings, "stop", None) is None:
+                return None
+            settings = settings.model_copy(update={"words": ()})
+        self.chosen["wake"] = name
+        opened: Wake = await self._stack.enter_async_context(engines.open_engine("wake", name, settings))
+        return opened
 
     def thread(self, name: str) -> Worker:
         return self._stack.enter_context(worker(name))

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 from roomtone import logs
 from roomtone.cast import Cast, ReadyPersona
-from roomtone.core.dialog import Ended, Source, Turn, new_id
+from roomtone.core.dialog import Ended, Source, Turn, Voice, new_id
 from roomtone.core.endpoint import Completeness
 from roomtone.core.errors import RoomtoneError
 from roomtone.core.machine import (
@@ -37,6 +37,7 @@ from roomtone.core.machine import (
     Prompt,
     Record,
     Release,
+    Rescue,
     Resume,
     SayAgain,
     Signal,
@@ -75,6 +76,9 @@ STEPS_KEPT = 10_000
 
 LET_GO_S = 0.5
 """Who lets the button go has spoken: a short word is noticed a little later."""
+
+SAME_BREATH_S = 0.35
+"""Silence after a wake word from which a chime asks for more: whoever speaks on at once would only be disturbed."""
 
 PARKED_S = 1.0
 """Quiet that someone who said "stop" gets before a waiting alarm speaks."""
@@ -146,7 +150,8 @@ class Conversation:
             Become: self._switcher.become,
             Record: self._record,
             Await: self._await,
-            Chime: lambda _: self._spawn(self._chime(), "chime"),
+            Chime: lambda effect: self._spawn(self._chime(effect), "chime"),
+            Rescue: lambda _: parts.ears.rescue(),
             Duck: lambda _: self._loudspeaker.duck(),
             Hold: lambda _: self._loudspeaker.pause(),
             Resume: lambda _: self._loudspeaker.resume(),
@@ -217,6 +222,7 @@ class Conversation:
         ears = self.parts.ears
         ears.listens = not state.muted and (state.mode is not Mode.IDLE or state.open)
         ears.alert = state.mode is not Mode.IDLE
+        ears.muted, ears.stops = state.muted, state.mode in (Mode.SPEAKING, Mode.INTERRUPT)
         ears.held = state.held
         live = self._turns.get(state.turn or 0)
         if live is not None:
@@ -231,6 +237,7 @@ class Conversation:
     def _begin(self, effect: Begin) -> None:
         live = LiveTurn(effect.turn, effect.utterance, effect.prompt, rival=self.state.rival == effect.turn)
         live.into_ring = live.rival and self.state.prompt is not None and self.state.prompt.alarm is not None
+        live.stops_only = live.rival and not (self.state.open or live.into_ring or self.state.back is Mode.THINKING)
         if effect.joined is not None:
             self._join(live, effect.joined)
         self._turns[effect.turn] = live
@@ -311,9 +318,12 @@ class Conversation:
             lambda persona: self._switcher.switch(persona, live.source, live.heard),
         )
 
-    async def _chime(self) -> None:
+    async def _chime(self, effect: Chime) -> None:
         """Chime, but not in quiet hours; a lost loudspeaker has been told of, and must not end the conversation."""
-        if self.parts.quiet.now():
+        if effect.waits:
+            await asyncio.sleep(SAME_BREATH_S)
+        spoken_on = effect.waits and (self.state.turn is not None or not self.state.called)
+        if spoken_on or self.parts.quiet.now():
             return
         try:
             await self.parts.mouth.chime()

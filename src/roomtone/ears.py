@@ -1,7 +1,8 @@
 """Microphone, echo, voice detector and endpoint become facts: someone began to speak, paused, has finished.
 
 While nothing is played the endpointer decides, on the voice detector's word. While Roomtone itself can be heard the
-echo engine decides, and at once: an utterance is opened on its first word, and the endpointer follows behind.
+echo engine decides, and at once: an utterance is opened on its first word, and the endpointer follows behind. What is
+said before anybody has called is only remembered for a moment.
 """
 
 from __future__ import annotations
@@ -13,21 +14,27 @@ from collections.abc import Callable
 
 import numpy as np
 
+from roomtone.core.dialog import Source
 from roomtone.core.echo_gate import Doubt, Outcome
 from roomtone.core.endpoint import Completeness, Ended, Endpointer, Misfire, Paused, Started
 from roomtone.core.machine import (
+    Dismiss,
     Misfired,
     Signal,
     SoundWentOn,
     SpeechEnded,
     SpeechPaused,
     SpeechStarted,
+    Wake,
 )
 from roomtone.core.sound import FRAME, HOP, RATE, Audio, to_int16
 from roomtone.engines.audio import Capture, Microphone
 from roomtone.engines.echo import Echo, EchoFrame
 from roomtone.engines.vad import Vad
+from roomtone.engines.wake import Detection
+from roomtone.engines.wake import Wake as WakeEngine
 from roomtone.flow import beside
+from roomtone.overhearing import InVain, Watchword
 from roomtone.utterance import Utterance
 
 log = logging.getLogger(__name__)
@@ -41,8 +48,8 @@ much, and nothing of it is lost."""
 NOTICING_S = 0.06
 """What it takes to notice that someone speaks, by either way."""
 
-RECENT_HOPS = 100
-"""Sound kept for what an utterance begins with: a second, in hops of 10 ms."""
+RECENT_HOPS = 1000
+"""Sound kept, in memory alone, for what was said before anybody listened: ten seconds, in hops of 10 ms."""
 
 GATE_PRE_ROLL_HOPS = 30
 """How far an utterance reaches back when the echo engine opened it: as far as any other."""
@@ -71,7 +78,8 @@ class Ears:
     """Listens to one microphone. Synchronous but for ``run``; everything is counted in its samples.
 
     ``listens`` switches utterances on; ``alert`` says that someone may speak at any moment, so blocks are small.
-    While it is ``held`` open, silence ends no utterance: ``release`` does.
+    While it is ``held`` open, silence ends no utterance: ``release`` does. ``muted``: nothing is heard, nothing kept.
+    ``stops``: there is something that a stop word can silence.
     """
 
     def __init__(
@@ -81,9 +89,11 @@ class Ears:
         vad: Vad,
         endpointer: Endpointer,
         post: Callable[[Signal], None],
+        wake: WakeEngine | None = None,
     ) -> None:
-        self.listens = False
         self.alert = False
+        self.muted = False
+        self.stops = False
         self.held = False
         self.health = "ok"
         self._microphone = microphone
@@ -91,6 +101,11 @@ class Ears:
         self.vad = vad
         self._endpointer = endpointer
         self._post = post
+        self._watchword = Watchword(wake) if wake is not None else None
+        self._listens = False
+        self._in_vain = InVain()
+        self._spent = self._word_end = 0
+        self._rescued = False
         self._utterance: Utterance | None = None
         self._over_at: int | None = None
         self._recent: deque[Audio] = deque(maxlen=RECENT_HOPS)
@@ -102,6 +117,17 @@ class Ears:
         self._gate: _Gate | None = None
         self._came_to_nothing = float("-inf")
         self._block_ms = 0
+
+    @property
+    def listens(self) -> bool:
+        """Whether what is said becomes an utterance."""
+        return self._listens
+
+    @listens.setter
+    def listens(self, listens: bool) -> None:
+        if listens is not self._listens:
+            self._listens = listens
+            self._break_off()
 
     async def run(self) -> None:
         """Listen until the microphone ends."""
@@ -148,6 +174,22 @@ class Ears:
         if utterance is self._utterance:
             self._break_off()
 
+    def rescue(self) -> None:
+        """Take what was just said in vain for an utterance that is over, if anything was."""
+        kept_from = max(self._sample - len(self._recent) * HOP, self._spent, self._last_playing)
+        silence = round(self._endpointer.silence_s * RATE)
+        start = self._in_vain.take(self._sample, silence, kept_from)
+        if start is None:
+            return
+        now = self._time(self._sample)
+        utterance = Utterance(now, overheard=True)
+        for audio in self._since(start):
+            utterance.add(audio)
+        utterance.end(now, now)
+        self._spent = self._sample
+        self._rescued = True
+        self._post(SpeechStarted(utterance))
+
     def expect(self, completeness: Completeness) -> None:
         """Say whether the text so far asks for more words."""
         self._endpointer.expect(completeness)
@@ -187,10 +229,10 @@ class Ears:
         """Take 20 ms in which the loudspeaker cannot be heard."""
         self._keep(audio.cut(0, HOP))
         self._keep(audio.cut(HOP))
-        if self.listens:
-            self._judge(self.vad.probability(audio), audio)
-        else:
+        if self.muted:
             self._forget()
+        else:
+            self._judge(self.vad.probability(audio), audio)
 
     def _keep(self, near: Audio) -> None:
         self._sample += HOP
@@ -202,10 +244,11 @@ class Ears:
         self._keep(frame.near)
         if frame.playing:
             self._last_playing = self._sample
-        if not self.listens:
+        if self.muted:
             self._forget()
             return
-        self._watch_gate(frame)
+        if self.listens:
+            self._watch_gate(frame)
         if self._half is None:
             self._half = frame
             return
@@ -213,8 +256,9 @@ class Ears:
         self._frame(first, frame)
 
     def _forget(self) -> None:
-        """Stop listening: what is being said now is nobody's."""
+        """Keep nothing of what is said in a muted room."""
         self._half = None
+        self._recent.clear()
         if self._utterance is not None or self._endpointer.speaking:
             self._break_off()
 
@@ -258,11 +302,29 @@ class Ears:
         self._judge(speech, audio)
 
     def _judge(self, speech: float, audio: Audio) -> None:
+        if self._watchword is not None:
+            detection = self._watchword.hear(speech, audio, self._recent, self._sample)
+            if detection is not None:
+                self._obey(detection)
         if self._utterance is not None and speech >= 0.5:
             self._utterance.voiced_s += FRAME / RATE
         self._fed += FRAME
         for boundary in self._endpointer.feed(speech, audio):
-            self._cross(boundary, self._sample - self._fed)
+            take = self._cross if self._listens else self._in_vain.remember
+            take(boundary, self._sample - self._fed)
+
+    def _obey(self, detection: Detection) -> None:
+        """Listen to whoever has called, from the end of the word on; or be silent at once."""
+        if detection.stops and not self.stops:
+            return
+        log.info("heard %s (%.2f)", detection.word, detection.score)
+        self._break_off()
+        self._spent = self._word_end = self._sample - detection.since
+        if detection.stops:
+            self._post(Dismiss(Source.VOICE))
+            return
+        self._listens = True
+        self._post(Wake(Source.VOICE, detection.persona))
 
     def _cross(self, boundary: Started | Paused | Ended | Misfire, offset: int) -> None:
         """Tell what the endpointer found; ``offset`` turns its samples into the microphone's."""
@@ -279,18 +341,30 @@ class Ears:
                 self._post(Misfired())
 
     def _open(self, start: int, noticed: int, *, hushed: bool = False) -> None:
-        """Open an utterance that reaches back to sample ``start``; speech was noticed at sample ``noticed``."""
-        hops = min(len(self._recent), max(1, round((self._sample - start) / HOP)))
-        before = list(self._recent)[-hops:]
-        if hushed:
-            before[:-GATE_NOTICING_HOPS] = [_hush(audio) for audio in before[:-GATE_NOTICING_HOPS]]
+        """Open an utterance that reaches back to sample ``start``; speech was noticed at sample ``noticed``.
+
+        A wake word at its beginning is hushed, not cut off: the recogniser needs the quiet before the first word.
+        """
+        before = self._since(start)
+        word = len(before) - (self._sample - self._word_end) // HOP
+        quiet = max(0, word, len(before) - GATE_NOTICING_HOPS if hushed else 0)
+        before[:quiet] = [_hush(audio) for audio in before[:quiet]]
+        if self._rescued:  # who speaks on says it better
+            self._rescued = False
+            self._post(Misfired())
         self._utterance = Utterance(self._time(noticed) - NOTICING_S)
         for audio in before:
             self._utterance.add(audio)
         self._post(SpeechStarted(self._utterance))
 
+    def _since(self, start: int) -> list[Audio]:
+        """Return what is kept of the sound since a sample, at least the last 10 ms of it."""
+        hops = min(len(self._recent), max(1, round((self._sample - start) / HOP)))
+        return list(self._recent)[-hops:]
+
     def _close(self, last_speech: int) -> None:
         if self._utterance is not None:
+            self._spent = self._sample
             self._utterance.end(self._time(last_speech), self._time(self._sample))
         self._utterance = self._over_at = None
         self._gate = None
@@ -299,6 +373,7 @@ class Ears:
         """Close what is being said here, before the endpointer would have."""
         self._close(self._sample)
         self._endpointer.reset()
+        self._in_vain.start = None
 
 
 def _hush(audio: Audio) -> Audio:

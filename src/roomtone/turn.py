@@ -13,7 +13,7 @@ from roomtone.clock import utc_now
 from roomtone.core.dialog import Ended, Session, Source, Stage, Turn, TurnError, Voice, new_id
 from roomtone.core.endpoint import Completeness
 from roomtone.core.errors import EngineError, EngineTimeout, RoomtoneError, ToolError
-from roomtone.core.machine import Dismiss, FirstSound, FloorKept, FloorTaken, Prompt, Signal
+from roomtone.core.machine import Dismiss, FirstSound, FloorKept, FloorTaken, Overheard, Prompt, Signal
 from roomtone.engines.stt import Hints, Transcript
 from roomtone.failover import SttLine
 from roomtone.flow import close
@@ -39,7 +39,8 @@ class LiveTurn:
     """A turn while it runs. Everything that its record needs is here, outside the task that may be cancelled.
 
     ``committed``: it may answer. ``free``: nobody is going on with what they asked. ``acted``: it changed something.
-    ``into_ring``: it is a rival of something that rings, where any word means that it was heard.
+    ``into_ring``: it is a rival of something that rings, where any word means that it was heard. ``stops_only``: it
+    is a rival of speech in a room that wants to be called, where only "stop" and the like are meant for it.
     """
 
     number: int
@@ -47,6 +48,7 @@ class LiveTurn:
     prompt: Prompt | None = None
     rival: bool = False
     into_ring: bool = False
+    stops_only: bool = False
     joined_text: str | None = None
     trace: str = field(default_factory=new_id)
     committed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -200,6 +202,8 @@ async def _hear(live: LiveTurn, utterance: Utterance, chain: Chain) -> None:
         chain.note_health("stt", str(failure))
         if live.rival:
             chain.post(FloorKept(live.number))
+        if utterance.overheard:
+            chain.post(Overheard(live.number, understood=False))
         await live.committed.wait()
         raise failure from error
 
@@ -219,6 +223,8 @@ def _judge(live: LiveTurn, transcript: Transcript, chain: Chain) -> None:
     completeness = chain.skills.completeness(transcript.text)
     if not transcript.final and not transcript.growing:
         chain.expect(live, completeness)
+    if live.utterance is not None and live.utterance.overheard and transcript.final:
+        chain.post(Overheard(live.number, _is_command(transcript, chain)))
     if not live.rival:
         return
     words = transcript.text != live.joined_text and _are_words(live, transcript, chain)
@@ -228,9 +234,16 @@ def _judge(live: LiveTurn, transcript: Transcript, chain: Chain) -> None:
         chain.post(FloorKept(live.number))
 
 
+def _is_command(transcript: Transcript, chain: Chain) -> bool:
+    match = chain.skills.recognise(transcript.text) if transcript.text else None
+    return match is not None and not match.backchannel and (transcript.sure or not match.opening)
+
+
 def _are_words(live: LiveTurn, transcript: Transcript, chain: Chain) -> bool:
     """Whether somebody said something into a reply, rather than nodded or coughed."""
     match = chain.skills.recognise(transcript.text) if transcript.text else None
+    if live.stops_only:
+        return match is not None and match.dismisses
     if match is None:
         return bool(transcript.text)
     if match.opening and not transcript.sure:

@@ -15,11 +15,13 @@ class Utterance:
 
     Times are the event loop's, in seconds. ``speech_at`` is when speech began, ``last_speech_at`` when its last
     sample was taken, and ``ended_at`` when it was decided that it was the last; these two are None until then.
-    ``voiced_s`` is how much of it the voice detector took for speech.
+    ``voiced_s`` is how much of it the voice detector took for speech. ``overheard``: it was said before anybody
+    listened, and is answered only if it is understood.
     """
 
-    def __init__(self, speech_at: float) -> None:
+    def __init__(self, speech_at: float, *, overheard: bool = False) -> None:
         self.speech_at = speech_at
+        self.overheard = overheard
         self.last_speech_at: float | None = None
         self.ended_at: float | None = None
         self.voiced_s = 0.0

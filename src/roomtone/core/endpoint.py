@@ -301,6 +301,11 @@ class Endpointer:
         """Whether an utterance is under way, pauses in it included."""
         return self._speaking
 
+    @property
+    def silence_s(self) -> float:
+        """How long nothing was said within the utterance under way, 0 while somebody speaks."""
+        return self._speech.silence_ms / 1000 if self._speaking and self._speech is not None else 0.0
+
     def reset(self) -> None:
         """Forget the utterance under way without a word; samples go on being counted."""
         self._speaking = False

@@ -162,6 +162,14 @@ class FloorKept:
 
 
 @dataclass(frozen=True, slots=True)
+class Overheard:
+    """What was said before anybody listened has been recognised: a skill can answer it, or not."""
+
+    turn: int
+    understood: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TurnEnded:
     """A turn's task is over, however it ended."""
 
@@ -207,6 +215,7 @@ Signal = (
     | Acted
     | FloorTaken
     | FloorKept
+    | Overheard
     | TurnEnded
     | MuteSet
 )
@@ -280,7 +289,14 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Chime:
-    """Tell the room, without words, that Roomtone listens."""
+    """Tell the room, without words, that Roomtone listens; with ``waits``, only whoever does not speak on."""
+
+    waits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rescue:
+    """Hear what was just said in vain, if anything was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,6 +373,7 @@ Effect = (
     | Resume
     | Release
     | Chime
+    | Rescue
     | Tell
     | SayAgain
     | ChangeVolume
@@ -494,7 +511,11 @@ def _wake(state: State, signal: Wake) -> Next:
     called = replace(_free(yielded, Mode.LISTENING), called=True, held=signal.held)
     let_go = [Resume()] if state.mode is Mode.INTERRUPT else []
     as_whom = [Become(signal.persona, signal.source)] if signal.persona else []
-    return _await(called, Patience.CALLED, [*_drop_rival(state), *effects, *let_go, *as_whom, Chime()])
+    chime = Chime(waits=signal.source is Source.VOICE)
+    # Who was not heard and walks to the button must not have to say it again.
+    in_vain = state.mode is Mode.IDLE and not state.open and signal.source is Source.BUTTON
+    rescue = [Rescue()] if in_vain else []
+    return _await(called, Patience.CALLED, [*_drop_rival(state), *effects, *let_go, *as_whom, chime, *rescue])
 
 
 def _dismiss(state: State, _: Dismiss) -> Next:
@@ -608,6 +629,12 @@ def _listening_misfired(state: State, _: Misfired) -> Next:
     if state.called:
         return _await(dropped, Patience.CALLED, [Drop(state.turn)])
     return _await(dropped, Patience.FOLLOW_UP, [Drop(state.turn)])
+
+
+def _listening_overheard(state: State, signal: Overheard) -> Next:
+    if signal.turn != state.turn:
+        return state, []
+    return _listening_ended(state, SpeechEnded()) if signal.understood else _listening_misfired(state, Misfired())
 
 
 def _listening_timeout(state: State, signal: Timeout) -> Next:
@@ -725,6 +752,7 @@ TABLE: Mapping[tuple[Mode, type], Row] = {
     (Mode.LISTENING, SpeechPaused): _listening_paused,
     (Mode.LISTENING, SpeechEnded): _listening_ended,
     (Mode.LISTENING, Misfired): _listening_misfired,
+    (Mode.LISTENING, Overheard): _listening_overheard,
     (Mode.LISTENING, Timeout): _listening_timeout,
     (Mode.LISTENING, LetGo): _listening_let_go,
     (Mode.THINKING, SpeechStarted): _thinking_speech,
