@@ -30,7 +30,7 @@ from roomtone.app import Room, open_room
 from roomtone.clock import run_skipping
 from roomtone.core import machine
 from roomtone.core.dialog import Source
-from roomtone.core.machine import Dismiss, FirstSound, Prompt
+from roomtone.core.machine import Dismiss, FirstSound, Prompt, Switch, Wake
 from roomtone.core.sound import Audio
 from roomtone.daemon import tell_what_was_cut_off
 from roomtone.flow import Event, Watcher
@@ -129,6 +129,25 @@ async def evening(folder: Path, voices: dict[str, Audio]) -> None:
         await ring(rehearsal, voices["stop"])
 
 
+async def change_of_persona(folder: Path, voices: dict[str, Audio]) -> None:
+    """Let the household change whom it talks to, by voice, by button and by schedule, and talk to each."""
+    guest = folder / "personas" / "guest"
+    guest.mkdir(parents=True, exist_ok=True)
+    (guest / "config.yaml").write_text("name: Guest\n")
+    (guest / "system_prompt.md").write_text("You are a guest.")
+    async with room(scripted("what time is it", echo={"engine": "none"}), folder) as rehearsal:
+        conversation = rehearsal.room.conversation
+        for text in ("let me talk to the guest", "set a tea timer for two minutes", "let me talk to the companion"):
+            await conversation.answer(Prompt(text, Source.CLI))
+        await rehearsal.at_rest()
+        conversation.post(Wake(Source.BUTTON, persona="guest"))
+        rehearsal.device.visit(voices["what time is it"])
+        await until(rehearsal, "turn.first_sound")
+        conversation.post(Switch("companion", Source.SCHEDULE, "dinner"))
+        conversation.post(Prompt("Dinner is ready.", Source.SCHEDULE, verbatim=True))
+        await rehearsal.at_rest()
+
+
 async def ring(rehearsal: Rehearsal, stop: Audio) -> None:
     """Wait until the pasta timer rings, and stop it by a word."""
     while not rings(rehearsal.room):
@@ -152,6 +171,7 @@ async def morning_after(folder: Path, voices: dict[str, Audio]) -> list[dict[str
             for _ in range(NIGHT_S // LOOK_S):
                 await asyncio.sleep(LOOK_S)
                 if rings(opened):
+                    await asyncio.sleep(3)  # nobody is quicker than its first word
                     opened.conversation.post(Dismiss(Source.BUTTON))
             await opened.conversation.answer(Prompt("thank you", Source.CLI))
             return [event.data.turn.model_dump(mode="json") async for event in until_thanked(ended)]
@@ -174,7 +194,7 @@ def kept(folder: Path) -> dict[str, Any]:
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     held: dict[str, Any] = {
         name: [dict(row) for row in connection.execute(f"SELECT * FROM {name}")]
-        for name in ("sessions", "turns", "messages", "edges", "timers", "items")
+        for name in ("sessions", "turns", "messages", "edges", "timers", "items", "persona_switches", "kept")
         if name in tables
     }
     held["integrity"] = connection.execute("PRAGMA integrity_check").fetchone()[0]
@@ -223,12 +243,17 @@ def log_file(folder: Path) -> Iterator[int]:
         os.close(log)
 
 
-def live(folder: Path, voices: dict[str, Audio], deadly: int) -> int:
-    """Live through the evening, killed at a point; return how many points there were."""
+Scene = Callable[[Path, dict[str, Audio]], Coroutine[Any, Any, None]]
+
+SCENES: dict[str, Scene] = {"evening": evening, "persona": change_of_persona}
+
+
+def live(folder: Path, voices: dict[str, Audio], deadly: int, scene: Scene) -> int:
+    """Live through a scene, killed at a point; return how many points there were."""
     with log_file(folder) as log:
         points = Points(deadly, log)
         wrap(points)
-        quickly(evening(folder / "state", voices))
+        quickly(scene(folder / "state", voices))
         return points.count
 
 
@@ -236,11 +261,11 @@ def quickly(main: Coroutine[Any, Any, Any]) -> Any:
     return run_skipping(main, counts_work=False)
 
 
-def one(voices: dict[str, Audio], deadly: int) -> dict[str, Any]:
-    """Kill the evening at a point and say what came of it."""
+def one(voices: dict[str, Audio], deadly: int, scene: Scene) -> dict[str, Any]:
+    """Kill a scene at a point and say what came of it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        killed, count = forked(lambda: live(folder, voices, deadly))
+        killed, count = forked(lambda: live(folder, voices, deadly, scene))
         log = folder / "aloud.jsonl"
         noted = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
         before = kept(folder / "state")
@@ -275,13 +300,12 @@ def warm() -> dict[str, Audio]:
 
 
 def main() -> None:
-    """Try the points that are named, or all: a line of JSON each."""
-    voices = warm()
-    whole = one(voices, 0)
+    """Try all points of the scene that is named: a line of JSON each."""
+    voices, scene = warm(), SCENES[sys.argv[1]]
+    whole = one(voices, 0, scene)
     print(json.dumps(whole), flush=True)
-    every = int(sys.argv[1]) if len(sys.argv) > 1 else 1
-    for deadly in range(1, whole["count"] + 1, every):
-        print(json.dumps(one(voices, deadly)), flush=True)
+    for deadly in range(1, whole["count"] + 1):
+        print(json.dumps(one(voices, deadly, scene)), flush=True)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     sys.stderr.write(f"{used.ru_utime + used.ru_stime:.1f} s of CPU\n")
 

@@ -23,9 +23,19 @@ Case = dict[str, Any]
 @pytest.fixture(scope="module")
 def walk() -> list[Case]:
     """Kill the evening at every point; the first case is the one that was not killed."""
+    return killed_everywhere("evening")
+
+
+@pytest.fixture(scope="module")
+def changes() -> list[Case]:
+    """Kill a household that changes personas at every point."""
+    return killed_everywhere("persona")
+
+
+def killed_everywhere(scene: str) -> list[Case]:
     path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
-    program = [sys.executable, str(TESTS / "crash_evening.py")]
+    program = [sys.executable, str(TESTS / "crash_evening.py"), scene]
     ran = subprocess.run(program, capture_output=True, text=True, env=environment, timeout=BOUND_S, check=False)
     assert ran.returncode == 0, ran.stderr
     return [json.loads(line) for line in ran.stdout.splitlines()]
@@ -143,3 +153,49 @@ def test_the_conversation_goes_on_in_the_same_session(walk: list[Case]) -> None:
         assert len(case["then"]["sessions"]) == 1, where(case)
         numbers = [turn["turn"] for turn in turns(case["then"])]
         assert numbers == list(range(1, len(numbers) + 1)), where(case)
+
+
+# ------------------------------------------------------------------------------ changes of persona
+
+
+def in_use(tables: Case) -> str | None:
+    return next((json.loads(row["value"]) for row in tables.get("kept", []) if row["key"] == "persona"), None)
+
+
+def test_personas_change_where_nobody_kills_them(changes: list[Case]) -> None:
+    whole = changes[0]["kept"]
+    told = [(row["earlier"], row["persona"], row["source"]) for row in whole["persona_switches"]]
+    there, back = ("companion", "guest"), ("guest", "companion")
+    assert told == [(*there, "cli"), (*back, "cli"), (*there, "button"), (*back, "schedule")]
+    assert len([case for case in changes if case["killed"] == SIGKILL]) >= changes[0]["count"] - 3
+
+
+@pytest.mark.parametrize("state", ["kept", "on_disk"])
+def test_who_speaks_is_always_one_of_the_two_and_as_recorded(changes: list[Case], state: str) -> None:
+    for case in changes:
+        switches = case[state].get("persona_switches", [])
+        assert in_use(case[state]) == (switches[-1]["persona"] if switches else None), where(case)
+
+
+def test_a_change_that_was_told_aloud_is_kept_even_after_a_power_cut(changes: list[Case]) -> None:
+    for case in changes:
+        told = [note for note in case["aloud"] if note["intent"] == "persona.switch"]
+        assert len(case["on_disk"].get("persona_switches", [])) >= len(told), where(case)
+
+
+def test_after_a_kill_the_room_speaks_as_who_was_kept_and_loses_nothing(changes: list[Case]) -> None:
+    for case in changes:
+        speaks = case["after"][-1]["persona"]
+        assert speaks == (in_use(case["kept"]) or "companion"), where(case)
+        assert case["then"]["integrity"] == "ok"
+        rung = [text for text in told(case) if "tea" in text and not text.startswith("I was cut off")]
+        assert len(rung) == len(case["kept"].get("timers", [])), (where(case), told(case))
+
+
+def test_each_persona_has_one_conversation_whatever_happened(changes: list[Case]) -> None:
+    for case in changes:
+        personas = [row["persona"] for row in case["then"]["sessions"]]
+        assert sorted(set(personas)) == sorted(personas), where(case)
+        owner = {row["id"]: row["persona"] for row in case["then"]["sessions"]}
+        assert all(turn["persona"] == owner[turn["session"]] for turn in turns(case["then"])), where(case)
+        assert all(row["persona"] == owner[row["session"]] for row in case["then"]["messages"]), where(case)
