@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from roomtone.core.errors import ConfigError, EngineError, PersonaError
+from roomtone.core.errors import ConfigError, EngineError, PersonaError, PersonaNotFound
 from roomtone.core.persona import Persona
 from roomtone.engines.stt import Hints
 from roomtone.failover import SttLine
@@ -30,6 +31,8 @@ class ReadyPersona:
     def __init__(self, persona: Persona, skills: Skills, everyone: Skills, phrases: Phrases, room: str) -> None:
         self.persona = persona
         self.skills = skills
+        self.everyone = everyone
+        self.is_warm = False
         self.phrases = phrases
         self.mind = Mind(skills, phrases, everyone=everyone)
         self._names = (room, persona.name, *skills.own_words())
@@ -57,6 +60,21 @@ class ReadyPersona:
         return Hints(self._language, *self.skills.ring_grammar(), self._names)
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """How a persona stands: the hash of its files, or the ``mistake`` for which they are refused and the key it is at.
+
+    ``gone``: there is no folder any more. ``again``: it was refused before, and still is or not any more.
+    """
+
+    id: str
+    content: str | None = None
+    mistake: str | None = None
+    key: str = ""
+    gone: bool = False
+    again: bool = field(default=False, compare=False)
+
+
 class Cast:
     """The personas of a ``library``, ready by id; one whose files have changed is made ready anew.
 
@@ -66,7 +84,7 @@ class Cast:
 
     def __init__(self, library: Library, skills: Skills, stt: SttLine, thread: Worker, room: str) -> None:
         self.library = library
-        self._skills = skills
+        self.skills = skills
         self._names: dict[str, str] = {}
         self._everyone = skills
         self.refused: dict[str, PersonaError] = {}
@@ -74,7 +92,7 @@ class Cast:
         self._thread = thread
         self._room = room
         self._ready: dict[str, ReadyPersona] = {}
-        self._warm: set[str] = set()
+        self._known: dict[str, News] | None = None
 
     async def ready(self, persona: str) -> ReadyPersona:
         """Return a persona ready to speak, as its files are now, or as they last were whole.
@@ -95,6 +113,41 @@ class Cast:
         self._ready[persona] = ready
         return ready
 
+    async def news(self) -> list[News]:
+        """Return what became of personas since this was asked last; the first time, who is broken."""
+        before = self._known
+        looked = [await self._look(id_, before) for id_ in sorted({*self.library.ids(), *self._ready})]
+        self._known = {each.id: each for each in looked}
+        if before is None:
+            return [each for each in looked if each.mistake is not None]
+        return [
+            replace(each, again=each.id in before and before[each.id].mistake is not None)
+            for each in looked
+            if each != before.get(each.id)
+        ]
+
+    async def _look(self, persona: str, before: Mapping[str, News] | None) -> News:
+        """Return how a persona stands; one that changed is made ready, so that its skills are looked at too."""
+        known = before.get(persona) if before else None
+        error: PersonaError | None
+        try:
+            content = (await self._thread.call(self.library.load, persona)).content
+            changed = before is not None and (known is None or known.content != content)
+            if changed or persona in self._ready:
+                await self.ready(persona)
+            error = self.refused.get(persona)
+        except PersonaError as refused:
+            content, error = None, refused
+            if persona in self._ready:
+                await self.ready(persona)  # it goes on as it was, and the log says so
+            elif known is None or known.mistake != refused.message:
+                log.warning("%s", refused.message)
+        if error is None:
+            return News(persona, content)
+        return News(
+            persona, content, error.message, str(error.details.get("key") or ""), isinstance(error, PersonaNotFound)
+        )
+
     async def all(self) -> list[Persona]:
         """List the personas that can be loaded, by id."""
         return await self._thread.call(self._all)
@@ -107,15 +160,16 @@ class Cast:
             except PersonaError as error:
                 log.warning("%s", error.message)
                 continue
-            if ready.persona.content not in self._warm:
-                self._warm.add(ready.persona.content)
+            if not ready.is_warm:
+                ready.is_warm = True
                 for hints in (ready.hints, ready.rival_hints):
                     await warm(self._stt, hints)
 
     def _make(self, persona: str) -> ReadyPersona:
         read = self.library.load(persona)
         known = self._ready.get(persona)
-        if not self._learn_names() and known is not None and known.persona.content == read.content:
+        self._learn_names()
+        if known is not None and known.persona.content == read.content and known.everyone is self._everyone:
             return known
         language = self._everyone.language.language
         phrases = Phrases.load(language)
@@ -126,14 +180,12 @@ class Cast:
             raise PersonaError(error.message, persona=persona, **error.details) from error
         return ReadyPersona(read, skills, self._everyone, phrases, self._room)
 
-    def _learn_names(self) -> bool:
-        """Learn who can be called by which name; say whether that is news."""
+    def _learn_names(self) -> None:
+        """Learn who can be called by which name."""
         names = {name: each.id for each in self._all() for name in spoken_names(each)}
-        if names == self._names:
-            return False
-        self._names = names
-        self._everyone = self._skills.knowing({"personas": names})
-        return True
+        if names != self._names:
+            self._names = names
+            self._everyone = self.skills.knowing({"personas": names})
 
     def _all(self) -> list[Persona]:
         found = []

@@ -16,7 +16,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from roomtone import logs
-from roomtone.cast import Cast, ReadyPersona
+from roomtone.cast import Cast, News, ReadyPersona
 from roomtone.core.dialog import Ended, Source, Turn, Voice, new_id
 from roomtone.core.endpoint import Completeness
 from roomtone.core.errors import RoomtoneError
@@ -188,6 +188,10 @@ class Conversation:
             "state": self.state.mode.value,
         }
 
+    async def reload(self) -> list[News]:
+        """Take up what became of personas' files (see ``Switcher.reload``)."""
+        return await self._switcher.reload()
+
     def post(self, signal: Signal) -> None:
         """Add a fact to the inbox."""
         self.parts.inbox.post(signal)
@@ -277,7 +281,7 @@ class Conversation:
             mouth=parts.mouth,
             household=self._household(live),
             hints=self._hints(live),
-            voice=lambda: self._voice(live),
+            voice=lambda: self._voice(live, speaker),
             post=self.post,
             expect=self._expect,
             admits=self._admits,
@@ -288,9 +292,13 @@ class Conversation:
             ring_line=parts.timers.line,
         )
 
-    def _voice(self, live: LiveTurn) -> Voice:
-        """Return how a turn sounds: as whoever speaks, and softer in quiet hours."""
-        voice = (live.prompt and live.prompt.voice) or self.speaker.persona.voice
+    def _voice(self, live: LiveTurn, began: ReadyPersona) -> Voice:
+        """Return how a turn sounds: as who was switched to since it ``began``, and softer in quiet hours.
+
+        An edit of a persona waits for the next turn: a voice does not change in mid-sentence.
+        """
+        speaker = began if self.speaker.persona.id == began.persona.id else self.speaker
+        voice = (live.prompt and live.prompt.voice) or speaker.persona.voice
         return voice.model_copy(update={"volume": voice.volume * self.parts.quiet.volume()})
 
     def _hints(self, live: LiveTurn) -> Hints:

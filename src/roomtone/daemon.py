@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import gc
 import logging
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -14,24 +15,28 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from roomtone import history, models
+from roomtone import history, models, persona_answers, persona_versions
 from roomtone.app import Room, open_room
 from roomtone.clock import utc_now
 from roomtone.control import socket_path, state_lock
 from roomtone.core.dialog import Source, Stage, Turn
 from roomtone.core.errors import UsageError
-from roomtone.core.machine import Dismiss, MuteSet, Prompt, Wake
-from roomtone.edges import control, wyoming
+from roomtone.core.machine import Dismiss, MuteSet, Prompt, Switch, Wake
+from roomtone.edges import control, persona_files, wyoming
 from roomtone.engines.tts import piper
 from roomtone.failover import open_stt, open_tts
 from roomtone.flow import beside
 from roomtone.metrics import Metrics
+from roomtone.mind.prompt import Surroundings
 from roomtone.settings import Settings
 
 log = logging.getLogger(__name__)
 
 LONGEST_TEXT = 10_000
 """Characters of one text that is spoken: about ten minutes. More is a book, and nobody could stop it by mistake."""
+
+SWITCH_WAIT_S = 3.0
+"""Longest that somebody who asks for another persona waits until the room is free."""
 
 LOOK_S = 1.0
 """How often the sound device is asked how it is."""
@@ -61,10 +66,12 @@ async def serve(settings: Settings, mistakes: list[str], watch: Watch, on_ready:
         await stack.enter_async_context(beside(offer_to_the_house(room), "wyoming"))
         await stack.enter_async_context(beside(watch_device(room), "device watch"))
         await stack.enter_async_context(beside(watch_store(room), "store watch"))
+        await stack.enter_async_context(beside(follow_personas(room), "personas"))
         await stack.enter_async_context(beside(watch(room), "watch"))
         settle()
         on_ready()
         _tell_troubles(room, mistakes)
+        await tell_who_is_gone(room)
         log.info("ready: %s", ", ".join(f"{seam} {name}" for seam, name in room.engines.items()))
         await signals.stop.wait()
         log.info("stopping")
@@ -205,6 +212,28 @@ async def watch_device(room: Room) -> None:
         say(room, "microphone_back" if health == "ok" else "microphone_lost")
 
 
+async def follow_personas(room: Room) -> None:
+    """Take up edits of personas while the room talks; who speaks says so where its own is broken."""
+
+    async def changed() -> None:
+        for news in await room.conversation.reload():
+            mine = news.id == room.conversation.speaker.persona.id
+            if news.mistake is None or news.gone or news.again or not mine:
+                continue
+            key = re.sub(r"[^a-z0-9]+", " ", news.key.lower()).strip()
+            say(room, "persona_refused", key=key) if key else say(room, "persona_unread")
+
+    await persona_files.watch(room.parts.cast.library.folders, changed)
+
+
+async def tell_who_is_gone(room: Room) -> None:
+    """Say so where somebody else speaks than is wanted: the persona in use is gone, or was broken meanwhile."""
+    wanted = await persona_versions.in_use(room.store) or room.settings.personas.default
+    present = room.conversation.speaker.persona
+    if wanted != present.id:
+        say(room, "persona_gone", persona=wanted.replace("-", " ").replace("_", " "), present=present.name)
+
+
 async def watch_store(room: Room) -> None:
     """Say so, once, when nothing can be written any more: what is told from then on may be forgotten."""
     with room.feed.watch("store.*") as events:
@@ -231,6 +260,7 @@ class Answers:
             "history": lambda request: history.answer(request, self._room.store, conversation.recorder.erase),
             "status": self._status,
             "metrics": self._page,
+            "personas": lambda request: persona_answers.answer(request, self._household()),
             "wake": lambda _: self._post(Wake(Source.CLI)),
             "stop": lambda _: self._post(Dismiss(Source.CLI)),
             "mute": lambda request: self._post(MuteSet(_truth(request, "muted"))),
@@ -249,6 +279,36 @@ class Answers:
             await self._room.conversation.recorder.go_on(str(request["session"]))
         turn: Turn = await self._room.conversation.answer(prompt)
         yield {"result": turn.model_dump(mode="json")}
+
+    def _household(self) -> persona_answers.Household:
+        room, cast = self._room, self._room.parts.cast
+        return persona_answers.Household(
+            library=cast.library,
+            skills=cast.skills,
+            store=room.store,
+            speaks=room.conversation.speaker.persona.id,
+            where=Surroundings(
+                room.settings.device.room,
+                utc_now().astimezone(room.settings.zone),
+                room.settings.household.names,
+                room.settings.household.preferences,
+            ),
+            use=self._use,
+        )
+
+    async def _use(self, persona: str) -> dict[str, Any]:
+        """Switch once the room is free, and wait for that as long as somebody who asks may."""
+        await self._room.parts.cast.ready(persona)  # raises what is wrong with it, instead of saying it aloud
+        with self._room.feed.watch("persona.switched") as switches:
+            self._room.conversation.post(Switch(persona, Source.CLI, "roomtone personas use"))
+            try:
+                async with asyncio.timeout(SWITCH_WAIT_S):
+                    async for event in switches:
+                        if event.data.persona == persona:
+                            return {"speaks": "now"}
+            except TimeoutError:
+                log.debug("the switch to %s waits for a turn to end", persona)
+        return {"speaks": "when the present answer is over"}
 
     async def _status(self, _: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         state = self._room.conversation.state

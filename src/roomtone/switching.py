@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from roomtone import persona_versions
-from roomtone.cast import Cast, ReadyPersona
+from roomtone.cast import Cast, News, ReadyPersona
 from roomtone.core.dialog import Source
 from roomtone.core.errors import RoomtoneError, StoreError
 from roomtone.core.machine import Become
@@ -113,6 +113,33 @@ class Switcher:
         await self._keep(ready.persona, earlier.id, source, cause, stages)
         self._spawn(self._cast.warm([persona]), f"warming {persona}")
         return ready.persona
+
+    async def reload(self) -> list[News]:
+        """Take up what became of personas' files: who speaks is from the next turn on as its files are now.
+
+        Where those are broken or gone, it goes on as it was. What changed is told on the feed, and returned.
+        """
+        news = await self._cast.news()
+        id_ = self.speaker.persona.id
+        await self._cast.warm([id_])
+        ready = await self._cast.ready(id_)
+        earlier = self.speaker.persona
+        if earlier.id == id_ and ready is not self.speaker:
+            self.speaker = ready
+            await self._recorder.change(ready.persona)
+            if ready.persona.content != earlier.content:
+                log.info("%s goes on as its files are now (version %s)", ready.persona.name, ready.persona.version)
+                await self._keep_version(ready.persona)
+        for each in news:
+            kind = "persona.reloaded" if each.mistake is None else "persona.refused"
+            self._feed.publish(kind, each, source="conversation")
+        return news
+
+    async def _keep_version(self, persona: Persona) -> None:
+        try:
+            await persona_versions.keep_version(self._store, self._cast.library, persona)
+        except StoreError as error:
+            log.error("the version of %s is not kept: %s", persona.id, error.message)
 
     async def _keep(self, persona: Persona, earlier: str, source: Source, cause: str, stages: Stages) -> None:
         switch = persona_versions.Switch(self._room, earlier, persona, source, cause, stages.total)
