@@ -28,6 +28,7 @@ FLOORS = """
     timers
     persona_versions
     edges
+    boards
     control quiet
     failover history personas
     persona_reading
@@ -60,7 +61,8 @@ ONLY = {
     "personas": "core persona_files persona_reading",
     "persona_reading": "core config_sources mind persona_files",
     "persona_files": "core",
-    "edges": "core flow clock engines wyoming_events control store personas settings quiet",
+    "edges": "core flow clock engines wyoming_events control store personas settings quiet boards",
+    "boards": "core",
     "control": "core clock",
     "cli": "commands config core",
 }

@@ -22,7 +22,8 @@ from roomtone.control import socket_path, state_lock
 from roomtone.core.dialog import Source, Stage, Turn
 from roomtone.core.errors import UsageError
 from roomtone.core.machine import Dismiss, MuteSet, Prompt, Switch, Wake
-from roomtone.edges import control, persona_files, wyoming
+from roomtone.core.schedule import Action
+from roomtone.edges import control, gpio, persona_files, wyoming
 from roomtone.engines.tts import piper
 from roomtone.failover import open_stt, open_tts
 from roomtone.flow import beside
@@ -67,6 +68,7 @@ async def serve(settings: Settings, mistakes: list[str], watch: Watch, on_ready:
         await stack.enter_async_context(beside(watch_device(room), "device watch"))
         await stack.enter_async_context(beside(watch_store(room), "store watch"))
         await stack.enter_async_context(beside(follow_personas(room), "personas"))
+        await stack.enter_async_context(beside(be_touched(room), "gpio"))
         await stack.enter_async_context(beside(watch(room), "watch"))
         settle()
         on_ready()
@@ -175,6 +177,24 @@ def _on_line(wake: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
         wake()
     else:
         loop.remove_reader(sys.stdin.fileno())
+
+
+async def be_touched(room: Room, ways: gpio.Ways | None = None) -> None:
+    """Let hands reach the room by the buttons of its board, and let its lights tell what goes on."""
+    parts, conversation = room.parts, room.conversation
+
+    async def act(action: Action, cause: str) -> None:
+        await parts.quiet.act(action, Source.BUTTON, cause)
+
+    reach = gpio.Reach(
+        post=conversation.post,
+        feed=room.feed,
+        personas=parts.cast.all,
+        act=act,
+        is_quiet=parts.quiet.now,
+        state=lambda: conversation.state,
+    )
+    await gpio.run(room.settings.gpio, reach, ways)
 
 
 async def offer_to_the_house(room: Room) -> None:

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from roomtone import engines
 from roomtone.config_sources import guess
+from roomtone.core.board import Job
 from roomtone.core.endpoint import EndpointSettings
 from roomtone.core.persona import QuietHours
 from roomtone.core.schedule import Action, Schedule
@@ -198,6 +199,17 @@ class Wyoming(Section):
     announce: bool = True
 
 
+class Gpio(Section):
+    """Buttons and lights: a board by its name or its file, what its buttons are for, how bright its lights are."""
+
+    board: str = "none"
+    buttons: dict[Id, Job] = Field(default_factory=dict)
+    brightness: float = Field(0.3, ge=0, le=1)
+    hold_s: float = Field(0.4, ge=0.1, le=2)
+    double_tap_s: float = Field(0.35, ge=0, le=1)
+    long_press_s: float = Field(3.0, ge=1, le=20)
+
+
 class Features(Section):
     """Switches; the code behind one that is off is not opened."""
 
@@ -244,6 +256,7 @@ class Settings(Section):
     quiet_hours: QuietHours | None = None
     language: Language = "en"
     time_zone: Annotated[str, AfterValidator(_zone)] = Field(default_factory=machine_time_zone)
+    gpio: Gpio = Gpio()
     features: Features = Features()
     log: Log = Log()
     privacy: Privacy = Privacy()
