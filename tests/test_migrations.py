@@ -82,7 +82,7 @@ ROWS: Mapping[str, Mapping[str, list[tuple[Any, ...]]]] = {
         "persona_switches": [
             (1, "2026-05-01T10:00:00+00:00", "kitchen", "companion", "chef", "abc", "voice", ODD, 12.5),
         ],
-        "kept": [("persona", json.dumps("chef")), (ODD, json.dumps(ODD))],
+        "kept": [(key, json.dumps(key), "2026-05-01T10:00:00+00:00") for key in ("persona", ODD)],
     },
 }
 """What a household had when a step was the last one taken: rows as they are in that version."""

@@ -219,6 +219,21 @@ def _live() -> Any:
     return LiveTurn(0, prompt=Prompt("", Source.CLI))
 
 
+def test_who_asks_to_be_forgotten_is_forgotten_by_every_persona(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with household(tmp_path) as rehearsal:
+            conversation, store = rehearsal.room.conversation, rehearsal.room.store
+            await conversation._household(_live()).remember("secret", "under the mat")
+            await asked(rehearsal, "let me talk to the chef")
+            await conversation._household(_live()).remember("secret", "in the flour")
+            await store.erase()
+            everything = [line async for line in store.export()]
+            assert not [line for line in everything if "mat" in line or "flour" in line or "let me" in line]
+            assert (await asked(rehearsal, "who are you")).persona == "chef"
+
+    run(scenario())
+
+
 @pytest.mark.parametrize(
     ("context", "knows", "same"), [("own", set(), True), ("fresh", set(), False), ("shared", {SECRET}, False)]
 )

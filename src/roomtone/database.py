@@ -29,10 +29,13 @@ _ERASE = (
     f"DELETE FROM turns WHERE trace IN ({_TURNS})",
     "DELETE FROM sessions WHERE id NOT IN (SELECT session FROM turns UNION SELECT session FROM messages)",
     "DELETE FROM items WHERE removed >= :since",
+    "DELETE FROM kept WHERE key LIKE 'persona/%' AND at >= :since",
+    "UPDATE persona_switches SET cause = '' WHERE at >= :since AND source NOT IN ('schedule', 'button')",
 )
 """What takes everything that was said from a moment on; a message goes with its turn.
 
-Lists are not what was said and stay. What was taken off one since then could only be put back: it goes too.
+Lists are not what was said and stay. What was taken off one since then could only be put back: it goes too, and so
+does what a persona has noted since, and the words that changed who speaks.
 """
 
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

@@ -56,7 +56,7 @@ def _personas(db: Database) -> None:
     db.table("persona_versions").create(version, pk=("persona", "content"))
     switch = {"at": str, "room": str, "earlier": str, "persona": str, "content": str, "source": str, "cause": str}
     db.table("persona_switches").create({"id": int, **switch, "took_ms": float}, pk="id")
-    db.table("kept").create({"key": str, "value": str}, pk="key")
+    db.table("kept").create({"key": str, "value": str, "at": str}, pk="key")
 
 
 STEPS: tuple[tuple[str, Callable[[Database], None]], ...] = (

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from roomtone import database
-from roomtone.core.dialog import Ended, HandStopwatch, Item, Message, Session, Timer, Turn, TurnError
+from roomtone.core.dialog import Ended, HandStopwatch, Item, Message, Session, Timer, Turn, TurnError, now
 from roomtone.core.errors import SessionNotFound, StoreError
 from roomtone.database import Statement
 from roomtone.flow import Worker, close, worker
@@ -383,7 +383,7 @@ def keeping(key: str, value: Any) -> Statement:
     """Return the statement that keeps a value under a key, to be committed with others."""
     if value is None:
         return "DELETE FROM kept WHERE key = ?", (key,)
-    return "INSERT OR REPLACE INTO kept VALUES (?,?)", (key, json.dumps(value, ensure_ascii=False))
+    return "INSERT OR REPLACE INTO kept VALUES (?,?,?)", (key, json.dumps(value, ensure_ascii=False), _iso(now()))
 
 
 def _session(session: Session, known: str) -> Statement:
