@@ -241,7 +241,7 @@ async def follow_personas(room: Room) -> None:
             if news.mistake is None or news.gone or news.again or not mine:
                 continue
             key = re.sub(r"[^a-z0-9]+", " ", news.key.lower()).strip()
-            say(room, "persona_refused", key=key) if key else say(room, "persona_unread")
+            say(room, "persona_refused", place=key) if key else say(room, "persona_unread")
 
     await persona_files.watch(room.parts.cast.library.folders, changed)
 
