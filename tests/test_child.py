@@ -231,6 +231,6 @@ def test_a_caller_that_leaves_does_not_put_the_next_one_out_of_step(run: Run[Non
 def test_the_default_recognisers_child_carries_nothing_that_only_the_daemon_needs() -> None:
     code = (
         "import roomtone.child_main, roomtone.engines.stt._pocketsphinx_child, sys;"
-        "print(*{'asyncio', 'pydantic', 'soundfile', 'hassil', 'yaml'} & set(sys.modules))"
+        "print(*{'asyncio', 'numpy', 'pydantic', 'soundfile', 'hassil', 'yaml'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"\n"

@@ -114,10 +114,16 @@ def test_a_beginning_has_more_to_come_and_a_stranger_has_not() -> None:
 
 def test_a_nod_is_listened_for_only_over_a_reply() -> None:
     skills = Skills.load("en")
-    begins, interrupts = skills.grammar(), skills.grammar(interrupting=True)
-    assert "mhm" in interrupts
-    assert "mhm" not in begins
-    assert all(word in grammar for grammar in (begins, interrupts) for word in ("stop", "hello"))
+    assert "mhm" in skills.besides(interrupting=True)
+    assert "mhm" not in skills.grammar() + skills.besides(asked=True)
+    assert all(word in skills.grammar() for word in ("stop", "hello"))
+
+
+def test_yes_and_no_are_listened_for_only_after_a_question() -> None:
+    skills = Skills.load("en")
+    assert {"yes", "no"} <= set(re.findall(r"\w+", skills.besides(asked=True)))
+    assert "yes" not in re.findall(r"\w+", skills.grammar())
+    assert skills.besides() == ""
 
 
 def test_the_words_that_ask_for_silence_are_known() -> None:

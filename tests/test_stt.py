@@ -16,10 +16,11 @@ from roomtone.child import child
 from roomtone.core.errors import EngineCrashed, EngineTimeout
 from roomtone.core.room import convolve, impulse_response
 from roomtone.core.sound import RATE, Audio, join
-from roomtone.engines.stt import Hints, Pause, Transcript, pocketsphinx, script
+from roomtone.engines.stt import Hints, Pause, Transcript, _pocketsphinx_child, pocketsphinx, script
 from roomtone.engines.stt._dereverberation import dereverberated
 from roomtone.engines.stt._jsgf import graph
 from roomtone.engines.stt._pocketsphinx_child import Decoded, Found, Recogniser, Segment
+from roomtone.flow import worker
 from speech import room_noise, said
 
 HOME = """#JSGF V1.0; /* comment */
@@ -82,6 +83,20 @@ def test_a_pause_gives_the_beginning_of_an_unfinished_sentence(run: Run[None]) -
     run(scenario())
 
 
+def test_what_is_said_only_now_is_heard_besides_the_rest_and_only_then(run: Run[None]) -> None:
+    nods = Hints(grammar=HOME, besides="#JSGF V1.0; grammar nods; public <nod> = exactly | interesting;")
+
+    async def scenario() -> None:
+        async with pocketsphinx.open(pocketsphinx.Settings()) as stt:
+            nod, command = await said("interesting"), await said("set a pasta timer for nine minutes")
+            assert [t.text for t in await heard(stt, nod)] == [""]
+            assert [t.text for t in await heard(stt, nod, hints=nods)] == ["interesting"]
+            (heard_besides,) = await heard(stt, command, hints=nods)
+            assert heard_besides.text == "set a pasta timer for nine minutes"
+
+    run(scenario())
+
+
 class Counting:
     """Stands in for the child: says how often it decoded."""
 
@@ -97,17 +112,17 @@ class Counting:
 
 def test_nothing_is_decoded_again_where_only_silence_followed_the_pause(run: Run[None]) -> None:
     async def scenario() -> None:
-        counting = Counting()
-        stt = pocketsphinx.Pocketsphinx(counting, pocketsphinx.Settings())  # type: ignore[arg-type]
-        command, quiet = (
-            await said("what time is it", tail_s=0.2),
-            Audio(room_noise(RATE, -58, seed=3).astype(np.int16)),
-        )
-        partial, final = await heard(stt, command, Pause(), quiet)
-        assert (partial.text, final.text) == ("decode 1", "decode 1")
-        more = await said("now", lead_s=0.1)
-        *_, final = await heard(stt, command, Pause(), more)
-        assert final.text == "decode 3"
+        with worker("preparing") as thread:
+            stt = pocketsphinx.Pocketsphinx(Counting(), thread, pocketsphinx.Settings())  # type: ignore[arg-type]
+            command, quiet = (
+                await said("what time is it", tail_s=0.2),
+                Audio(room_noise(RATE, -58, seed=3).astype(np.int16)),
+            )
+            partial, final = await heard(stt, command, Pause(), quiet)
+            assert (partial.text, final.text) == ("decode 1", "decode 1")
+            more = await said("now", lead_s=0.1)
+            *_, final = await heard(stt, command, Pause(), more)
+            assert final.text == "decode 3"
 
     run(scenario())
 
@@ -135,7 +150,7 @@ class Unwell:
     def prepare(self, grammar: str) -> list[str]:
         return []
 
-    def decode(self, pcm: bytes, grammar: str, expected: tuple[str, ...]) -> Decoded:
+    def decode(self, pcm: bytes, grammars: tuple[str, ...], expected: tuple[str, ...]) -> Decoded:
         with open(self.marks, "a+") as marks:
             marks.seek(0)
             before = len(marks.read())
@@ -153,13 +168,15 @@ def test_a_hang_and_a_crash_cost_one_utterance_each(
     monkeypatch.setenv("PYTHONPATH", os.path.dirname(__file__))
 
     async def scenario() -> None:
-        async with child("pocketsphinx", "test_stt:Unwell", os.path.join(tmp_path, "marks")) as process:
-            stt = pocketsphinx.Pocketsphinx(process, pocketsphinx.Settings(timeout_s=2))
-            with pytest.raises(EngineTimeout):
-                await heard(stt, Audio.silence(1.0))
-            with pytest.raises(EngineCrashed):
-                await heard(stt, Audio.silence(1.0))
-            assert [t.text for t in await heard(stt, Audio.silence(1.0))] == ["well"]
+        unwell = child("pocketsphinx", "test_stt:Unwell", os.path.join(tmp_path, "marks"))
+        with worker("preparing") as thread:
+            async with unwell as process:
+                stt = pocketsphinx.Pocketsphinx(process, thread, pocketsphinx.Settings(timeout_s=2))
+                with pytest.raises(EngineTimeout):
+                    await heard(stt, Audio.silence(1.0))
+                with pytest.raises(EngineCrashed):
+                    await heard(stt, Audio.silence(1.0))
+                assert [t.text for t in await heard(stt, Audio.silence(1.0))] == ["well"]
 
     run(scenario())
 
@@ -269,3 +286,17 @@ def test_words_that_nobody_could_say_in_their_time_are_not_believed() -> None:
     assert not recogniser._pronounceable([Segment("hello", 0, 9, 0.0)])
     assert not recogniser._pronounceable([Segment("hello", 0, 120, 0.0)])
     assert recogniser._pronounceable([Segment("stop", 0, 30, 0.0), Segment("it", 31, 36, 0.0)])
+
+
+def test_grammars_are_kept_as_far_as_memory_allows_and_compiled_again_when_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_pocketsphinx_child, "KEPT_STEPS", 5)
+    kept = {word: f"#JSGF V1.0; grammar a; public <a> = {word} it;" for word in ("stop", "hear", "say")}
+    recogniser = Recogniser()
+    for grammar in kept.values():
+        recogniser.prepare(grammar)
+    assert list(recogniser._grammars) == [kept["hear"], kept["say"]]
+    quiet = Audio(room_noise(RATE, -30).astype(np.int16)).to_bytes()
+    assert recogniser.decode(quiet, [kept["stop"], kept["say"]]).sentence.text in ("", "stop it", "say it")
+    assert list(recogniser._grammars) == [kept["stop"], kept["say"]]

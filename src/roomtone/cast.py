@@ -46,13 +46,13 @@ class ReadyPersona:
     @cached_property
     def asked_hints(self) -> Hints:
         """The same of somebody who was asked something."""
-        return Hints(self._language, self.skills.grammar(asked=True), names=self._names)
+        return replace(self.hints, besides=self.skills.besides(asked=True))
 
     @cached_property
     def rival_hints(self) -> Hints:
         """The same of somebody who speaks into a reply."""
         words = self.skills.dismissing_words()
-        return Hints(self._language, self.skills.grammar(interrupting=True), words, self._names)
+        return replace(self.hints, words=words, besides=self.skills.besides(interrupting=True))
 
     @cached_property
     def ring_hints(self) -> Hints:
@@ -62,7 +62,7 @@ class ReadyPersona:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """How a persona stands: the hash of its files, or the ``mistake`` for which they are refused and the key it is at.
+    """How a persona stands: the hash of its files, or the ``mistake`` for which they are refused and its key.
 
     ``gone``: there is no folder any more. ``again``: it was refused before, and still is or not any more.
     """
@@ -162,8 +162,7 @@ class Cast:
                 continue
             if not ready.is_warm:
                 ready.is_warm = True
-                for hints in (ready.hints, ready.rival_hints):
-                    await warm(self._stt, hints)
+                await warm(self._stt, ready.rival_hints)  # its grammars are those of all other turns too
 
     def _make(self, persona: str) -> ReadyPersona:
         read = self.library.load(persona)

@@ -230,9 +230,8 @@ def jsgf(polite: Mapping[str, Node], commands: Mapping[str, Node], alone: Mappin
     rules = {**polite, **commands, **alone}
     around = {name: f"[<{name}>]" if name in polite else "" for name in ("before", "after")}
     command = " | ".join(f"<{name}>" for name in commands)
-    public = " | ".join(
-        [f"{around['before']} ({command}) {around['after']}".strip(), *(f"<{name}>" for name in alone)]
-    )
+    politely = [f"{around['before']} ({command}) {around['after']}".strip()] if commands else []
+    public = " | ".join([*politely, *(f"<{name}>" for name in alone)])
     lines = [f"<{name}> = {_printed(node)};" for name, node in rules.items()]
     return "\n".join(["#JSGF V1.0;", "grammar roomtone;", f"public <utterance> = {public};", *lines, ""])
 

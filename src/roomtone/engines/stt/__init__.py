@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from roomtone.core.sound import Audio
+if TYPE_CHECKING:  # a recogniser's child process goes without numpy's 10 MB
+    from roomtone.core.sound import Audio
 
 AUTO = ("whisper", "pocketsphinx")
 
@@ -21,13 +22,15 @@ class Hints:
     """What helps a recogniser.
 
     ``language``: what is spoken here. ``grammar``: all that can be understood, as JSGF. ``words``: not to be missed.
-    ``names``: what is said here and no recogniser can guess (rooms, personas), the most telling first.
+    ``names``: what is said here and no recogniser can guess (rooms, personas), the most telling first. ``besides``:
+    what can be understood only just now, a few sentences as JSGF; so ``grammar`` stays the same from turn to turn.
     """
 
     language: str = "en"
     grammar: str = ""
     words: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    besides: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """The recogniser's other half, in a process of its own: pocketsphinx holds the interpreter for a whole decode.
 
+It does without numpy, which would take 10 MB more of a small machine.
+
 A grammar always finds something. What it found is believed only where the grammar's words fit the sound nearly as
 well as any phones at all would: the same sound is decoded again by a loop over the language's phones, and the score
 is the difference of the two acoustic log-likelihoods, in nats a frame, over the frames of the words. A short
@@ -9,18 +11,12 @@ sentence has to fit about as well as any one everyday word does, too.
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
-from roomtone.core.sound import FRAME, RATE, Audio, to_int16
-from roomtone.engines.stt._dereverberation import dereverberated
 from roomtone.engines.stt._everyday import WORDS
 from roomtone.engines.stt._jsgf import graph, signs
 
@@ -28,14 +24,9 @@ PHONES = """
 AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH
 """
 
-KEPT_GRAMMARS = 4
-"""Compiled grammars kept, the last used ones."""
-
-NOISE_DB = 32.0
-"""Noise is added this far below the speech: the model was trained in rooms, and in dead silence between words it
-finds a quarter fewer sentences."""
-
-NOISE_S = 10.0
+KEPT_STEPS = 15_000
+"""Steps of all compiled grammars that are kept, the last used ones: a step takes 2 kB. All that is shipped has 4,600
+of them, and to compile it again takes 0.15 s."""
 
 SHORT = 3
 """Words of a sentence that is compared with everyday words; a longer one is like none of them."""
@@ -83,6 +74,20 @@ class Segment(NamedTuple):
     likelihood: float
 
 
+class Hypothesis(NamedTuple):
+    """The best path through a grammar, and the log-likelihood of the whole of it, in nats."""
+
+    segments: list[Segment]
+    score: float
+
+
+class Compiled(NamedTuple):
+    """A grammar's name in the decoder, and the steps of its graph."""
+
+    name: str
+    steps: int
+
+
 class Recogniser:
     """One decoder with a search for every grammar, and one for free phones."""
 
@@ -96,86 +101,90 @@ class Recogniser:
         self._decoder = Decoder(loglevel="FATAL", **options)
         self._dictionary = Path(get_model_path("en-us/cmudict-en-us.dict"))
         self._looked_up: set[str] = set()
-        self._grammars: dict[str, list[str]] = {}
-        self._noise = _room_noise(round(NOISE_S * RATE))
+        self._grammars: dict[str, Compiled] = {}
+        self._compiled = 0
         for phone in PHONES.split():  # words of one phone, named so that none of them is in the dictionary
             self._decoder.add_word(f"qx{phone.lower()}", phone, False)
         loop = " | ".join(f"qx{phone.lower()}" for phone in PHONES.split())
         self._decoder.add_jsgf_string("phones", f"#JSGF V1.0;\ngrammar phones;\npublic <phones> = ({loop})+;")
 
-        self._look_up(WORDS.split())
-        words = " | ".join(filter(self._knows, WORDS.split()))
-        self._decoder.add_jsgf_string("everyday", f"#JSGF V1.0;\ngrammar day;\npublic <word> = ({words});")
+        everyday = list(dict.fromkeys(WORDS.split()))
+        self._look_up(everyday)
+        self._add("everyday", 1, [(0, 1, 1 / len(everyday), word) for word in everyday if self._knows(word)])
 
     def prepare(self, grammar: str) -> list[str]:
-        """Compile a JSGF grammar unless that is done; return the words it had to do without.
+        """Compile a JSGF grammar unless that is done; return the words it has to do without, once.
 
         Raises ValueError where nothing is left of it.
         """
-        name = _name(grammar)
-        if name in self._grammars:
-            self._grammars[name] = self._grammars.pop(name)
-            return self._grammars[name]
+        if grammar in self._grammars:
+            self._grammars[grammar] = self._grammars.pop(grammar)
+            return []
         self._look_up(signs(grammar))
-        compiled = graph(grammar, self._knows)
-        end = 1 + max(to for _, to, _ in compiled.steps)
-        steps: list[tuple[Any, ...]] = [(start, to, 1.0, word) for start, to, word in compiled.steps]
-        steps += [(last, end, 1.0) for last in compiled.ends]
-        self._decoder.add_fsg(name, self._decoder.create_fsg(name, 0, end, steps))
-        self._grammars[name] = unknown = list(compiled.unknown)
-        if len(self._grammars) > KEPT_GRAMMARS:
-            oldest = next(iter(self._grammars))
-            del self._grammars[oldest]
-            self._decoder.remove_search(oldest)
-        return unknown
+        found = graph(grammar, self._knows)
+        end = 1 + max(to for _, to, _ in found.steps)
+        steps: list[tuple[Any, ...]] = [(start, to, 1.0, word) for start, to, word in found.steps]
+        steps += [(last, end, 1.0) for last in found.ends]
+        self._compiled += 1
+        name = f"grammar {self._compiled}"
+        self._add(name, end, steps)
+        self._grammars[grammar] = Compiled(name, len(steps))
+        self._forget()
+        _give_back()
+        return list(found.unknown)
 
-    def decode(self, pcm: bytes, grammar: str, expected: tuple[str, ...] = ()) -> Decoded:
+    def _add(self, name: str, end: int, steps: list[tuple[Any, ...]]) -> None:
+        self._decoder.add_fsg(name, self._decoder.create_fsg(name, 0, end, steps))
+
+    def _forget(self) -> None:
+        """Drop what was not used for longest until the rest is small enough. The last two, which may be used
+        together, stay however large they are."""
+        while len(self._grammars) > 2 and sum(each.steps for each in self._grammars.values()) > KEPT_STEPS:
+            oldest = self._grammars.pop(next(iter(self._grammars)))
+            self._decoder.remove_search(oldest.name)
+
+    def decode(self, pcm: bytes, grammars: Sequence[str], expected: tuple[str, ...] = ()) -> Decoded:
         """Decode 16 kHz 16-bit sound as one whole: the cepstral mean is then taken over just this sound.
 
-        A short sentence of nothing but ``expected`` words is believed more readily.
+        The sentence that fits best of all that the ``grammars`` have is found. A short one of nothing but
+        ``expected`` words is believed more readily.
         """
         try:
-            return self._decode(pcm, grammar, expected)
+            return self._decode(pcm, grammars, expected)
         finally:
             _give_back()
 
-    def _decode(self, pcm: bytes, grammar: str, expected: tuple[str, ...]) -> Decoded:
-        self.prepare(grammar)
-        pcm = self._as_trained(pcm)
-        beginning, sentence = self._search(_name(grammar), pcm)
+    def _decode(self, pcm: bytes, grammars: Sequence[str], expected: tuple[str, ...]) -> Decoded:
+        for grammar in grammars:
+            self.prepare(grammar)
+        paths = [self._search(self._grammars[grammar].name, pcm) for grammar in grammars]
+        beginning, sentence = _likelier(so_far for so_far, _ in paths), _likelier(whole for _, whole in paths)
         if not _words(beginning) and not _words(sentence):
             return Decoded()
         if not self._pronounceable(_words(sentence)):
             sentence = []
-        _, phones = self._search("phones", pcm)
+        phones = self._search("phones", pcm)[1].segments
         found = _found(sentence, phones)
         if 0 < len(_words(sentence)) <= SHORT:
-            _, everyday = self._search("everyday", pcm)
+            everyday = self._search("everyday", pcm)[1].segments
             likely = all(_spelt(word) in expected for word in _words(sentence))
             if everyday and _gain(sentence, everyday) < -(EXPECTED_MARGIN if likely else EVERYDAY_MARGIN):
                 return Decoded()
             found = found._replace(score=found.score + SHORT_BONUS)
         return Decoded(found, _found(beginning, phones))
 
-    def _search(self, name: str, pcm: bytes) -> tuple[list[Segment], list[Segment]]:
+    def _search(self, name: str, pcm: bytes) -> tuple[Hypothesis, Hypothesis]:
         """Return the best path so far, and the best one that ends where the grammar may end."""
         decoder = self._decoder
         decoder.activate_search(name)
         decoder.start_utt()
         decoder.process_raw(pcm, full_utt=True)
-        so_far = _segments(decoder)
+        so_far = _best_yet(decoder)
         decoder.end_utt()
-        return so_far, _segments(decoder)
-
-    def _as_trained(self, pcm: bytes) -> bytes:
-        """Return sound as the model's training was: with little reverberation and a little noise."""
-        sound = dereverberated(Audio.from_bytes(pcm).samples.astype(np.float64))
-        frames = sound[: len(sound) // FRAME * FRAME].reshape(-1, FRAME)
-        if not len(frames):
-            return pcm
-        loud = float(np.percentile(np.sqrt(np.mean(np.square(frames), axis=1)), 90))
-        noise = np.resize(self._noise, len(sound)) * loud * 10 ** (-NOISE_DB / 20)
-        return Audio(to_int16(sound + noise)).to_bytes()
+        whole = _best_yet(decoder)
+        decoder.start_utt()  # a search keeps its last paths, some megabytes, until its next utterance
+        decoder.end_utt()
+        return so_far, whole
 
     def _pronounceable(self, words: list[Segment]) -> bool:
         """Whether somebody could have said the words in the time that they are given."""
@@ -208,25 +217,23 @@ def _give_back() -> None:
         trim(0)
 
 
-def _room_noise(samples: int) -> npt.NDArray[np.float64]:
-    """Return noise of RMS 1 whose power halves with each octave, as a room's does; always the same."""
-    spectrum = np.fft.rfft(np.random.default_rng(0).standard_normal(samples))
-    noise = np.fft.irfft(spectrum / np.sqrt(np.maximum(np.fft.rfftfreq(samples, 1 / RATE), 50.0)), samples)
-    return noise / float(np.sqrt(np.mean(np.square(noise))))
-
-
-def _name(grammar: str) -> str:
-    return hashlib.sha256(grammar.encode()).hexdigest()
-
-
-def _segments(decoder: Any) -> list[Segment]:
-    if decoder.hyp() is None:
-        return []
-    # Without bestpath a segment's ascore is exp(log-likelihood / 1024).
-    return [
-        Segment(found.word, found.start_frame, found.end_frame, 1024 * math.log(max(found.ascore, 1e-300)))
-        for found in decoder.seg()
+def _best_yet(decoder: Any) -> Hypothesis:
+    hypothesis = decoder.hyp()
+    if hypothesis is None:
+        return Hypothesis([], -math.inf)
+    # Without bestpath scores are exp(log-likelihood / 1024).
+    segments = [
+        Segment(found.word, found.start_frame, found.end_frame, _nats(found.ascore)) for found in decoder.seg()
     ]
+    return Hypothesis(segments, _nats(hypothesis.best_score))
+
+
+def _nats(score: float) -> float:
+    return 1024 * math.log(max(score, 1e-300))
+
+
+def _likelier(some: Iterable[Hypothesis]) -> list[Segment]:
+    return max(some, key=lambda each: each.score).segments
 
 
 def _words(segments: Iterable[Segment]) -> list[Segment]:

@@ -18,8 +18,10 @@ from roomtone.child import Child, child
 from roomtone.core.sound import RATE, Audio, Samples
 from roomtone.engines import EngineSettings, lacking
 from roomtone.engines.stt import Hints, Pause, Transcript
+from roomtone.engines.stt._as_trained import as_trained
 from roomtone.engines.stt._pocketsphinx_child import Decoded, Found
 from roomtone.engines.stt._silence import joined, spoken_since
+from roomtone.flow import Worker, worker
 
 log = logging.getLogger(__name__)
 
@@ -53,10 +55,10 @@ def missing(settings: Settings) -> str | None:  # noqa: ARG001  # the seam's sig
 class Pocketsphinx:
     """Recognises one utterance at a time."""
 
-    def __init__(self, process: Child, settings: Settings) -> None:
+    def __init__(self, process: Child, thread: Worker, settings: Settings) -> None:
         self._process = process
+        self._thread = thread
         self._settings = settings
-        self._prepared: set[str] = set()
 
     @property
     def pid(self) -> int | None:
@@ -72,33 +74,34 @@ class Pocketsphinx:
         """
         parts: list[Samples] = []
         decoded, covered = Decoded(), 0
-        await self._prepare(hints.grammar)
+        grammars = tuple(filter(None, (hints.grammar, hints.besides)))
+        await self._prepare(grammars)
         async for part in utterance:
             if isinstance(part, Audio):
                 parts.append(part.samples)
                 continue
             sound = joined(parts)
-            decoded, covered = await self._decode(sound, hints), len(sound)
+            decoded, covered = await self._decode(sound, grammars, hints.words), len(sound)
             sentence = self._transcript(decoded.sentence, hints, final=False)
             yield sentence if sentence.text else self._transcript(decoded.beginning, hints, final=False)
         sound = joined(parts)
         if not covered or spoken_since(sound, covered):
-            decoded = await self._decode(sound, hints)
+            decoded = await self._decode(sound, grammars, hints.words)
         yield self._transcript(decoded.sentence, hints, final=True)
 
-    async def _prepare(self, grammar: str) -> None:
-        if not grammar or grammar in self._prepared:
-            return
-        unknown = await self._process.call("prepare", grammar, timeout=self._settings.timeout_s)
-        self._prepared.add(grammar)
-        if unknown:
-            log.warning("pocketsphinx does without the words %s: its dictionary lacks them", ", ".join(unknown))
+    async def _prepare(self, grammars: tuple[str, ...]) -> None:
+        """Let the child compile while the person talks what it has not, or what it had to drop for others."""
+        for grammar in grammars:
+            unknown = await self._process.call("prepare", grammar, timeout=self._settings.timeout_s)
+            if unknown:
+                log.warning("pocketsphinx does without the words %s: its dictionary lacks them", ", ".join(unknown))
 
-    async def _decode(self, sound: Samples, hints: Hints) -> Decoded:
-        if not hints.grammar or not SHORTEST_S * RATE <= len(sound) <= LONGEST_S * RATE:
+    async def _decode(self, sound: Samples, grammars: tuple[str, ...], expected: tuple[str, ...]) -> Decoded:
+        if not grammars or not SHORTEST_S * RATE <= len(sound) <= LONGEST_S * RATE:
             return Decoded()
+        pcm = Audio(await self._thread.call(as_trained, sound)).to_bytes()
         decoded: Decoded = await self._process.call(
-            "decode", Audio(sound).to_bytes(), hints.grammar, hints.words, timeout=self._settings.timeout_s
+            "decode", pcm, grammars, expected, timeout=self._settings.timeout_s
         )
         return decoded
 
@@ -112,5 +115,6 @@ class Pocketsphinx:
 @asynccontextmanager
 async def open(settings: Settings) -> AsyncIterator[Pocketsphinx]:  # noqa: A001  # the name every engine has
     """Open the recogniser; its process starts with the first utterance and ends with the context."""
-    async with child("pocketsphinx", "roomtone.engines.stt._pocketsphinx_child:Recogniser") as process:
-        yield Pocketsphinx(process, settings)
+    with worker("pocketsphinx") as thread:
+        async with child("pocketsphinx", "roomtone.engines.stt._pocketsphinx_child:Recogniser") as process:
+            yield Pocketsphinx(process, thread, settings)
