@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from roomtone import persona_versions
-from roomtone.core.errors import ConfigError, PersonaError, UsageError
+from roomtone.core.errors import ConfigError, PersonaError, PersonaNotFound, UsageError
 from roomtone.core.persona import Persona
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.prompt import Surroundings, system_prompt
@@ -83,25 +83,28 @@ def mistakes_of(persona: str, library: Library, skills: Skills) -> Iterator[str]
 
 
 async def _list(_: Mapping[str, Any], household: Household) -> AsyncIterator[dict[str, Any]]:
-    for id_ in household.library.ids():
+    for id_ in sorted({*household.library.ids(), household.speaks}):
         yield {"persona": _summary(id_, household)}
 
 
 def _summary(persona: str, household: Household) -> dict[str, Any]:
-    place = household.library.folder(persona)
-    mistakes = list(mistakes_of(persona, household.library, household.skills))
+    try:
+        place = household.library.folder(persona)
+        mistakes = list(mistakes_of(persona, household.library, household.skills))
+    except PersonaNotFound as error:  # it speaks, and its folder was removed meanwhile
+        place, mistakes = None, [error.message]
     summary: dict[str, Any] = {"id": persona, "name": None, "description": None, "version": None}
     summary |= {"tags": [], "mode": None, "content": None}
     if not mistakes:
         read = household.library.load(persona)
         summary |= {"name": read.name, "description": read.description, "version": read.version}
         summary |= {"tags": list(read.tags), "mode": read.adaptation_mode, "content": read.content}
-    own = place.parent == household.library.folders[0]
+    own = place is not None and place.parent == household.library.folders[0]
     return {
         **summary,
         "speaks": persona == household.speaks,
-        "from": "household" if own else "roomtone",
-        "folder": str(place),
+        "from": "household" if own else "roomtone" if place else None,
+        "folder": str(place) if place else None,
         "broken": mistakes,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -12,12 +13,12 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from roomtone.config_sources import guess
 from roomtone.core.errors import ConfigError
 from roomtone.core.persona import AdaptationMode, Example, KnowledgeFile, Persona
 from roomtone.core.schedule import cron
 from roomtone.mind.phrases import load_language
 from roomtone.mind.prompt import mistakes_in
+from roomtone.mind.skillfiles import shipped
 from roomtone.persona_files import Files, fingerprint
 
 CONFIG, PROMPT = "config.yaml", "system_prompt.md"
@@ -37,8 +38,8 @@ KEYS = tuple(name for name in Persona.model_fields if name not in ELSEWHERE)
 
 BY_LANGUAGE = re.compile(r"(jokes|phrases)\.([a-z]{2,3}(?:-[A-Za-z0-9]{2,8})*)\.yaml")
 
-GREETING = {"persona"}
-"""What the phrase ``greeting``, which the room itself has not, may have filled in."""
+GREETING = "{persona} here."
+"""What stands for the phrase ``greeting``, which the room itself has not: what may be filled in is what is here."""
 
 EXAMPLES = TypeAdapter(list[Example])
 JOKES = TypeAdapter(list[str])
@@ -95,7 +96,7 @@ def _config(files: Files, note: Note) -> dict[str, Any] | None:
             note(CONFIG, "", "holds no keys; write them as in 'name: Companion'")
         return None
     for key in [key for key in read if key not in KEYS]:
-        note(CONFIG, str(key), ELSEWHERE.get(key) or f"there is no such key; {guess(str(key), KEYS)}")
+        note(CONFIG, str(key), ELSEWHERE.get(key) or f"there is no such key{_meant(str(key), KEYS)}")
     return {key: value for key, value in read.items() if key in KEYS}
 
 
@@ -188,7 +189,7 @@ def _jokes(path: str, _: str, content: Any, note: Note) -> tuple[str, ...]:
 def _phrases(path: str, language: str, content: Any, note: Note) -> dict[str, str | list[str]]:
     try:
         own = PHRASES.validate_python(content)
-        usual = load_language(language).say
+        usual = {"greeting": GREETING, **load_language(language).say, **_replies(own, language)}
     except ValidationError as error:
         for key, reason in _told(error):
             note(path, key, reason)
@@ -197,12 +198,18 @@ def _phrases(path: str, language: str, content: Any, note: Note) -> dict[str, st
         note(path, "", error.message)
         return {}
     for key, texts in own.items():
-        if key != "greeting" and key not in usual:
-            note(path, key, f"the room says nothing of this name; {guess(key, ['greeting', *usual])}")
-            continue
-        known = GREETING if key == "greeting" else _fields(usual[key])
-        _check_wordings(path, key, texts, known, note)
+        if key in usual:
+            _check_wordings(path, key, texts, _fields(usual[key]), note)
+        else:
+            note(path, key, f"the room says nothing of this name{_meant(key, usual)}")
     return own
+
+
+def _replies(own: Iterable[str], language: str) -> dict[str, str | list[str]]:
+    """Return the replies of skills, by names such as ``timer.set``, where a persona has some of its own."""
+    if not any("." in key for key in own):
+        return {}
+    return {f"{one.skill.name}.{key}": text for one in shipped(language) for key, text in one.skill.texts.items()}
 
 
 def _check_wordings(path: str, key: str, texts: str | list[str], known: set[str], note: Note) -> None:
@@ -270,6 +277,11 @@ def _told(error: ValidationError) -> Iterator[tuple[str, str]]:
         if not key:
             key, _, reason = reason.rpartition(": ") if ": " in reason else ("", "", reason)
         yield key, _one_line(reason)
+
+
+def _meant(key: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(key.lower(), list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _one_line(error: object) -> str:

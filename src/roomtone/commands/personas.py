@@ -131,13 +131,14 @@ def _show_list(events: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("", "id", "name", "version", "mode", "from", "what"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("", "id", "name", "version", "from"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("what", overflow="fold")
     for one in (event["persona"] for event in events):
-        what = "; ".join([f"broken: {one['broken'][0]}"] if one["broken"] else [one["description"], *one["tags"]][:1])
         tags = f" ({', '.join(one['tags'])})" if one["tags"] else ""
+        what = f"broken: {one['broken'][0]}" if one["broken"] else f"{one['mode']}: {one['description']}{tags}"
         mark = "[green]*[/]" if one["speaks"] else ""
-        cells = (one["id"], one["name"] or "", one["version"] or "", one["mode"] or "", one["from"], what + tags)
+        cells = (one["id"], one["name"] or "", one["version"] or "", one["from"] or "", what)
         table.add_row(mark, *map(escape, cells))
     Console(highlight=False, soft_wrap=False).print(table)
 
