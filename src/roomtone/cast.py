@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from roomtone.core.errors import ConfigError, EngineError, PersonaError, PersonaNotFound
-from roomtone.core.persona import Persona
+from roomtone.core.persona import AdaptationMode, Persona
 from roomtone.engines.stt import Hints
 from roomtone.failover import SttLine
 from roomtone.flow import Worker
+from roomtone.mind.knowledge import Notes
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills
 from roomtone.mind.thinking import Mind
@@ -34,7 +35,7 @@ class ReadyPersona:
         self.everyone = everyone
         self.is_warm = False
         self.phrases = phrases
-        self.mind = Mind(skills, phrases, everyone=everyone)
+        self.mind = Mind(skills, phrases, everyone=everyone, notes=notes_of(persona, phrases))
         self._names = (room, persona.name, *skills.own_words())
         self._language = skills.language.language
 
@@ -200,6 +201,13 @@ def spoken_names(persona: Persona) -> set[str]:
     """Return what a persona is called by: its name, and its id in words."""
     names = {persona.name.lower(), re.sub("[-_]+", " ", persona.id).strip()}
     return {name.removeprefix("the ") for name in names if name}
+
+
+def notes_of(persona: Persona, phrases: Phrases) -> Notes | None:
+    """Return a persona's notes, ready to be asked; None where it does not answer out of any."""
+    if persona.adaptation_mode is not AdaptationMode.INSTRUCTION_RAG:
+        return None
+    return Notes(persona.knowledge, phrases.language.small_words)
 
 
 async def warm(stt: SttLine, hints: Hints) -> None:

@@ -66,6 +66,7 @@ class Language(Noun):
     lists: dict[str, dict[str, Any]] = Field(default_factory=dict)
     expansion_rules: dict[str, str] = Field(default_factory=dict)
     say: dict[str, str | list[str]]
+    small_words: frozenset[str] = frozenset()
     prompt: dict[str, str] = Field(default_factory=dict)
 
 

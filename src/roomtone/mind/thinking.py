@@ -10,6 +10,7 @@ from random import Random
 from roomtone.core.dialog import Offer
 from roomtone.core.errors import StoreError, ToolError
 from roomtone.mind import Answer, Household
+from roomtone.mind.knowledge import Notes
 from roomtone.mind.own_code import PATIENCE_S
 from roomtone.mind.phrases import Phrases, Texts
 from roomtone.mind.sentences import Skills
@@ -22,12 +23,22 @@ SKILL_BOUND_S = PATIENCE_S
 
 
 class Mind:
-    """Answers by skills, and says so honestly where none fits: ``everyone`` are those that some persona has."""
+    """Answers by skills, else out of ``notes``, and says so honestly where neither fits.
+
+    ``everyone`` are the skills that some persona has.
+    """
 
     def __init__(
-        self, skills: Skills, phrases: Phrases, random: Random | None = None, *, everyone: Skills | None = None
+        self,
+        skills: Skills,
+        phrases: Phrases,
+        random: Random | None = None,
+        *,
+        everyone: Skills | None = None,
+        notes: Notes | None = None,
     ) -> None:
         self._skills = skills
+        self._notes = notes
         self._everyone = everyone or skills
         self._phrases = phrases
         self._random = random or Random()
@@ -44,11 +55,18 @@ class Mind:
         if match is not None and match.agrees is not None:
             match = await self._agreed(match, household)
         if match is None:
-            others = self._everyone is not self._skills and self._everyone.recognise(text) is not None
-            key = "not_mine" if others else "beyond_me"
-            return Answer("offline", _deltas([self._phrases.say(key, persona=household.persona.name)]))
+            return self._without_skill(text, household.persona.name)
         said, offers = await self._ask(match, household)
         return Answer("skill", _deltas(said), match.intent, match.dismisses, match.opening, offers)
+
+    def _without_skill(self, text: str, persona: str) -> Answer:
+        """Answer from the persona's own notes, or admit that there is no answer."""
+        if self._everyone is not self._skills and self._everyone.recognise(text) is not None:
+            return Answer("offline", _deltas([self._phrases.say("not_mine", persona=persona)]))
+        found = self._notes.found(text, 1) if self._notes is not None else []
+        if found:
+            return Answer("notes", _deltas([self._phrases.say("from_notes", passage=found[0].said(text))]))
+        return Answer("offline", _deltas([self._phrases.say("beyond_me", persona=persona)]))
 
     def _words_of(self, skill: Skill) -> Texts:
         """Return a skill's replies; a persona has its own for some of them, as ``timer.set`` among its phrases."""
