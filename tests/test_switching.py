@@ -324,8 +324,8 @@ def test_a_full_disk_does_not_keep_anybody_from_switching(
     async def scenario() -> None:
         async with household(tmp_path) as rehearsal:
             store = rehearsal.room.store
-            await store._run(lambda connection: connection.execute("PRAGMA max_page_count = 1"))
-            await store._run(lambda connection: connection.execute("DROP TABLE persona_switches"))
+            full = "BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
+            await store.write((f"CREATE TRIGGER full BEFORE INSERT ON persona_switches {full}", ()))
             assert (await asked(rehearsal, "let me talk to the chef")).spoken == "Chef here."
             assert (await asked(rehearsal, "who are you")).persona == "chef"
 
