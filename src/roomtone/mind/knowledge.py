@@ -15,9 +15,10 @@ PASSAGE = 600
 """Characters of a passage, about; a paragraph is not cut."""
 
 FEWEST = 2
-"""Words of a question that must be in a passage; one alone may mean anything, unless it is what the passage is about."""
+"""Words of a question that must be in a passage; one alone may mean anything, unless the passage is about it, or
+hardly another holds it."""
 
-SHARE = 0.75
+SHARE = 0.6
 """Of the words of a question, at least these must be in the passage that answers it."""
 
 LONGEST_QUESTION = 16
@@ -79,7 +80,8 @@ class Notes:
             for word in words:
                 for (row,) in self._index.execute("SELECT rowid FROM notes WHERE notes MATCH ?", (_quoted(word),)):
                     held[row] = held.get(row, 0) + 1
-            fitting = {row for row, count in held.items() if self._fits(count, words, row)}
+            rare = len(held) < FEWEST
+            fitting = {row for row, count in held.items() if self._fits(count, words, row, rare)}
             if not fitting:
                 return []
             query = " OR ".join(map(_quoted, words))
@@ -91,11 +93,11 @@ class Notes:
         words = WORD.findall(question.lower().replace("'", ""))
         return list(dict.fromkeys(word for word in words if word not in self._ignored))[:LONGEST_QUESTION]
 
-    def _fits(self, count: int, words: Sequence[str], row: int) -> bool:
+    def _fits(self, count: int, words: Sequence[str], row: int, rare: bool) -> bool:
         """Say whether a passage that holds so many of the words can be what was asked for."""
         if count < SHARE * len(words):
             return False
-        if count >= FEWEST:
+        if count >= FEWEST or rare:
             return True
         about = f"about : {_quoted(words[0])}"
         query = "SELECT 1 FROM notes WHERE notes MATCH ? AND rowid = ?"
