@@ -43,6 +43,10 @@ class SkippingLoop(asyncio.SelectorEventLoop):
         """Return the time of day that goes with ``time``."""
         return self._born + timedelta(seconds=self.time())
 
+    def set_clock(self, at: datetime) -> None:
+        """Set the time of day, as a time server does; ``time`` goes on as it was."""
+        self._born = at - timedelta(seconds=self.time())
+
     def skip(self, seconds: float) -> None:
         """Let virtual time pass without waiting."""
         self._skipped += seconds
