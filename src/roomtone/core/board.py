@@ -174,38 +174,25 @@ class Binding(Noun):
 def bind(board: Board, told: Mapping[str, Job], personas: Iterable[Persona]) -> tuple[dict[str, Binding], list[str]]:
     """Return what each button is for, and what is wrong with what was said of that, a line each.
 
-    What the configuration says goes before what personas want. A button that two personas want is for talking to
-    whoever speaks: neither is preferred by chance.
+    What the configuration says goes before what a persona wants. (No two personas want one button: then one of them
+    cannot be loaded.)
     """
-    wanted: dict[str, list[Persona]] = {}
-    for persona in personas:
-        if persona.button is not None and Trigger.BUTTON in persona.trigger_types:
-            wanted.setdefault(persona.button, []).append(persona)
+    wants = {persona.button: persona.id for persona in personas if Trigger.BUTTON in persona.trigger_types}
     there = ", ".join(board.buttons) or "none at all"
+    lacks = f"{board.name} has no such button; it has {there}"
     mistakes = [
+        *(f"gpio.buttons.{name}: {lacks}" for name in told if name not in board.buttons),
+        *(f"button '{name}' of {who}: {lacks}" for name, who in wants.items() if name and name not in board.buttons),
         *(
-            f"gpio.buttons.{name}: {board.name} has no such button; it has {there}"
+            f"button '{name}' is wanted by {wants[name]}, and gpio.buttons has another use for it; change one of them"
             for name in told
-            if name not in board.buttons
+            if name in wants
         ),
-        *(line for name, claims in wanted.items() for line in _mistakes(board, name, claims, there, name in told)),
     ]
-    bindings = {}
-    for name in board.buttons:
-        claims = wanted.get(name, [])
-        whose = claims[0].id if len(claims) == 1 and name not in told else None
-        bindings[name] = Binding(job=told.get(name, Use.TALK), persona=whose)
+    bindings = {
+        name: Binding(job=told[name]) if name in told else Binding(persona=wants.get(name)) for name in board.buttons
+    }
     return bindings, mistakes
-
-
-def _mistakes(board: Board, name: str, claims: list[Persona], there: str, is_told: bool) -> Iterator[str]:
-    who = " and ".join(persona.id for persona in claims)
-    if name not in board.buttons:
-        yield f"button '{name}' of {who}: {board.name} has no such button; it has {there}"
-    elif len(claims) > 1:
-        yield f"button '{name}' is wanted by {who}; give each a button of its own in its config.yaml"
-    elif is_told:
-        yield f"button '{name}' is wanted by {who}, and gpio.buttons has another use for it; change one of them"
 
 
 def meaning(binding: Binding, gesture: Gesture) -> Signal | Action | None:
