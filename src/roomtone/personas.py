@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,9 @@ from roomtone.persona_files import Files, Look
 from roomtone.persona_reading import parse
 
 ID = re.compile(r"[a-z0-9_-]{1,64}")
+
+FRESH_NS = 100_000_000
+"""A file that was changed so short a time ago may change again and look the same: kernels stamp every few ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,8 @@ class Library:
         known = self._read.get(folder)
         seen = persona_files.look(folder)
         if known is None or known.seen != seen:
-            known = self._read[folder] = _read(folder, seen)
+            fresh = any(time.time_ns() - changed < FRESH_NS for changed, _, _ in seen.values())
+            known = self._read[folder] = _read(folder, {} if fresh else seen)
         if known.persona is None:
             raise known.error or PersonaError(f"{folder} cannot be read")
         return known.persona
