@@ -78,8 +78,11 @@ class Mind:
         """Return what a yes asks for, the no itself, or, where nothing was offered, what can be made of the words."""
         before = await household.last_turn()
         offer = before.offers if before else None
+        own = self._by_name[match.skill].persona is not None
         if offer is None or offer.skill not in self._by_name:
-            return match if match.backchannel or self._by_name[match.skill].persona else None
+            return match if match.backchannel or own else None
+        if own and offer.skill == match.skill:
+            return match  # who has a "go on" of its own knows what it means
         if not match.agrees:
             return match
         return Match(offer.skill, offer.intent, tuple(offer.slots.items()), text=match.text)

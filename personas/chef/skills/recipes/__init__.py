@@ -120,7 +120,7 @@ def _small(text: str) -> str:
 
 
 async def _amount(cooking: Cooking) -> Reply:
-    wanted = str(cooking.asked.match.get("ingredient") or cooking.asked.match.get("any_ingredient")).casefold()
+    wanted = str(cooking.asked.match.get("ingredient")).casefold()
     for item, amount in cooking.recipe.needs.items():
         if _same(item) == _same(wanted):
             return [cooking.asked.say("amount" if amount else "need_plain", item=item, amount=amount)]

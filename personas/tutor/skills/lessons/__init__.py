@@ -23,7 +23,7 @@ PLACE = "quiz"
 
 SUM = re.compile(r"(\d+)([*+])(\d+)")
 
-ALONE = {1: "one", 2: "double", 4: "twice", 5: "half", 9: "less", 10: "ten"}
+ALONE = {1: "one", 2: "double", 3: "more", 4: "twice", 5: "half", 6: "more", 9: "less", 10: "ten", 11: "more"}
 """How a number is multiplied by these in one's head; by others it is done in two parts."""
 
 
@@ -69,7 +69,7 @@ async def answer(asked: Asked) -> Reply:
     if asked.match.name in EXPLAINS:
         return await EXPLAINS[asked.match.name](asked)
     if asked.match.name == "quiz":
-        return await _begin(asked, asked.match.get("topic", "tables"), asked.match.get("table"))
+        return await _more(asked)
     kept = await asked.household.remembered(PLACE)
     if kept is None:
         return [asked.say("nothing")]
@@ -214,7 +214,8 @@ async def _open(asked: Asked, quiz: Quiz, said: list[str]) -> Reply:
 
 
 async def _judge(asked: Asked, quiz: Quiz) -> Reply:
-    given = str(asked.match.get("number", asked.match.get("answer")))
+    number = asked.match.get("number")  # of digits hassil makes a float
+    given = str(asked.match.get("answer")) if number is None else str(int(number))
     question = Question(asked, quiz.topic, quiz.now)
     if question.holds(given):
         done = quiz.model_copy(update={"right": quiz.right + 1, "count": quiz.count + 1})
@@ -267,7 +268,8 @@ DO: Mapping[str, Callable[[Asked, Quiz], Awaitable[Reply]]] = {
 
 
 async def _more(asked: Asked) -> Reply:
-    return await _begin(asked, asked.match.get("topic", "tables"), asked.match.get("table"))
+    table = asked.match.get("table")
+    return await _begin(asked, asked.match.get("topic", "tables"), None if table is None else int(table))
 
 
 async def _times(asked: Asked) -> Reply:
