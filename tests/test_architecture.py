@@ -58,7 +58,7 @@ ONLY = {
     "mind": "core flow clock engines shipped",
     "store": "core flow database",
     "database": "core migrations",
-    "personas": "core persona_files persona_reading",
+    "personas": "core mind persona_files persona_reading",
     "persona_reading": "core mind persona_files",
     "persona_files": "core",
     "edges": "core flow clock engines wyoming_events control store personas settings quiet boards",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from roomtone.core.errors import ConfigError, EngineError, PersonaError, PersonaNotFound
+from roomtone.core.errors import EngineError, PersonaError, PersonaNotFound
 from roomtone.core.persona import AdaptationMode, Persona
 from roomtone.engines.stt import Hints
 from roomtone.failover import SttLine
@@ -17,13 +17,10 @@ from roomtone.mind.knowledge import Notes
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills
 from roomtone.mind.thinking import Mind
-from roomtone.personas import Library
+from roomtone.personas import Library, skills_of
 from roomtone.utterance import Utterance
 
 log = logging.getLogger(__name__)
-
-SKILLS = "skills"
-"""The folder of a persona in which its own skills are."""
 
 
 class ReadyPersona:
@@ -174,10 +171,7 @@ class Cast:
         language = self._everyone.language.language
         phrases = Phrases.load(language)
         phrases = phrases.of({**phrases.texts, **read.phrases.get(language, {})})
-        try:
-            skills = self._everyone.of(read.tools, self.library.folder(persona) / SKILLS)
-        except ConfigError as error:
-            raise PersonaError(error.message, persona=persona, **error.details) from error
+        skills = skills_of(read, self.library.folder(persona), self._everyone)
         return ReadyPersona(read, skills, self._everyone, phrases, self._room)
 
     def _learn_names(self) -> None:
