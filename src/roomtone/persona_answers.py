@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from roomtone import persona_versions
-from roomtone.core.errors import ConfigError, PersonaError, PersonaNotFound, UsageError
+from roomtone.core.errors import PersonaError, PersonaNotFound, UsageError
 from roomtone.core.persona import Persona
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.prompt import Surroundings, system_prompt
 from roomtone.mind.sentences import Skills
-from roomtone.personas import Library
+from roomtone.personas import Library, skills_of
 from roomtone.store import Store
 
 Use = Callable[[str], Awaitable[Mapping[str, Any]]]
@@ -21,9 +21,6 @@ Use = Callable[[str], Awaitable[Mapping[str, Any]]]
 
 MOST = 1000
 """Switches that are told at once."""
-
-SKILLS = "skills"
-"""The folder of a persona in which its own skills are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +68,9 @@ def mistakes_of(persona: str, library: Library, skills: Skills) -> Iterator[str]
     """
     folder = library.folder(persona)
     try:
-        read = library.load(persona)
+        skills_of(library.load(persona), folder, skills)
     except PersonaError as error:
         yield from error.details.get("mistakes") or [error.message]
-        return
-    try:
-        skills.of(read.tools, folder / SKILLS)
-    except ConfigError as error:
-        place = f"{folder / 'config.yaml'}: " if error.details.get("key") == "tools" else ""
-        yield f"{place}{error.message}"
 
 
 async def _list(_: Mapping[str, Any], household: Household) -> AsyncIterator[dict[str, Any]]:
@@ -121,10 +112,7 @@ async def _show(request: Mapping[str, Any], household: Household) -> AsyncIterat
 def prompt_of(persona: Persona, household: Household) -> str:
     """Return the system prompt of a persona as it would be now. Raises PersonaError for a broken skill of its own."""
     phrases = Phrases.load(household.skills.language.language)
-    try:
-        can = household.skills.of(persona.tools, household.library.folder(persona.id) / SKILLS)
-    except ConfigError as error:
-        raise PersonaError(error.message, **error.details) from error
+    can = skills_of(persona, household.library.folder(persona.id), household.skills)
     tools = [skill.about for skill in can.skills if skill.about]
     return system_prompt(persona, phrases, household.where, tools)
 

@@ -25,10 +25,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from roomtone import persona_files
-from roomtone.core.errors import PersonaError, PersonaNotFound
+from roomtone.core.errors import ConfigError, PersonaError, PersonaNotFound
 from roomtone.core.persona import Persona
+from roomtone.mind.sentences import Skills
 from roomtone.persona_files import Files, Look
 from roomtone.persona_reading import parse
+
+SKILLS = "skills"
+"""The folder of a persona in which its own skills are."""
 
 ID = re.compile(r"[a-z0-9_-]{1,64}")
 
@@ -142,6 +146,20 @@ def ids(folder: Path) -> list[str]:
             return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
     except OSError:
         return []  # not there yet, or not readable: the doctor tells
+
+
+def skills_of(persona: Persona, folder: Path, skills: Skills) -> Skills:
+    """Return what of a household's skills a persona has, with those in its own folder.
+
+    Raises PersonaError for a tool that there is not, and for a broken skill of its own.
+    """
+    try:
+        return skills.of(persona.tools, folder / SKILLS)
+    except ConfigError as error:
+        key, file = str(error.details.get("key") or ""), str(error.details.get("file") or "")
+        if file or key != "tools":
+            raise PersonaError(error.message, **{**error.details, "mistakes": [error.message]}) from error
+        raise refusal(folder / "config.yaml", key, error.message.removeprefix("tools: ")) from error
 
 
 def refusal(file: Path, key: str, reason: str) -> PersonaError:
