@@ -19,14 +19,16 @@ from roomtone import boards
 from roomtone.clock import utc_now
 from roomtone.core.board import Board, Use, bind
 from roomtone.core.dialog import Ended, Source, Timer
-from roomtone.core.errors import ConfigError, PersonaError
+from roomtone.core.errors import ConfigError, EngineUnavailable, PersonaError
 from roomtone.core.machine import Mode, MuteSet, Prompt
 from roomtone.core.persona import Persona, Trigger
 from roomtone.daemon import be_touched
+from roomtone.doctor import gpio
 from roomtone.edges import pins
 from roomtone.edges.gpio import Ways
 from roomtone.flow import beside
 from roomtone.rehearsal import Rehearsal
+from roomtone.settings import Gpio
 
 TIME = "what time is it"
 
@@ -452,7 +454,11 @@ async def voice_goes_on(tmp_path: Path, ways: Ways, **gpio: Any) -> None:
 
 def mock() -> Ways:
     factory = MockFactory(pin_class=MockPWMPin)
-    return Ways(open_factory=lambda: factory, open_spi=lambda *_: pins.open_spi(7, 7, 1))
+    return Ways(open_factory=lambda: factory, open_spi=no_spi)
+
+
+def no_spi(*_: int) -> Any:
+    raise EngineUnavailable(f"gpio: lights: spidev is missing; run: {pins.LIBRARY}")
 
 
 def test_a_pin_that_is_in_use_is_one_line_and_the_rest_of_the_board_works(
@@ -565,3 +571,37 @@ def test_what_is_wrong_with_the_uses_of_buttons_is_a_line_each() -> None:
         "button 'nowhere' of butler: two has no such button; it has a, b",
         "button 'a' is wanted by cook, and gpio.buttons has another use for it; change one of them",
     ]
+
+
+# --------------------------------------------------------------------------------------------- doctor
+
+
+def found(board: str, *, running: bool = False, **buttons: str) -> list[tuple[str, str, str | None]]:
+    ways = mock()
+    settings = Gpio.model_validate({"board": board, "buttons": buttons})
+    findings = gpio.look(settings, running=running, open_factory=ways.open_factory, open_spi=ways.open_spi)
+    return [(finding.level, finding.said, finding.mend) for finding in findings]
+
+
+def test_the_doctor_says_nothing_of_a_room_without_a_board() -> None:
+    assert found("none") == []
+
+
+def test_the_doctor_finds_a_board_in_order() -> None:
+    assert found("desk-panel") == [("ok", "desk panel, buttons: button, left, right", None)]
+
+
+def test_the_doctor_names_the_missing_library_and_what_installs_it() -> None:
+    (finding,) = found("respeaker-2mic")
+    assert finding == ("warn", "lights: spidev is missing", f"run: {pins.LIBRARY}")
+
+
+def test_the_doctor_leaves_the_pins_to_a_running_daemon() -> None:
+    assert found("respeaker-2mic", running=True) == [("ok", "ReSpeaker 2-Mics Pi HAT, buttons: button", None)]
+
+
+def test_the_doctor_tells_an_unknown_board_and_an_unknown_button() -> None:
+    (unknown,) = found("respeaker-3mic")
+    assert unknown[0] == "warn"
+    assert "there is no board 'respeaker-3mic'" in unknown[1]
+    assert found("button-led", left="stop") == [("warn", "gpio.buttons.left: button and LED has only button", None)]
