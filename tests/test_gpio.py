@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from gpiozero.pins.mock import MockFactory, MockPWMPin
+from pydantic import ValidationError
 
 from conftest import Run
 from panel import Panel, panel
@@ -522,6 +523,21 @@ def test_a_broken_board_file_is_one_line_with_file_key_and_reason(tmp_path: Path
         boards.load(str(file))
     assert str(told.value).startswith(f"{file}: {BROKEN[content]}")
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("use", "key", "said"),
+    [
+        ("tlak", "use", "Input should be 'talk', 'stop', 'mute' or 'repeat'"),
+        ({"sya": "Dinner is ready."}, "action.sya", "Extra inputs are not permitted"),
+    ],
+)
+def test_a_wrong_use_of_a_button_is_one_mistake(use: object, key: str, said: str) -> None:
+    with pytest.raises(ValidationError) as told:
+        Gpio.model_validate({"board": "desk-panel", "buttons": {"left": use}})
+    first, *others = told.value.errors()
+    assert (".".join(str(part) for part in first["loc"]), first["msg"]) == (f"buttons.left.{key}", said)
+    assert not others
 
 
 def test_a_board_of_one_s_own_is_a_file(run: Run[None], tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from roomtone.core.dialog import Noun, Source
 from roomtone.core.lights import COLOURED, PLAIN, Look, Shown
@@ -161,7 +161,12 @@ class Use(StrEnum):
     REPEAT = "repeat"
 
 
-Job = Use | Action
+def _kind(job: object) -> str:
+    return "use" if isinstance(job, str) else "action"
+
+
+Job = Annotated[Annotated[Use, Tag("use")] | Annotated[Action, Tag("action")], Discriminator(_kind)]
+"""A use by its name, or an action with its keys: whichever it looks like is what its mistakes are told of."""
 
 
 class Binding(Noun):
