@@ -6,8 +6,11 @@ model takes three sets at a time, and a word counts where the mean of its last s
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import json
+import sys
+from asyncio.subprocess import DEVNULL
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing
@@ -31,6 +34,9 @@ MAGIC = b"TFL3"
 
 FEATURES, HOP_BYTES = 40, 2 * HOP
 """Features of 10 ms, and the bytes of sound that they are made of."""
+
+TRIAL_S = 30.0
+"""How long a model of one's own may take to load and run once."""
 
 LEAST_THRESHOLD = 0.1
 
@@ -221,8 +227,31 @@ async def open(settings: Settings) -> AsyncIterator[MicroWakeWords]:  # noqa: A0
     from pymicro_features import MicroFrontend
 
     with ExitStack() as stack:
+        for word in _words(settings):
+            await _try_out(word)
         armed = [_load(stack, word, stops=word is settings.stop) for word in _words(settings)]
         yield MicroWakeWords(MicroFrontend(), armed, settings.refractory_s)
+
+
+async def _try_out(word: Word) -> None:
+    """Run a model of one's own elsewhere first. Raises EngineUnavailable where it brings down who runs it."""
+    path = find_model(word.model)
+    if path in shipped_models().values():
+        return
+    trial = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "roomtone.engines.wake._trial", str(path)), stdout=DEVNULL, stderr=DEVNULL
+    )
+    try:
+        async with asyncio.timeout(TRIAL_S):
+            failed = await trial.wait() != 0
+    except TimeoutError:
+        failed = True
+    finally:
+        if trial.returncode is None:
+            trial.kill()
+            await trial.wait()
+    if failed:
+        raise EngineUnavailable(f"wake word '{word.model}' cannot be loaded: it is not whole; fetch {path} again")
 
 
 def _load(stack: ExitStack, word: Word, *, stops: bool) -> _Armed:
