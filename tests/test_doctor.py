@@ -188,21 +188,33 @@ def persona(folder: Path, content: str) -> None:
     (folder / "system_prompt.md").write_text("You are one of several.")
 
 
-def test_a_broken_persona_matters_most_where_it_is_to_speak(state: Path, tmp_path: Path) -> None:
+def test_every_mistake_of_a_persona_is_told_and_who_speaks(state: Path, tmp_path: Path) -> None:
     persona(tmp_path / "own" / "pirate", "name: [")
-    persona(tmp_path / "own" / "cook", "name: Cook")
-    keys = {"dir": tmp_path / "own", "default": "cook"}
+    persona(tmp_path / "own" / "sailor", "name: Sailor\ntools: [flying]\nvoice: {speed: 9}")
+    persona(tmp_path / "own" / "cook", "name: Cook\ntools: [flying]")
+    persona(tmp_path / "own" / "baker", "name: Baker")
+    keys = {"dir": tmp_path / "own", "default": "baker"}
     found = list(house.personas_of(settings(state, personas=keys)))
-    assert [(finding.level, finding.said) for finding in found][:2] == [
-        ("ok", "companion can be chosen"),
-        ("ok", "cook speaks"),
+    assert ("ok", "baker speaks") in [(finding.level, finding.said) for finding in found]
+    warned = [finding.said for finding in found if finding.level == "warn"]
+    assert [each.partition(str(tmp_path / "own"))[2].split(":")[:2] for each in warned] == [
+        ["/cook/config.yaml", " tools"],
+        ["/pirate/config.yaml", " is not YAML"],
+        ["/sailor/config.yaml", " voice.speed"],
     ]
-    assert found[2].level == "warn"
-    assert "pirate" in found[2].said
-    found = list(house.personas_of(settings(state, personas={**keys, "default": "pirate"})))
-    assert [finding.level for finding in found] == ["ok", "ok", "fail"]
-    found = list(house.personas_of(settings(state, personas={**keys, "default": "nobody"})))
-    assert found[-1].mend == "choose one of companion, cook, pirate"
+
+
+def test_a_default_that_there_is_not_is_told_with_those_there_are(state: Path, tmp_path: Path) -> None:
+    persona(tmp_path / "own" / "cook", "name: Cook")
+    keys = {"dir": tmp_path / "own", "default": "nobody"}
+    last = list(house.personas_of(settings(state, personas=keys)))[-1]
+    assert last.said == "personas.default: there is no persona 'nobody', so another one speaks"
+    assert "companion, cook" in (last.mend or "")
+
+
+def test_a_folder_of_personas_that_is_not_there_is_told(state: Path, tmp_path: Path) -> None:
+    first, *_ = house.personas_of(settings(state, personas={"dir": tmp_path / "nowhere"}))
+    assert (first.level, first.mend) == ("warn", f"run: mkdir -p {tmp_path / 'nowhere'}")
 
 
 def test_a_refused_skill_is_told_with_its_reason(state: Path) -> None:

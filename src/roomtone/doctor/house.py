@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from roomtone import engines, model_hub, models, personas
-from roomtone.core.errors import EngineUnavailable, PersonaError, RoomtoneError
+from roomtone import engines, model_hub, models
+from roomtone.app import persona_library
+from roomtone.core.errors import EngineUnavailable, RoomtoneError
 from roomtone.doctor.findings import Finding, split
 from roomtone.mind.sentences import Skills
+from roomtone.persona_answers import mistakes_of
 from roomtone.settings import SEAMS, Settings
-from roomtone.shipped import shipped
 
 
 def configuration(mistakes: Iterable[str]) -> Iterator[Finding]:
@@ -86,23 +88,25 @@ def models_in(folder: Path) -> Iterator[Finding]:
 
 
 def personas_of(settings: Settings) -> Iterator[Finding]:
-    """Tell which personas can be loaded; without the one that is to speak the daemon cannot start."""
+    """Tell every mistake of each persona; where the one that is to speak cannot, another does."""
     default, own = settings.personas.default, settings.personas.dir
-    if own is not None and not own.is_dir():
-        yield Finding("personas", "warn", f"personas.dir: there is no folder {own}", f"run: mkdir -p {own}")
-        own = None
-    folders = [folder for folder in (own, shipped("personas")) if folder is not None]
-    found = {name: folder / name for folder in reversed(folders) for name in personas.ids(folder)}
-    for name, folder in sorted(found.items()):
-        try:
-            personas.load(folder)
-        except PersonaError as error:
-            yield Finding("personas", "fail" if name == default else "warn", error.message, "mend that file")
-        else:
+    if own is not None and not (own.is_dir() and os.access(own, os.R_OK | os.X_OK)):
+        yield Finding("personas", "warn", f"personas.dir: there is no folder {own} to read", f"run: mkdir -p {own}")
+    library = persona_library(settings, settings.state_dir)
+    skills = Skills.load(settings.language, settings.state_dir / "skills")
+    whole = []
+    for name in library.ids():
+        mistakes = list(mistakes_of(name, library, skills))
+        for mistake in mistakes:
+            yield Finding("personas", "warn", mistake, "mend that file; until then it cannot be chosen")
+        if not mistakes:
+            whole.append(name)
             yield Finding("personas", "ok", f"{name} speaks" if name == default else f"{name} can be chosen")
-    if default not in found:
-        said = f"personas.default: there is no persona '{default}'"
-        yield Finding("personas", "fail", said, f"choose one of {', '.join(sorted(found))}")
+    if default not in library.ids():
+        said = f"personas.default: there is no persona '{default}', so another one speaks"
+        yield Finding("personas", "warn", said, f"choose one of {', '.join(whole)}")
+    if not whole:
+        yield Finding("personas", "fail", "nobody can be loaded", "run: pip install --force-reinstall roomtone")
 
 
 def skills_of(settings: Settings) -> Iterator[Finding]:
