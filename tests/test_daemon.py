@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -167,7 +168,7 @@ def test_a_setting_that_nothing_can_be_opened_with_is_given_up_aloud(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ROOMTONE__AUDIO__ENGINE", "wav")
-    with running(tmp_path, {"personas": {"default": "nobody"}}) as daemon:
+    with running(tmp_path, {"tts": {"engine": "espeak", "voice": "nobody"}}) as daemon:
         assert "configuration has a mistake" in daemon.turn()["spoken"]
         assert asyncio.run(state(daemon)), "it goes on with the state it was given, not with another"
         assert daemon.stop() == 0
@@ -183,6 +184,45 @@ def test_an_engine_that_is_named_and_absent_costs_nothing_else_of_the_configurat
         assert told["room"] == "kitchen"
         assert daemon.stop() == 0
         assert "roomtone models pull en_US-deleted-low" in daemon.errors
+
+
+def test_a_default_persona_that_there_is_not_costs_nothing_else_of_the_configuration(tmp_path: Path) -> None:
+    config = {"device": {"room": "kitchen"}, "audio": {"engine": "wav"}, "personas": {"default": "nobody"}}
+    with running(tmp_path, config) as daemon:
+        told = daemon.turn()
+        assert told["spoken"] == "Nobody is gone, or has a mistake in the files. Companion speaks instead."
+        assert told["room"] == "kitchen"
+        assert daemon.stop() == 0
+        assert "there is no persona 'nobody'" in daemon.errors
+
+
+def test_a_persona_is_chosen_edited_and_brought_back_while_the_daemon_runs(tmp_path: Path) -> None:
+    folder = tmp_path / "state" / "personas" / "guide"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("name: Guide\n")
+    (folder / "system_prompt.md").write_text("You guide.")
+    with running(tmp_path, {"audio": {"engine": "wav"}, "tts": {"engine": "tone"}}) as daemon:
+        daemon.until_ready()
+        used = daemon.command("personas", "use", "guide", "--json")
+        assert json.loads(used.stdout) == {
+            "used": {"persona": "guide", "name": "Guide", "earlier": "companion", "speaks": "now"}
+        }
+        (folder / "config.yaml").write_text("name: Leader\nversion: '2'\n")
+        deadline = time.monotonic() + BOUND_S
+        while "I'm Leader." not in daemon.command("ask", "who are you").stdout:
+            assert time.monotonic() < deadline
+        (folder / "config.yaml").write_text("name: [")
+        while "There is a mistake in my files" not in daemon.turn()["said"]:
+            pass
+        assert "I'm Leader." in daemon.command("ask", "who are you").stdout
+        assert daemon.command("personas", "check", "guide").returncode == 1
+        assert daemon.command("personas", "use", "nobody").stderr.startswith("roomtone: there is no persona 'nobody'")
+        assert "version 2" in daemon.command("personas", "rollback", "guide").stdout
+        assert (folder / "config.yaml").read_text() == "name: Leader\nversion: '2'\n"
+        assert daemon.stop() == 0
+    shutil.rmtree(folder)
+    with running(tmp_path, {"audio": {"engine": "wav"}, "tts": {"engine": "tone"}}) as daemon:
+        assert daemon.turn()["said"] == "Guide is gone, or has a mistake in the files. Companion speaks instead."
 
 
 def test_a_full_disk_behind_its_output_does_not_end_the_daemon(tmp_path: Path) -> None:
