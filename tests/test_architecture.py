@@ -15,6 +15,7 @@ FLOORS = """
     commands
     doctor
     bench
+    demo_day
     demo hearing asking
     daemon rehearsal timeline
     app hub

@@ -15,10 +15,13 @@ import pytest
 from conftest import Run
 from rooms import room, scripted, speaks, until
 from roomtone import switching
+from roomtone.app import reachable
 from roomtone.core.dialog import Ended, Source, Turn, Voice
 from roomtone.core.machine import Prompt, Switch, Wake
+from roomtone.core.persona import Persona, Trigger
 from roomtone.core.sound import Audio
 from roomtone.rehearsal import Rehearsal
+from roomtone.settings import Settings
 from roomtone.store import open_store
 
 CHEF = "name: Chef\nvoice: {pitch: 0.8}\ntools: [timer]\n"
@@ -317,6 +320,19 @@ def test_a_slow_switch_is_told_with_the_stage_that_cost_it(
         run(scenario())
     [line] = [record.getMessage() for record in caplog.records if "the switch to chef took" in record.getMessage()]
     assert any(stage in line for stage in ("reading its files", "taking up its conversation", "writing it down"))
+
+
+def test_who_can_be_called_at_any_moment_is_made_ready_ahead() -> None:
+    shown = [Persona(id=id_, name=id_) for id_ in ("chef", "butler", "tutor", "guest")]
+    nightly = Persona(id="nightly", name="Night", trigger_types=frozenset({Trigger.SCHEDULE}), schedule_cron="@daily")
+    told: dict[str, Any] = {
+        "schedules": {"dinner": {"cron": "0 18 * * *", "persona": "chef"}},
+        "events": {"doorbell": {"persona": "butler"}},
+    }
+    board = {"gpio": {"board": "desk-panel", "buttons": {"left": {"persona": "tutor"}}}}
+    assert reachable(Settings(), shown) == []
+    assert reachable(Settings.model_validate(told), [*shown, nightly]) == ["chef", "butler", "nightly"]
+    assert reachable(Settings.model_validate(told | board), shown) == ["chef", "butler", "tutor"]
 
 
 def test_a_full_disk_does_not_keep_anybody_from_switching(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from roomtone.conversation import Conversation, Manners, Parts
 from roomtone.core.endpoint import Endpointer
 from roomtone.core.errors import EngineError, PersonaError, StoreError
 from roomtone.core.machine import Signal
+from roomtone.core.persona import Persona, Trigger
 from roomtone.core.speakable import speakable
 from roomtone.ears import Ears
 from roomtone.edges.schedule import Schedules
@@ -104,6 +105,8 @@ async def open_room(
             await stack.enter_async_context(beside(schedules.run(parts.feed), "schedules"))
         if listens:
             await stack.enter_async_context(beside(parts.ears.run(), "ears"))
+        reached = reachable(settings, await parts.cast.all())
+        await stack.enter_async_context(beside(parts.cast.warm(reached), "warming personas"))
         yield Room(settings, opened.chosen, opened.device, parts, conversation, tts)
 
 
@@ -119,7 +122,7 @@ async def _parts(opened: _Opener, store: Store, state_dir: Path, device: SoundDe
     opened.device = sound = device or await opened.engine("audio")
     inbox = Inbox[Signal]()
     library = persona_library(settings, state_dir)
-    cast = Cast(library, skills, stt, opened.thread("personas"), settings.device.room)
+    cast = Cast(library, skills, stt, tts, opened.thread("personas"), settings.device.room)
     parts = Parts(
         ears=Ears(sound.microphone, echo, vad, Endpointer(settings.endpoint), inbox.post, await opened.wake()),
         stt=stt,
@@ -181,6 +184,18 @@ class _Opener:
 def persona_library(settings: Settings, state_dir: Path) -> Library:
     """Return the household's personas, in its own folder or beside its state, and those that came with Roomtone."""
     return Library([settings.personas.dir or state_dir / "personas", shipped("personas")])
+
+
+def reachable(settings: Settings, personas: Sequence[Persona]) -> list[str]:
+    """List the personas that a schedule, an event, a button or a wake word may call at any moment."""
+    actions: list[object] = [*settings.schedules.values(), *settings.events.values()]
+    called = {persona.id for persona in personas if Trigger.SCHEDULE in persona.trigger_types}
+    if settings.gpio.board != "none":
+        actions += settings.gpio.buttons.values()
+        called |= {persona.id for persona in personas if persona.button is not None}
+    actions += getattr(settings.engine("wake")[1], "words", ())
+    called |= {getattr(action, "persona", None) or "" for action in actions}
+    return [persona.id for persona in personas if persona.id in called]
 
 
 async def who_speaks(cast: Cast, store: Store, default: str) -> ReadyPersona:

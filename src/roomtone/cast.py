@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from roomtone.core.dialog import Voice
 from roomtone.core.errors import EngineError, PersonaError, PersonaNotFound
 from roomtone.core.persona import AdaptationMode, Persona
 from roomtone.engines.stt import Hints
-from roomtone.failover import SttLine
-from roomtone.flow import Worker
+from roomtone.failover import SttLine, TtsLine
+from roomtone.flow import Worker, close
 from roomtone.mind.knowledge import Notes
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills
@@ -80,13 +81,16 @@ class Cast:
     was: ``refused`` has the reason by id.
     """
 
-    def __init__(self, library: Library, skills: Skills, stt: SttLine, thread: Worker, room: str) -> None:
+    def __init__(
+        self, library: Library, skills: Skills, stt: SttLine, tts: TtsLine, thread: Worker, room: str
+    ) -> None:
         self.library = library
         self.skills = skills
         self._names: dict[str, str] = {}
         self._everyone = skills
         self.refused: dict[str, PersonaError] = {}
         self._stt = stt
+        self._tts = tts
         self._thread = thread
         self._room = room
         self._ready: dict[str, ReadyPersona] = {}
@@ -151,7 +155,10 @@ class Cast:
         return await self._thread.call(self._all)
 
     async def warm(self, personas: Iterable[str]) -> None:
-        """Let the recogniser learn what these expect to hear; one that is broken is told in the log."""
+        """Let the recogniser learn what these expect to hear, and the synthesiser how they sound.
+
+        One that is broken is told in the log.
+        """
         for persona in personas:
             try:
                 ready = await self.ready(persona)
@@ -159,8 +166,14 @@ class Cast:
                 log.warning("%s", error.message)
                 continue
             if not ready.is_warm:
-                ready.is_warm = True
-                await warm(self._stt, ready.rival_hints)  # its grammars are those of all other turns too
+                await warm_voice(self._tts, ready.persona.voice)
+                await self.expect(ready)
+
+    async def expect(self, ready: ReadyPersona) -> None:
+        """Let the recogniser learn what this one expects to hear."""
+        if not ready.is_warm:
+            ready.is_warm = True
+            await warm(self._stt, ready.rival_hints)  # its grammars are those of all other turns too
 
     def _make(self, persona: str) -> ReadyPersona:
         read = self.library.load(persona)
@@ -213,3 +226,15 @@ async def warm(stt: SttLine, hints: Hints) -> None:
             pass
     except EngineError as error:
         log.warning("%s", error.message)
+
+
+async def warm_voice(tts: TtsLine, voice: Voice) -> None:
+    """Let the synthesiser load a voice by saying something to nobody. A failure is the turn's to tell."""
+    sounds = tts.speak("1", voice)
+    try:
+        async for _ in sounds:
+            pass
+    except EngineError as error:
+        log.warning("%s", error.message)
+    finally:
+        await close(sounds)

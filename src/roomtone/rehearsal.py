@@ -20,7 +20,7 @@ from roomtone.control import state_lock
 from roomtone.core.dialog import Source, Turn
 from roomtone.core.errors import AudioError
 from roomtone.core.machine import Mode
-from roomtone.core.sound import RATE, encode_wav
+from roomtone.core.sound import RATE, Audio, encode_wav
 from roomtone.engines import EngineSettings
 from roomtone.flow import Event, Watcher, beside
 from roomtone.settings import Settings
@@ -89,16 +89,10 @@ class Rehearsal:
     def _with_reply(self, turn: Turn) -> Turn:
         if self.out is None or turn.trace not in self._first_sounds:
             return turn
-        path = self.out / f"turn-{turn.turn:02}.wav"
+        path = self.out / f"turn-{len(self.turns) + 1:02}.wav"
         start = self._first_sounds[turn.trace] - self.device.time_of(0)  # the device was open before all else
         write(path, encode_wav(self.device.played.cut(round(start * RATE))))
         return turn.model_copy(update={"reply_wav": str(path)})
-
-    def write_out(self, out: Path) -> None:
-        """Write the conversation as one WAV and its turns as JSON lines."""
-        write(out / "conversation.wav", encode_wav(self.device.recording))
-        lines = [json.dumps(turn.model_dump(mode="json"), ensure_ascii=False) + "\n" for turn in self.turns]
-        write(out / "turns.jsonl", "".join(lines).encode())
 
 
 @asynccontextmanager
@@ -109,21 +103,24 @@ async def rehearsing(
     out: Path | None = None,
     *,
     rings: bool = True,
+    one_session: bool = True,
 ) -> AsyncIterator[Rehearsal]:
-    """Open a room on a ``wav`` or ``sim`` device, given by name and settings; all that is said is one session.
+    """Open a room on a ``wav`` or ``sim`` device, given by name and settings.
 
-    ``rings`` False leaves the timers of ``state_dir`` alone: on a virtual clock an hour is over in a second.
+    All that is said to one persona is one session of its own; without ``one_session`` it is as in the daemon, and goes
+    on with what was said before. ``rings`` False leaves the timers of ``state_dir`` alone: on a virtual clock an hour is
+    over in a second.
     """
     async with (
         engines.open_engine("audio", *audio) as device,
-        open_room(settings, state_dir, device=device, rings=rings, one_session=True) as room,
+        open_room(settings, state_dir, device=device, rings=rings, one_session=one_session) as room,
     ):
         with room.feed.watch() as events:
             rehearsal = Rehearsal(room, device, out)
             async with beside(rehearsal.follow(events), "following events"):
                 yield rehearsal
             if out is not None:
-                rehearsal.write_out(out)
+                write_out(out, rehearsal.device.recording, rehearsal.turns)
 
 
 @asynccontextmanager
@@ -148,6 +145,13 @@ def prepare(out: Path | None) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise AudioError(f"{out} cannot be made: {error.strerror}; choose another --out") from error
+
+
+def write_out(out: Path, recording: Audio, turns: list[Turn]) -> None:
+    """Write a conversation as one WAV and its turns as JSON lines."""
+    write(out / "conversation.wav", encode_wav(recording))
+    lines = [json.dumps(turn.model_dump(mode="json"), ensure_ascii=False) + "\n" for turn in turns]
+    write(out / "turns.jsonl", "".join(lines).encode())
 
 
 def write(path: Path, content: bytes) -> None:

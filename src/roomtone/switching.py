@@ -111,7 +111,7 @@ class Switcher:
         await self._recorder.change(ready.persona)
         stages.note("taking up its conversation")
         await self._keep(ready.persona, earlier.id, source, cause, stages)
-        self._spawn(self._cast.warm([persona]), f"warming {persona}")
+        self._spawn(self._cast.expect(ready), f"expecting what is said to {persona}")
         return ready.persona
 
     async def reload(self) -> list[News]:

@@ -9,20 +9,24 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
-from roomtone import engines
-from roomtone.clock import run_skipping
+from roomtone import demo_day, engines
+from roomtone.clock import run_skipping, utc_now
 from roomtone.commands import say_json
 from roomtone.config import Settings
 from roomtone.core.dialog import Turn
 from roomtone.demo import Visit, play
+from roomtone.engines import EngineSettings
 from roomtone.flow import Event
-from roomtone.rehearsal import prepare, rehearsing, state_for
+from roomtone.rehearsal import Rehearsal, prepare, rehearsing, state_for, write_out
 from roomtone.timeline import stages
 
 COLOURS = {"idle": "dim", "listening": "green", "thinking": "yellow", "speaking": "cyan", "interrupt": "red"}
@@ -36,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="real" if sys.stdout.isatty() else "fast",
         help="real: as in a room (the default on a terminal); fast: as fast as the engines work",
     )
+    parser.add_argument(
+        "--scene",
+        choices=SCENES,
+        default="visits",
+        help="visits: a few minutes with visitors; day: a wake word, buttons, bedtime, three personas, a power cut",
+    )
     parser.add_argument("--simulate", action="store_true", help="accepted for symmetry: the demo is always simulated")
     parser.add_argument("--out", type=Path, default=Path("roomtone-demo"), metavar="DIR", help="where to write")
 
@@ -43,26 +53,63 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Play the demo; 1 where a visitor was not answered as the script expects."""
     prepare(args.out)
-    listen = settings.listen.model_copy(update={"mode": "open"})
-    settings = settings.model_copy(update={"listen": listen})
-    main = _demo(args, settings)
+    main = SCENES[args.scene](args, settings)
     return asyncio.run(main) if args.pace == "real" else run_skipping(main)
 
 
-async def _demo(args: argparse.Namespace, settings: Settings) -> int:
-    room = ("sim", engines.load("audio", "sim").Settings())
-    console = Console(quiet=bool(args.json), highlight=False, soft_wrap=True)
+async def _visits(args: argparse.Namespace, settings: Settings) -> int:
+    settings = settings.model_copy(update={"listen": settings.listen.model_copy(update={"mode": "open"})})
+    console = _console(args)
     async with (
         state_for(args.state_dir) as state_dir,
-        rehearsing(settings, state_dir, room, args.out, rings=args.state_dir is None) as rehearsal,
+        rehearsing(settings, state_dir, _room(), args.out, rings=args.state_dir is None) as rehearsal,
     ):
         timeline = Timeline(console, rehearsal.room.engines)
         with console.status("a visitor comes in") as status:
             timeline.status = status
             rehearsal.show = timeline.show
             wrong = await play(rehearsal, timeline.visit)
+    return _close(args, console, rehearsal.turns, wrong)
+
+
+async def _day(args: argparse.Namespace, settings: Settings) -> int:
+    """Play a whole day, on a disk of its own."""
+    settings, console, timeline = demo_day.settings_for(settings, utc_now()), _console(args), None
+
+    @asynccontextmanager
+    async def opens(state_dir: Path) -> AsyncIterator[Rehearsal]:
+        nonlocal timeline
+        async with rehearsing(settings, state_dir, _room(), args.out, one_session=False) as rehearsal:
+            timeline = timeline or Timeline(console, rehearsal.room.engines)
+            timeline.status = status
+            rehearsal.show = timeline.show
+            yield rehearsal
+
+    def show(who: str, what: str) -> None:
+        assert timeline is not None
+        timeline.line(f"[bold]{who}[/bold]", escape(what))
+
+    day = demo_day.Day(opens, show)
+    with console.status("the day begins") as status, tempfile.TemporaryDirectory(prefix="roomtone-") as folder:
+        await day.play(Path(folder))
+    write_out(args.out, day.recording(), day.turns)
+    return _close(args, console, day.turns, day.wrong)
+
+
+SCENES = {"visits": _visits, "day": _day}
+
+
+def _room() -> tuple[str, EngineSettings]:
+    return "sim", engines.load("audio", "sim").Settings()
+
+
+def _console(args: argparse.Namespace) -> Console:
+    return Console(quiet=bool(args.json), highlight=False, soft_wrap=True)
+
+
+def _close(args: argparse.Namespace, console: Console, turns: list[Turn], wrong: list[str]) -> int:
     if args.json:
-        for turn in rehearsal.turns:
+        for turn in turns:
             say_json(turn)
     console.print(f"\nThe whole conversation: {args.out / 'conversation.wav'}")
     console.print(f"Its turns:              {args.out / 'turns.jsonl'}")
@@ -84,25 +131,26 @@ class Timeline:
     def visit(self, visit: Visit) -> None:
         """Show that a visitor begins to speak."""
         visitor = visit.visitor
-        self._line(f"[bold]{visitor.name}[/bold], {visitor.distance_m} m away", escape(visit.says))
+        self.line(f"[bold]{visitor.name}[/bold], {visitor.distance_m} m away", escape(visit.says))
 
     def show(self, event: Event) -> None:
         """Show what happened."""
         if event.kind == "state.changed":
             mode = str(event.data.mode)
             self.status.update(f"[{COLOURS[mode]}]{mode}[/]")
-            self._line(f"[{COLOURS[mode]}]{mode}[/]", "")
+            self.line(f"[{COLOURS[mode]}]{mode}[/]", "")
         elif event.kind == "turn.heard":
-            self._line("heard", escape(event.data.heard or "(nothing understood)"))
+            self.line("heard", escape(event.data.heard or "(nothing understood)"))
         elif event.kind == "turn.ended":
             self._turn(event.data.turn)
 
     def _turn(self, turn: Turn) -> None:
         said = escape(turn.spoken or "(nothing)")
         rest = f" [dim]{escape('[' + turn.ended + ']')}[/dim]" if turn.spoken != turn.said else ""
-        self._line("[bold cyan]Roomtone[/bold cyan]", f"[cyan]{said}[/cyan]{rest}")
-        self._line("", f"[dim]{stages(turn.latency_ms)}[/dim]")
+        self.line("[bold cyan]Roomtone[/bold cyan]", f"[cyan]{said}[/cyan]{rest}")
+        self.line("", f"[dim]{stages(turn.latency_ms)}[/dim]")
 
-    def _line(self, who: str, what: str) -> None:
+    def line(self, who: str, what: str) -> None:
+        """Show something with the seconds at which it happens."""
         seconds = asyncio.get_running_loop().time() - self._began
         self._console.print(f"[dim]{seconds:6.2f} s[/dim]  {who}{'  ' if who and what else ''}{what}")
