@@ -327,7 +327,7 @@ def _code(folder: Path) -> Code:
     path = folder / "__init__.py"
     if not path.is_file():
         return Code()
-    ours, persona = _is_ours(folder), _persona_of(folder)
+    ours, persona = is_ours(folder), _persona_of(folder)
     place = (
         "roomtone.mind.skills"
         if folder.parent == SHIPPED
@@ -351,7 +351,7 @@ def _code(folder: Path) -> Code:
         return Code(OwnCode(folder.name, module.answer), accepts and own_accepts(folder.name, accepts), prepare)
 
 
-def _is_ours(folder: Path) -> bool:
+def is_ours(folder: Path) -> bool:
     """Say whether a skill came with Roomtone, for everyone or as a shipped persona's own: it never blocks."""
     return folder.parent == SHIPPED or folder.resolve().is_relative_to(place_of("personas").resolve())
 
