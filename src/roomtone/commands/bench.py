@@ -15,14 +15,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from roomtone.bench import Figure, barge_in, endpointing, hands, local_models, personas, process, turns, understanding
+from roomtone.bench import (
+    Figure,
+    barge_in,
+    endpointing,
+    hands,
+    local_models,
+    personas,
+    process,
+    turns,
+    understanding,
+    wake,
+)
 from roomtone.bench.comparison import Change, change, earlier
 from roomtone.bench.people import recorded, synthesised
 from roomtone.clock import run_skipping
 from roomtone.commands import say_json, say_line
 from roomtone.config import Settings
 
-SUBJECTS = ("turns", "endpointing", "understanding", "barge_in", "models", "personas", "hands", "process")
+SUBJECTS = ("turns", "endpointing", "understanding", "barge_in", "models", "personas", "hands", "wake", "process")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +59,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         "models": lambda: run_skipping(local_models.measure(models)),
         "personas": lambda: _real(personas.measure()),
         "hands": lambda: _real(hands.measure()),
+        "wake": lambda: _real(wake.measure(recordings)) if recordings else [],
         "process": process.measure,
     }
     before = earlier(args.compare) if args.compare else None
