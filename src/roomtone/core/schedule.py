@@ -176,14 +176,14 @@ class Past(Noun):
         return max((at for at in known if at <= now), default=now)
 
     def with_run(self, at: datetime, zone: ZoneInfo, *, begun: bool) -> Past:
-        """Return this with one more run: in the span that it follows on, else in a new one."""
-        grown = [
-            Span(first=span.first, last=at) if span.last < at == next_time(self.cron, span.last, zone) else span
-            for span in self.spans
+        """Return this with one more run: in the span that it follows on, else in a new one; that comes last."""
+        ends = [
+            span for span in self.spans if span.last == at or span.last < at == next_time(self.cron, span.last, zone)
         ]
-        if at not in (span.last for span in grown):
-            grown.append(Span(first=at, last=at))
-        return self.model_copy(update={"spans": tuple(grown[-SPANS:]), "begun": begun})
+        first = min((span.first for span in ends), default=at)
+        others = [span for span in self.spans if span not in ends]
+        spans = [*others, Span(first=first, last=at)]
+        return self.model_copy(update={"spans": tuple(spans[-SPANS:]), "begun": begun})
 
 
 def due(schedule: Schedule, past: Past, seen: datetime, now: datetime, zone: ZoneInfo) -> datetime | None:
