@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from roomtone.core.dialog import Source
 from roomtone.core.errors import PersonaError, PersonaNotFound
 from roomtone.core.persona import Persona
 from roomtone.database import Statement
+from roomtone.flow import worker
 from roomtone.persona_files import Files
 from roomtone.personas import ID, Library
 from roomtone.store import Store, keeping
@@ -109,7 +111,9 @@ async def roll_back(store: Store, library: Library, persona: str, content: str |
     version = _chosen(await versions(store, persona), persona, content, hash_)
     if there is not None and hash_ is not None:
         await store.write(_kept(persona, hash_, _version_of(library, persona), there), durable=True)
-    persona_files.write(folder, await _files(store, version), spare=there is None)
+    files = await _files(store, version)
+    with worker("persona files") as thread:  # it waits for the disk, and somebody may be talking
+        await thread.call(partial(persona_files.write, folder, files, spare=there is None))
     return version, folder
 
 
