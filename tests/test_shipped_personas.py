@@ -19,6 +19,7 @@ from roomtone import personas
 from roomtone.cast import spoken_names
 from roomtone.core.dialog import Ended, Turn
 from roomtone.core.persona import Context, Egress
+from roomtone.engines.tts import espeak
 from roomtone.mind import skillfiles
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.prompt import Surroundings, system_prompt
@@ -95,6 +96,19 @@ def test_two_personas_are_told_apart_by_ear_with_any_synthesiser(one: str, other
     voice, another = SHIPPED[one].voice, SHIPPED[other].voice
     assert voice.engine is None, "the best voice on the disk speaks"
     assert abs(voice.pitch - another.pitch) >= 0.05 or abs(voice.speed - another.speed) >= 0.1
+
+
+def test_every_persona_has_a_voice_of_its_own_that_is_always_there(
+    run: Run[None], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with espeak.open(espeak.Settings()) as engine:
+            for persona in SHIPPED.values():
+                assert [piece async for piece in engine.speak("Hello.", persona.voice)]
+        assert not caplog.records, "none had to be replaced by the nearest"
+
+    run(scenario())
+    assert len({persona.voice.voice_id for persona in SHIPPED.values()}) == len(SHIPPED)
 
 
 @every_persona

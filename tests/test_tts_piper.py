@@ -140,6 +140,26 @@ def test_a_persona_without_a_voice_here_speaks_with_the_default_one(
     run(scenario())
 
 
+def test_a_voice_of_espeaks_is_spoken_by_one_of_the_same_country_without_a_word_of_it(
+    run: Run[None], voices: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for path in (voices / "piper").glob(f"{SECOND}*"):
+        shutil.copy(path, path.with_name(path.name.replace(SECOND, "en_GB-fixture-x_low")))
+
+    async def scenario() -> None:
+        async with piper.open(settings(models_dir=voices, voice=FIRST)) as engine:
+            plain = await spoken(engine, SENTENCE)
+            british = await spoken(engine, SENTENCE, Voice(voice_id="en-gb-x-rp+m4"))
+            assert hertz(british) > 1.3 * hertz(plain)
+            for stranger in ("en-us+f1", "de"):
+                assert np.array_equal(
+                    (await spoken(engine, SENTENCE, Voice(voice_id=stranger))).samples, plain.samples
+                )
+        assert not caplog.records
+
+    run(scenario())
+
+
 def test_only_so_many_voices_stay_in_memory(run: Run[None]) -> None:
     async def scenario() -> None:
         async with piper.open(settings(voice=FIRST, loaded=1)) as engine:
