@@ -184,7 +184,7 @@ def test_a_quiet_room_costs_nothing_and_the_beginning_of_a_word_is_not_lost() ->
     watch(wake, [False] * 500)
     assert wake.fed == 0
     watch(wake, [False] * 100 + [True] * 10 + [False] * 500)
-    assert wake.fed == RATE // 2 + 10 * FRAME + RATE
+    assert wake.fed == RATE // 2 + 10 * FRAME + RATE // 2
 
 
 def test_a_word_is_heard_from_quiet_as_it_is_in_one_piece(run: Run[None]) -> None:

@@ -13,9 +13,9 @@ from roomtone.core.sound import RATE, Audio, join
 from roomtone.engines.wake import Detection, Wake
 
 LEAD_HOPS = 50
-HANG = RATE
-"""A wake word is listened for from half a second before somebody speaks until they have been silent for a second: a
-quiet room costs nothing."""
+HANG = RATE // 2
+"""A wake word is listened for from half a second before somebody speaks until they have been silent for as long: a
+model needs up to 0.35 s after the word, later it can only be wrong, and a quiet room costs nothing."""
 
 RESCUED_S = 4.0
 """How long after somebody was ignored the button still means what they said: they wait for an answer, dry their hands
