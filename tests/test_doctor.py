@@ -19,7 +19,7 @@ import pytest
 
 import sick_card
 from conftest import Run
-from roomtone import cli, config, control, doctor, models
+from roomtone import cli, config, control, doctor, engines, models
 from roomtone.core.sound import RATE, Audio
 from roomtone.doctor import Finding, examine, house, machine, sound
 from roomtone.doctor.store import look as look_at_store
@@ -186,6 +186,20 @@ def persona(folder: Path, content: str) -> None:
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(content)
     (folder / "system_prompt.md").write_text("You are one of several.")
+
+
+def test_how_the_room_is_called_is_told_and_which_word_calls_nobody(state: Path) -> None:
+    def told(**sections: Any) -> list[tuple[str, str]]:
+        return [(found.level, found.said) for found in house.calling(settings(state, **sections))]
+
+    assert told(listen={"mode": "open"}) == [("ok", "to whoever speaks")]
+    assert told(listen={"mode": "button"}) == [("ok", "after a press of the button")]
+    assert told(wake={"engine": "none"})[0][0] == "warn"
+    if not engines.load("wake", "microwakeword").missing(Settings().engine("wake")[1]):
+        words = ["okay_nabu", {"model": "alexa", "persona": "nobody"}]
+        [(level, message), (_, listens)] = told(wake={"words": words})
+        assert (level, listens) == ("warn", "for okay_nabu or alexa")
+        assert "alexa calls 'nobody'" in message
 
 
 def test_every_mistake_of_a_persona_is_told_and_who_speaks(state: Path, tmp_path: Path) -> None:

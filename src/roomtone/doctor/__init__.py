@@ -65,6 +65,7 @@ def _checks(settings: Settings, *, running: bool) -> tuple[tuple[str, Check], ..
     state_dir = settings.state_dir
     return (
         ("engines", lambda: house.engines_of(settings)),
+        ("listening", lambda: house.calling(settings)),
         ("models", lambda: house.models_in(state_dir / "models")),
         ("personas", lambda: house.personas_of(settings)),
         ("skills", lambda: house.skills_of(settings)),

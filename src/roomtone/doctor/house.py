@@ -16,6 +16,8 @@ from roomtone.mind.sentences import Skills
 from roomtone.persona_answers import mistakes_of
 from roomtone.settings import SEAMS, Settings
 
+WAKE_EXTRA = "run: pip install 'roomtone[wake]', or set listen.mode: open"
+
 
 def configuration(mistakes: Iterable[str]) -> Iterator[Finding]:
     """Tell every mistake of the configuration."""
@@ -59,6 +61,28 @@ def _chosen(settings: Settings, seam: str, name: str) -> Finding:
     lacks = {one.name: one.missing for one in engines.survey(seam, "auto", section.keys, settings.given)}
     mend = (lacks.get(better[0]) or "").rpartition("; ")[2]
     return Finding(seam, "ok", f"{said}; {better[0]} would be better", mend or None)
+
+
+def calling(settings: Settings) -> Iterator[Finding]:
+    """Tell how the room is called, and where a wake word wakes nobody."""
+    mode = settings.listen.mode
+    if mode != "wake_word":
+        yield Finding("listening", "ok", "to whoever speaks" if mode == "open" else "after a press of the button")
+        return
+    try:
+        name, keys = settings.engine("wake")
+    except (RoomtoneError, ValidationError):
+        return  # told among the engines
+    if name == "none":
+        yield Finding("listening", "warn", "nothing hears wake words, so it listens to whoever speaks", WAKE_EXTRA)
+        return
+    known = persona_library(settings, settings.state_dir).ids()
+    for word in getattr(keys, "words", ()):
+        if word.persona is not None and word.persona not in known:
+            said = f"wake.words: {word.model} calls '{word.persona}', and there is no such persona"
+            yield Finding("listening", "warn", said, f"choose one of {', '.join(known)}")
+    named = [word.model for word in getattr(keys, "words", ())]
+    yield Finding("listening", "ok", f"for {' or '.join(named) or 'its wake word'}")
 
 
 # -------------------------------------------------------------------------------------------- models
