@@ -32,9 +32,9 @@ from roomtone.core import machine
 from roomtone.core.dialog import Source
 from roomtone.core.machine import Dismiss, FirstSound, Prompt, Switch, Wake
 from roomtone.core.sound import Audio
-from roomtone.daemon import tell_what_was_cut_off
 from roomtone.flow import Event, Watcher
 from roomtone.mind.sentences import Skills
+from roomtone.morning import tell_what_was_cut_off
 from roomtone.rehearsal import Rehearsal
 from roomtone.store import FILE_NAME
 

@@ -18,6 +18,7 @@ FLOORS = """
     demo_day
     demo hearing asking
     daemon rehearsal timeline
+    morning
     app hub
     metrics
     conversation

@@ -255,7 +255,7 @@ def test_a_persona_is_called_by_the_schedule_in_its_own_file_and_by_a_new_one_on
             await opened.passes(minutes=2)
             assert opened.speaker == "narrator"
             persona(tmp_path, "host", schedule_cron="'33 19 * * *'", **calls)
-            opened.room.feed.publish("persona.edited", source="test")
+            opened.room.feed.publish("personas.changed", source="test")
             await opened.passes(minutes=3)
             assert opened.speaker == "host"
 

@@ -20,8 +20,8 @@ from roomtone.clock import utc_now
 from roomtone.core.dialog import Ended, Message, Role, Session, Source, Stage, Turn
 from roomtone.core.errors import SessionExpired, SessionNotFound, UsageError
 from roomtone.core.machine import Prompt
-from roomtone.daemon import tell_what_was_cut_off
 from roomtone.history import moment
+from roomtone.morning import tell_what_was_cut_off
 from roomtone.store import FILE_NAME, Store, open_store
 
 HOUR_S = 3600.0
@@ -171,7 +171,7 @@ def test_a_session_that_cannot_be_had_is_one_clear_line(
     ("cut", "told"),
     [
         ({"stage": Stage.SPEAKING, "said": "One. Two.", "spoken": "One."}, "I was cut off. I was saying: Two."),
-        ({"stage": Stage.THINKING, "said": ""}, "I was cut off when you had said: hello. Please ask again if"),
+        ({"stage": Stage.THINKING, "said": ""}, "I was cut off when you had said: hello. Shall I answer that now?"),
         ({"stage": Stage.HEARING, "heard": "", "said": ""}, "I was cut off while you were speaking"),
         ({"stage": Stage.SPEAKING, "said": "Ring.", "source": Source.SCHEDULE}, ""),
         ({"stage": Stage.SPEAKING, "said": "Done.", "spoken": "Done."}, ""),
@@ -181,7 +181,7 @@ def test_what_a_crash_came_into_is_told_from_the_turns_row(
     run: Run[None], tmp_path: Path, cut: dict[str, Any], told: str
 ) -> None:
     async def scenario() -> None:
-        await earlier(tmp_path, 60.0, **cut)
+        await earlier(tmp_path, 30.0, **cut)
         async with household(tmp_path) as room:
             [unfinished] = room.store.unfinished
             assert (unfinished.ended, unfinished.error.code if unfinished.error else "") == (Ended.FAILED, "STOPPED")
@@ -196,8 +196,59 @@ def test_what_a_crash_came_into_is_told_from_the_turns_row(
 
 def test_what_was_cut_off_long_ago_is_not_told(run: Run[None], tmp_path: Path) -> None:
     async def scenario() -> None:
-        await earlier(tmp_path, 2 * HOUR_S, stage=Stage.THINKING, said="")
+        await earlier(tmp_path, 200 * HOUR_S, stage=Stage.THINKING, said="")
         async with household(tmp_path) as room:
+            with room.feed.watch("turn.ended") as ended:
+                tell_what_was_cut_off(room)
+                await ask(room, "hello")
+                assert (await anext(ended)).data.turn.heard == "hello"
+
+    run(scenario())
+
+
+LONG_CUT = {"stage": Stage.SPEAKING, "said": "One. Two.", "spoken": "One."}
+ASKED_CUT = {"stage": Stage.THINKING, "heard": "what time is it", "said": ""}
+
+
+@pytest.mark.parametrize(
+    ("cut", "question", "reply", "answer"),
+    [
+        (LONG_CUT, "I was cut off in the middle of an answer. Shall I go on?", "yes", "Two."),
+        (LONG_CUT, "I was cut off in the middle of an answer. Shall I go on?", "no", "Okay."),
+        (ASKED_CUT, "I was cut off when you had said: what time is it. Shall I answer that now?", "yes", "It's "),
+        (ASKED_CUT, "I was cut off when you had said: what time is it. Shall I answer that now?", "no", "Okay."),
+    ],
+)
+def test_an_answer_that_was_cut_off_a_while_ago_is_offered_and_given_to_a_yes(
+    run: Run[None], tmp_path: Path, cut: dict[str, Any], question: str, reply: str, answer: str
+) -> None:
+    async def scenario() -> None:
+        await earlier(tmp_path, 600.0, **cut)
+        async with household(tmp_path) as room:
+            with room.feed.watch("turn.ended") as ended:
+                tell_what_was_cut_off(room)
+                assert (await anext(ended)).data.turn.said == question
+            assert (await ask(room, reply)).said.startswith(answer)
+            assert not (await ask(room, "yes")).said.startswith(answer), "it is offered once"
+
+    run(scenario())
+
+
+def test_a_yes_that_was_cut_off_is_not_offered_to_be_said_again(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        await earlier(tmp_path, 600.0, stage=Stage.THINKING, heard="yes", said="")
+        async with household(tmp_path) as room:
+            with room.feed.watch("turn.ended") as ended:
+                tell_what_was_cut_off(room)
+                assert (await anext(ended)).data.turn.said.endswith("Please ask again if it was not done.")
+
+    run(scenario())
+
+
+def test_nobody_is_woken_to_be_offered_the_rest_of_an_answer(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        await earlier(tmp_path, 600.0, **LONG_CUT)
+        async with household(tmp_path, quiet_hours={"start": "00:00", "end": "00:00"}) as room:
             with room.feed.watch("turn.ended") as ended:
                 tell_what_was_cut_off(room)
                 await ask(room, "hello")

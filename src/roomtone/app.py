@@ -99,15 +99,22 @@ async def open_room(
         await stack.enter_async_context(beside(conversation.run(), "conversation"))
         await parts.quiet.recall()
         if rings:
-            await stack.enter_async_context(beside(parts.timers.ring(), "timers"))
-            await stack.enter_async_context(beside(parts.quiet.run(), "quiet hours"))
-            schedules = Schedules(settings.schedules, parts.cast.all, parts.quiet, store, settings.zone)
-            await stack.enter_async_context(beside(schedules.run(parts.feed), "schedules"))
+            await _come_round(settings, parts, stack)
         if listens:
             await stack.enter_async_context(beside(parts.ears.run(), "ears"))
         reached = reachable(settings, await parts.cast.all())
         await stack.enter_async_context(beside(parts.cast.warm(reached), "warming personas"))
         yield Room(settings, opened.chosen, opened.device, parts, conversation, tts)
+
+
+async def _come_round(settings: Settings, parts: Parts, stack: AsyncExitStack) -> None:
+    """Let timers ring and schedules run; what both missed while off is told one after the other, timers first."""
+    await stack.enter_async_context(beside(parts.timers.ring(), "timers"))
+    await parts.timers.looked.wait()
+    await stack.enter_async_context(beside(parts.quiet.run(), "quiet hours"))
+    schedules = Schedules(settings.schedules, parts.cast.all, parts.quiet, parts.store, settings.zone)
+    await stack.enter_async_context(beside(schedules.run(parts.feed), "schedules"))
+    await schedules.looked.wait()
 
 
 async def _parts(opened: _Opener, store: Store, state_dir: Path, device: SoundDevice | None) -> tuple[Parts, TtsLine]:
@@ -121,6 +128,7 @@ async def _parts(opened: _Opener, store: Store, state_dir: Path, device: SoundDe
     echo, vad = await opened.engine("echo"), await opened.engine("vad")
     opened.device = sound = device or await opened.engine("audio")
     inbox = Inbox[Signal]()
+    quiet = Quiet(settings.quiet_hours, settings.zone, store, inbox.post)
     library = persona_library(settings, state_dir)
     cast = Cast(library, skills, stt, tts, opened.thread("personas"), settings.device.room)
     parts = Parts(
@@ -129,8 +137,8 @@ async def _parts(opened: _Opener, store: Store, state_dir: Path, device: SoundDe
         cast=cast,
         phrases=phrases,
         mouth=Mouth(tts, sound.loudspeaker, settings.language),
-        timers=Timers(store, settings.zone, phrases, inbox.post),
-        quiet=Quiet(settings.quiet_hours, settings.zone, store, inbox.post),
+        timers=Timers(store, settings.zone, phrases, inbox.post, quiet.now),
+        quiet=quiet,
         store=store,
         feed=feed,
         inbox=inbox,

@@ -421,6 +421,10 @@ class Conversation:
 
     # -------------------------------------------------------------------------------------- rest
 
+    def expect_an_answer(self) -> None:
+        """Listen for a yes or a no: the room asks somebody something by itself."""
+        self._asked = True
+
     def _admits(self, live: LiveTurn) -> bool:
         """Whether not having understood is worth saying: to someone who spoke, and not twice running."""
         voiced = live.utterance.voiced_s if live.utterance else 0.0

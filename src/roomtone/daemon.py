@@ -9,7 +9,7 @@ import logging
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -19,7 +19,7 @@ from roomtone import history, models, persona_answers, persona_versions
 from roomtone.app import Room, open_room
 from roomtone.clock import utc_now
 from roomtone.control import socket_path, state_lock
-from roomtone.core.dialog import Source, Stage, Turn
+from roomtone.core.dialog import Source, Turn
 from roomtone.core.errors import UsageError
 from roomtone.core.machine import Dismiss, MuteSet, Prompt, Switch, Wake
 from roomtone.core.schedule import Action
@@ -29,6 +29,7 @@ from roomtone.failover import open_stt, open_tts
 from roomtone.flow import beside
 from roomtone.metrics import Metrics
 from roomtone.mind.prompt import Surroundings
+from roomtone.morning import tell_what_was_cut_off
 from roomtone.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,9 @@ LONGEST_TEXT = 10_000
 
 SWITCH_WAIT_S = 3.0
 """Longest that somebody who asks for another persona waits until the room is free."""
+
+TELLERS = (Source.CLI, Source.HUB, Source.WEB)
+"""Who may tell of an event."""
 
 LOOK_S = 1.0
 """How often the sound device is asked how it is."""
@@ -98,32 +102,10 @@ def _tell_troubles(room: Room, mistakes: list[str]) -> None:
     tell_what_was_cut_off(room)
 
 
-def tell_what_was_cut_off(room: Room) -> None:
-    """Say what the last stop of the program came into, as far as anybody still waits for it.
-
-    What had begun by itself is left out: an alarm that nobody heard rings again.
-    """
-    speaker = room.conversation.speaker
-    for turn in room.store.unfinished:
-        waited = (utc_now() - turn.at).total_seconds()
-        if turn.source is Source.SCHEDULE or waited > speaker.persona.context_retention_hours * 3600:
-            continue
-        match = speaker.skills.recognise(turn.heard) if turn.heard else None
-        if match is not None and match.dismisses:
-            continue
-        rest = turn.said.removeprefix(turn.spoken).strip()
-        if turn.stage is Stage.SPEAKING and rest:
-            say(room, "cut_off", rest=rest)
-        elif turn.heard and not turn.said:
-            say(room, "cut_off_thinking", heard=turn.heard.rstrip(".?!"))
-        elif not turn.heard and not turn.said:
-            say(room, "cut_off_hearing")
-
-
 def say(room: Room, phrase: str, **values: object) -> None:
-    """Let the room say one of its own phrases."""
+    """Let the room say one of its own phrases, which nobody asked for: not in quiet hours."""
     text = room.conversation.speaker.phrases.say(phrase, **values)
-    room.conversation.post(Prompt(text, Source.SCHEDULE, verbatim=True))
+    room.parts.quiet.mention(Prompt(text, Source.SCHEDULE, verbatim=True))
 
 
 class Signals:
@@ -242,6 +224,7 @@ async def follow_personas(room: Room) -> None:
                 continue
             key = re.sub(r"[^a-z0-9]+", " ", news.key.lower()).strip()
             say(room, "persona_refused", place=key) if key else say(room, "persona_unread")
+        room.feed.publish("personas.changed", source="daemon")
 
     await persona_files.watch(room.parts.cast.library.folders, changed)
 
@@ -277,6 +260,7 @@ class Answers:
         commands: dict[str, Callable[[dict[str, Any]], AsyncIterator[dict[str, Any]]]] = {
             "ask": self._ask,
             "say": self._ask,
+            "event": self._event,
             "history": lambda request: history.answer(request, self._room.store, conversation.recorder.erase),
             "status": self._status,
             "metrics": self._page,
@@ -330,6 +314,12 @@ class Answers:
                 log.debug("the switch to %s waits for a turn to end", persona)
         return {"speaks": "when the present answer is over"}
 
+    async def _event(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """Do what the configuration says of something that happened in the house."""
+        action, source = event_of(request, self._room.settings.events)
+        await self._room.parts.quiet.act(action, source, f"event {request['name']}")
+        yield {"result": "done"}
+
     async def _status(self, _: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         state = self._room.conversation.state
         yield {
@@ -348,6 +338,17 @@ class Answers:
     async def _post(self, fact: Wake | Dismiss | MuteSet) -> AsyncIterator[dict[str, Any]]:
         self._room.conversation.post(fact)
         yield {"result": "done"}
+
+
+def event_of(request: dict[str, Any], events: Mapping[str, Action]) -> tuple[Action, Source]:
+    """Return what to do about an event that was told of, and who told. Raises UsageError for an unknown one."""
+    name, source = request.get("name"), request.get("source", Source.CLI)
+    if not isinstance(name, str) or name not in events:
+        known = f"choose one of {', '.join(sorted(events))}" if events else "none is configured"
+        raise UsageError(f"there is no event '{name}'; {known}, or add it under events: in the configuration")
+    if source not in TELLERS:
+        raise UsageError(f"source: give one of {', '.join(TELLERS)}")
+    return events[name], Source(source)
 
 
 def _truth(request: dict[str, Any], key: str) -> bool:

@@ -22,11 +22,12 @@ from roomtone.clock import utc_now
 from roomtone.core.dialog import Ended, Source, Turn
 from roomtone.core.errors import EngineUnavailable
 from roomtone.core.sound import RATE, Audio, join
-from roomtone.daemon import be_touched, tell_what_was_cut_off
+from roomtone.daemon import be_touched
 from roomtone.demo import ANNA, BEN, COMPLETED, Visitor, spoken_by
 from roomtone.edges.gpio import Ways
 from roomtone.engines import lacking
 from roomtone.flow import beside
+from roomtone.morning import tell_what_was_cut_off
 from roomtone.rehearsal import Rehearsal
 from roomtone.settings import Settings
 

@@ -100,14 +100,24 @@ class Quiet:
             for prompt in prompts:
                 self._post(prompt)
             return bool(prompts)
+        self._hold(prompts)
+        await self._keep_held()
+        return False
+
+    def mention(self, prompt: Prompt) -> None:
+        """Say or ask what is worth no more than this run of the program: now, or when quiet hours are over."""
+        if self.now():
+            self._hold([prompt])
+        else:
+            self._post(prompt)
+
+    def _hold(self, prompts: Sequence[Prompt]) -> None:
         fresh = [Prompt(prompt.text, prompt.source, prompt.verbatim) for prompt in prompts]
         self._held = [*(held for held in self._held if held not in fresh), *fresh]
         for dropped in self._held[:-WAITING]:
             log.warning("too much waits for the end of quiet hours; this is not said: %s", dropped.text)
         self._held = self._held[-WAITING:]
         self._changed.set()
-        await self._keep_held()
-        return False
 
     async def keep_for(self, seconds: float) -> None:
         """Be quiet for a while from now on, beside all quiet hours; 0 ends such a while. Raises StoreError."""

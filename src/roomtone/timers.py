@@ -6,6 +6,9 @@ after ``RING_S``; then it is missed, and told after somebody has next spoken.
 Lengths of time and times of day part ways where the clock is set: a Pi has none that runs while it is off, and starts
 with the time of its last shutdown, or 1970. A length set in this run goes on for what it has left; a time of day is
 the clock's, and what the clock jumped over came due while the room was off.
+
+For how long it was off is known to about a minute: a mark is kept while a countdown runs, and where the room is
+stopped in order. Else nobody was told anything that idle time would be written down for, and no length is named.
 """
 
 from __future__ import annotations
@@ -40,13 +43,21 @@ SNOOZABLE_S = 300.0
 JUST_RANG_S = 8.0
 """Who says "cancel the alarm" so soon after a ring means what rang, and nothing that is set for later."""
 
+ALIVE = "alive"
+"""Under this the store keeps when the room was last known to be on, and whether it was then stopped in order."""
+
+RETURNED_S = 900.0
+"""For so long after its start the room tells how long it was off: a clock that is set later has another reason."""
+
 JUMP_S = 5.0
 """From this much on, the clock was set; less is a time server's steady hand."""
 
 
 @dataclass(slots=True)
 class Ring:
-    """What rings together, or with ``tells`` what is told once. ``late`` came due while the room was off.
+    """What rings together, or with ``tells`` what is told once.
+
+    ``late`` came due while the room was off (for ``off_s`` seconds, if known), and is told as it stood at ``begun``.
 
     ``until`` and ``ended`` are seconds of ``clock.elapsed``, None before it sounds and before it is over. ``missed``
     are the rows that were kept of it; ``snoozed``: nothing of it is missed any more.
@@ -54,6 +65,8 @@ class Ring:
 
     id: str
     timers: list[Timer]
+    begun: datetime
+    off_s: float | None = None
     late: list[Timer] = field(default_factory=list)
     tells: bool = False
     until: float | None = None
@@ -67,11 +80,20 @@ class Timers:
     each rings once for every time it is due, whatever becomes of the disk.
     """
 
-    def __init__(self, store: Store, time_zone: ZoneInfo, phrases: Phrases, post: Callable[[Signal], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        time_zone: ZoneInfo,
+        phrases: Phrases,
+        post: Callable[[Signal], None],
+        is_quiet: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.looked = asyncio.Event()
         self._store = store
         self._time_zone = time_zone
         self._phrases = phrases
         self._post = post
+        self._is_quiet = is_quiet
         self._changed = asyncio.Event()
         self._rung: dict[str, datetime] = {}
         self._lengths: set[str] = set()
@@ -81,6 +103,9 @@ class Timers:
         self._known_since = utc_now()
         self._drift = self._known_since.timestamp() - elapsed()
         self._floor: datetime | None = None
+        self._off_since: datetime | None = None
+        self._started = elapsed()
+        self._marked = -LONGEST_WAIT_S
 
     # -------------------------------------------------------------------------------------- set and ask
 
@@ -139,24 +164,37 @@ class Timers:
     # --------------------------------------------------------------------------------------------- ring
 
     async def ring(self) -> None:
-        """Ring each when it is due, for as long as this runs; what came due while off is told at once."""
-        while True:
-            self._changed.clear()
-            wait = LONGEST_WAIT_S
-            try:
-                if self._floor is None:
-                    self._floor = await self._store.last_known() or utc_now()
-                running = [timer for timer in await self.running() if timer.paused_s is None]
-                self._begin([timer for timer in running if timer.due <= utc_now()])
-                waits = ((timer.due - utc_now()).total_seconds() for timer in running if timer.due > utc_now())
-                wait = min([wait, *waits])
-            except StoreError as error:
-                log.error("timers cannot be read: %s", error.message)
-            try:
-                async with asyncio.timeout(max(0.0, wait)):
-                    await self._changed.wait()
-            except TimeoutError:
-                continue
+        """Ring each when it is due, for as long as this runs.
+
+        What came due while off is told at once, or after quiet hours: when ``looked`` is set, it is posted.
+        """
+        try:
+            while True:
+                self._changed.clear()
+                wait = await self._look()
+                self.looked.set()
+                try:
+                    async with asyncio.timeout(wait):
+                        await self._changed.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            await self._mark_stop()
+
+    async def _look(self) -> float:
+        """Ring what is due; return the seconds until it must be looked again."""
+        try:
+            if self._floor is None:
+                self._off_since = await self._last_alive()
+                self._floor = await self._store.last_known() or utc_now()
+            running = [timer for timer in await self.running() if timer.paused_s is None]
+            self._begin([timer for timer in running if timer.due <= utc_now()])
+            await self._mark(running)
+        except StoreError as error:
+            log.error("timers cannot be read: %s", error.message)
+            return LONGEST_WAIT_S
+        waits = [(timer.due - utc_now()).total_seconds() for timer in running if timer.due > utc_now()]
+        return max(0.0, min([LONGEST_WAIT_S, *waits]))
 
     def line(self, alarm: str) -> str | None:
         """Return what a ring says in its next round; None where it has rung long enough, or told what it tells."""
@@ -199,7 +237,40 @@ class Timers:
         missed = [timer for timer in await self._store.timers() if timer.missed]
         self._anything_missed = bool(missed)
         if missed:
-            self._start(Ring(new_id(), missed, tells=True))
+            self._start(Ring(new_id(), missed, utc_now(), tells=True))
+
+    # ------------------------------------------------------------------------------------------ absence
+
+    async def _last_alive(self) -> datetime | None:
+        """Return when the room went off, None where that is not known to about a minute."""
+        kept = await self._store.kept(ALIVE)
+        if kept is None:
+            return None
+        at, in_order = datetime.fromisoformat(kept["at"]), kept["in_order"]
+        if in_order:  # the next end may be another
+            await self._store.keep(ALIVE, None)
+        counting = any(_counts_down(timer) and timer.set_at <= at for timer in await self._store.timers())
+        return at if in_order or counting else None
+
+    async def _mark(self, running: Sequence[Timer]) -> None:
+        """Keep that the room is on, once a minute and only while a countdown runs. Raises StoreError."""
+        if elapsed() - self._marked >= LONGEST_WAIT_S and any(_counts_down(timer) for timer in running):
+            self._marked = elapsed()
+            await self._store.keep(ALIVE, {"at": utc_now().isoformat(), "in_order": False})
+
+    async def _mark_stop(self) -> None:
+        """Keep when the room is stopped in order, where there is anything to come meanwhile."""
+        try:
+            if await self._store.timers():
+                await self._store.keep(ALIVE, {"at": utc_now().isoformat(), "in_order": True})
+        except StoreError as error:
+            log.error("when the room was stopped is not kept: %s", error.message)
+
+    def _off_s(self) -> float | None:
+        """Return for how many seconds the room was off before it was started, if that is known."""
+        if self._off_since is None or elapsed() - self._started > RETURNED_S:
+            return None
+        return (utc_now() - self._off_since).total_seconds() - (elapsed() - self._started)
 
     # ------------------------------------------------------------------------------------------ inside
 
@@ -209,12 +280,13 @@ class Timers:
         late = [timer for timer in due if timer.id not in self._lengths and timer.due < self._known_since]
         old = [timer for timer in late if (now - timer.due).total_seconds() > RING_S[timer.kind]]
         fresh = [timer for timer in due if timer not in old]
-        self._rung |= {timer.id: timer.due for timer in due}
-        if old:
-            self._start(Ring(new_id(), old, late=old, tells=True))
+        told = [] if self._is_quiet() else old
+        self._rung |= {timer.id: timer.due for timer in (*fresh, *told)}
+        if told:
+            self._start(Ring(new_id(), told, now, self._off_s(), late=told, tells=True))
         ringing = next((ring for ring in self._rings.values() if not ring.tells), None)
         if ringing is None and fresh:
-            ringing = Ring(new_id(), [])
+            ringing = Ring(new_id(), [], now, self._off_s())
         if ringing is None or not fresh:
             return
         ringing.timers += fresh
@@ -233,9 +305,13 @@ class Timers:
 
     def _text(self, ring: Ring) -> str:
         now = utc_now().astimezone(self._time_zone)
-        fresh = [timer for timer in ring.timers if timer not in ring.late] if not ring.tells else []
-        late = ring.timers if ring.tells else ring.late
-        lines = [announcing.missed(late, now, self._phrases, off=bool(ring.late))] if late else []
+        if ring.tells and not ring.late:
+            return announcing.missed(ring.timers, now, self._phrases)
+        fresh = [timer for timer in ring.timers if timer not in ring.late]
+        lines = []
+        if ring.late:
+            begun = ring.begun.astimezone(self._time_zone)
+            lines.append(announcing.while_off(ring.late, begun, self._phrases, ring.off_s))
         return " ".join([*lines, *([announcing.ringing(fresh, now, self._phrases)] if fresh else [])])
 
     def _latest(self, within_s: float) -> Ring | None:
@@ -278,6 +354,10 @@ class Timers:
         self._rung |= {timer.id: self._rung[timer.id] + by for timer in running if timer.id in self._rung}
         if moved:
             await self._store.save_timers(moved)
+
+
+def _counts_down(timer: Timer) -> bool:
+    return timer.seconds > 0 and timer.paused_s is None and not timer.missed
 
 
 def _bound(timers: Sequence[Timer]) -> float:

@@ -127,11 +127,15 @@ class Latency(Noun):
 
 
 class Offer(Noun):
-    """What a yes to the question that a turn ended in asks for: an intent of a skill, with its slots."""
+    """What a yes to the question that a turn ended in asks for: an intent of a skill, with its slots.
 
-    skill: str
-    intent: str
+    With ``text`` instead: what that text asks for.
+    """
+
+    skill: str = ""
+    intent: str = ""
     slots: dict[str, Any] = Field(default_factory=dict)
+    text: str = ""
 
 
 class Turn(Noun):

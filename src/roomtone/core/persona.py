@@ -51,9 +51,11 @@ class Context(StrEnum):
 
 def _of_yaml(value: Any) -> Any:
     """Return a time of day that YAML took for a number to the base of 60: unquoted, 22:00 is 1320."""
-    if isinstance(value, int) and 0 <= value < 24 * 60:
-        return time(*divmod(value, 60))
-    return value
+    if not isinstance(value, int):
+        return value
+    if not 0 <= value < 24 * 60:
+        raise ValueError("is no time of day; write it as in '22:00'")
+    return time(*divmod(value, 60))
 
 
 TimeOfDay = Annotated[time, BeforeValidator(_of_yaml)]

@@ -52,12 +52,16 @@ class Schedules:
         self._pasts: dict[str, Past] = {}
         self._seen: dict[str, datetime] = {}
         self._changed = asyncio.Event()
+        self.looked = asyncio.Event()
 
     async def run(self, feed: Feed) -> None:
-        """Run each when its time comes, for as long as this runs."""
+        """Run each when its time comes, for as long as this runs.
+
+        When ``looked`` is set, what was missed while off has been made up for.
+        """
         async with (
             beside(feed.attend("schedules", "turn.*", self._follow), "schedules heard"),
-            beside(feed.attend("schedules", "persona*", self._reread), "schedules of personas"),
+            beside(feed.attend("schedules", "personas.changed", self._reread), "schedules of personas"),
         ):
             while True:
                 self._changed.clear()
@@ -66,6 +70,7 @@ class Schedules:
                 except Exception:  # an edge never ends the voice
                     log.exception("schedules")
                     wait = LONGEST_WAIT_S
+                self.looked.set()
                 try:
                     async with asyncio.timeout(wait):
                         await self._changed.wait()

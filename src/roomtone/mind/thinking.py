@@ -53,6 +53,9 @@ class Mind:
             return Answer("none", _deltas([self._phrases.say("not_heard")]))
         match = self._skills.recognise(text)
         if match is not None and match.agrees is not None:
+            offered = await self._offered_text(match, household)
+            if offered:
+                return await self.answer(offered, household)
             match = await self._agreed(match, household)
         if match is None:
             return self._without_skill(text, household.persona.name)
@@ -74,16 +77,22 @@ class Mind:
         own = {key.removeprefix(mine): text for key, text in self._phrases.texts.items() if key.startswith(mine)}
         return {**skill.texts, **own} if own else skill.texts
 
+    async def _offered_text(self, match: Match, household: Household) -> str:
+        """Return what a yes asks for as if it had been said itself, "" where that was not offered."""
+        before = await household.last_turn() if match.agrees else None
+        text = before.offers.text if before and before.offers else ""
+        return text if text != match.text else ""
+
     async def _agreed(self, match: Match, household: Household) -> Match | None:
         """Return what a yes asks for, the no itself, or, where nothing was offered, what can be made of the words."""
         before = await household.last_turn()
         offer = before.offers if before else None
         own = self._by_name[match.skill].persona is not None
-        if offer is None or offer.skill not in self._by_name:
+        if offer is None or (offer.skill not in self._by_name and not offer.text):
             return match if match.backchannel or own else None
         if own and offer.skill == match.skill:
             return match  # who has a "go on" of its own knows what it means
-        if not match.agrees:
+        if not match.agrees or offer.text:
             return match
         return Match(offer.skill, offer.intent, tuple(offer.slots.items()), text=match.text)
 
