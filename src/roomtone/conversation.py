@@ -304,7 +304,8 @@ class Conversation:
     def _hints(self, live: LiveTurn) -> Hints:
         speaker = self.speaker
         if live.rival:
-            return speaker.ring_hints if live.into_ring else speaker.rival_hints
+            few = live.into_ring or live.stops_only  # of a few sentences "stop" is missed less often
+            return speaker.ring_hints if few else speaker.rival_hints
         return speaker.asked_hints if self._asked else speaker.hints
 
     def _household(self, live: LiveTurn) -> TurnHousehold:
