@@ -170,6 +170,23 @@ async def press_after(rehearsal: Rehearsal, seconds: float) -> list[Turn]:
     return await rehearsal.at_rest()
 
 
+@with_words
+def test_a_word_that_was_nearly_heard_is_not_in_the_way_of_what_followed(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        settings = waiting_for_a_word(wake={"words": [{"model": "okay_nabu", "sensitivity": 0}]})
+        settings = settings.model_copy(update={"stt": Settings().stt})  # the real recogniser
+        async with room(settings, tmp_path, rt60_ms=100) as rehearsal:
+            await asyncio.sleep(3)
+            rehearsal.device.visit(sound := await said("okay nabu set a timer for five minutes", "en-gb"))
+            await asyncio.sleep(sound.seconds + 1)
+            assert rehearsal.room.conversation.state.mode is Mode.IDLE
+            press(rehearsal)
+            [turn] = await rehearsal.at_rest()
+            assert turn.heard == "set a timer for five minutes"
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("seconds", [0.15, 1.0, 3.0])
 def test_a_press_answers_what_was_just_said_in_vain(run: Run[None], tmp_path: Path, seconds: float) -> None:
     async def scenario() -> None:

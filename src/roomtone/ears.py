@@ -51,8 +51,8 @@ NOTICING_S = 0.06
 RECENT_HOPS = 1000
 """Sound kept, in memory alone, for what was said before anybody listened: ten seconds, in hops of 10 ms."""
 
-GATE_PRE_ROLL_HOPS = 30
-"""How far an utterance reaches back when the echo engine opened it: as far as any other."""
+PRE_ROLL_HOPS = 30
+"""How far an utterance reaches back when it was not the endpointer that opened it: as far as any other."""
 
 GATE_NOTICING_HOPS = 9
 """Of these, how many can hold the person: before that there is only Roomtone's own voice, which is taken down by
@@ -91,9 +91,7 @@ class Ears:
         post: Callable[[Signal], None],
         wake: WakeEngine | None = None,
     ) -> None:
-        self.alert = False
-        self.muted = False
-        self.stops = False
+        self.alert = self.muted = self.stops = False
         self.held = False
         self.health = "ok"
         self._microphone = microphone
@@ -102,10 +100,9 @@ class Ears:
         self._endpointer = endpointer
         self._post = post
         self._watchword = Watchword(wake) if wake is not None else None
-        self._listens = False
+        self._listens = self._rescued = False
         self._in_vain = InVain()
         self._spent = self._word_end = 0
-        self._rescued = False
         self._utterance: Utterance | None = None
         self._over_at: int | None = None
         self._recent: deque[Audio] = deque(maxlen=RECENT_HOPS)
@@ -183,7 +180,8 @@ class Ears:
             return
         now = self._time(self._sample)
         utterance = Utterance(now, overheard=True)
-        for audio in self._since(start):
+        self._word_end = self._watchword.missed(start) if self._watchword is not None else 0
+        for audio in self._after_word(max(start, self._word_end - PRE_ROLL_HOPS * HOP)):
             utterance.add(audio)
         utterance.end(now, now)
         self._spent = self._sample
@@ -267,7 +265,7 @@ class Ears:
     def _watch_gate(self, frame: EchoFrame) -> None:
         if self._utterance is None and frame.playing and frame.person >= 0.5:
             self._gate = _Gate(self._sample)
-            self._open(self._sample - GATE_PRE_ROLL_HOPS * HOP, self._sample, hushed=True)
+            self._open(self._sample - PRE_ROLL_HOPS * HOP, self._sample, hushed=True)
         elif self._gate is not None and self._utterance is not None:
             self._follow_gate(self._gate, frame)
 
@@ -341,14 +339,10 @@ class Ears:
                 self._post(Misfired())
 
     def _open(self, start: int, noticed: int, *, hushed: bool = False) -> None:
-        """Open an utterance that reaches back to sample ``start``; speech was noticed at sample ``noticed``.
-
-        A wake word at its beginning is hushed, not cut off: the recogniser needs the quiet before the first word.
-        """
-        before = self._since(start)
-        word = len(before) - (self._sample - self._word_end) // HOP
-        quiet = max(0, word, len(before) - GATE_NOTICING_HOPS if hushed else 0)
-        before[:quiet] = [_hush(audio) for audio in before[:quiet]]
+        """Open an utterance that reaches back to sample ``start``; speech was noticed at sample ``noticed``."""
+        before = self._after_word(start)
+        if hushed:
+            before[:-GATE_NOTICING_HOPS] = [_hush(audio) for audio in before[:-GATE_NOTICING_HOPS]]
         if self._rescued:  # who speaks on says it better
             self._rescued = False
             self._post(Misfired())
@@ -357,10 +351,15 @@ class Ears:
             self._utterance.add(audio)
         self._post(SpeechStarted(self._utterance))
 
-    def _since(self, start: int) -> list[Audio]:
-        """Return what is kept of the sound since a sample, at least the last 10 ms of it."""
+    def _after_word(self, start: int) -> list[Audio]:
+        """Return what is kept of the sound since a sample, at least the last 10 ms of it.
+
+        A wake word at its beginning is hushed, not cut off: the recogniser needs the quiet before the first word.
+        """
         hops = min(len(self._recent), max(1, round((self._sample - start) / HOP)))
-        return list(self._recent)[-hops:]
+        sound = list(self._recent)[-hops:]
+        word = max(0, hops - (self._sample - self._word_end) // HOP)
+        return [*map(_hush, sound[:word]), *sound[word:]]
 
     def _close(self, last_speech: int) -> None:
         if self._utterance is not None:

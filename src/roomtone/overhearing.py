@@ -28,15 +28,27 @@ class Watchword:
     def __init__(self, wake: Wake) -> None:
         self._wake = wake
         self._last_voice = float("-inf")
+        self._almost = (0.0, 0)
 
     def hear(self, speech: float, audio: Audio, recent: Iterable[Audio], sample: int) -> Detection | None:
         """Take a frame of 20 ms that ends at ``sample``, whether it is ``speech`` (0 to 1), and the hops up to it."""
         resting = sample - self._last_voice > HANG
         if speech >= 0.5:
             self._last_voice = sample
-            if resting:
-                return self._wake.feed(join([*list(recent)[-LEAD_HOPS - 2 : -2], audio]))
-        return None if resting else self._wake.feed(audio)
+        elif resting:
+            return None
+        before = list(recent)[-LEAD_HOPS - 2 : -2] if resting else []
+        detection = self._wake.feed(join([*before, audio]))
+        if detection is None or detection.sure:
+            return detection
+        score, end = self._almost
+        if detection.score >= score or sample - end > RATE:
+            self._almost = detection.score, sample - detection.since
+        return None
+
+    def missed(self, start: int) -> int:
+        """Return where what was almost a word ended after ``start``, or ``start`` where nothing was."""
+        return max(start, self._almost[1])
 
 
 @dataclass(slots=True)

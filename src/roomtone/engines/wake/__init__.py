@@ -16,7 +16,7 @@ class Detection:
 
     ``persona`` is who was called, where the word is one persona's own. ``stops``: it is not a call, it asks for
     silence. ``since`` is how many samples of what was fed came after the word's end: the beginning of what else is
-    said.
+    said. Not ``sure``: it was nearly the word, and calls nobody.
     """
 
     word: str
@@ -24,6 +24,7 @@ class Detection:
     persona: str | None = None
     stops: bool = False
     since: int = 0
+    sure: bool = True
 
 
 class Wake(Protocol):

@@ -38,6 +38,9 @@ FEATURES, HOP_BYTES = 40, 2 * HOP
 TRIAL_S = 30.0
 """How long a model of one's own may take to load and run once."""
 
+NEAR = 0.25
+"""Which part of its threshold makes a score one of something like the word."""
+
 LEAST_THRESHOLD = 0.1
 
 SINCE_END_S = {"alexa": 0.32, "okay_nabu": 0.2, "hey_mycroft": 0.03, "hey_jarvis": 0.1}
@@ -189,14 +192,15 @@ class MicroWakeWords:
         self._deaf = max(0, self._deaf - len(audio))
         if found is None or self._deaf:
             return None
-        self._deaf = self._refractory
         score, armed = found
+        sure = score > armed.threshold
+        self._deaf = self._refractory if sure else 0
         name = armed.network.name
         since = round(SINCE_END_S.get(name, SINCE_END_OF_OWN_S) * RATE)
-        return Detection(name, min(1.0, score), armed.word.persona, armed.stops, since)
+        return Detection(name, min(1.0, score), armed.word.persona, armed.stops, since, sure)
 
     def _rises(self, audio: Audio) -> Iterator[tuple[float, _Armed]]:
-        """Yield what rises above its threshold: a score stays there for a second or more after its word."""
+        """Yield what rises above its threshold (a score stays there for a second or more), or comes near to it."""
         pcm = self._waiting + audio.to_bytes()
         whole = len(pcm) // HOP_BYTES * HOP_BYTES
         self._waiting = pcm[whole:]
@@ -204,10 +208,12 @@ class MicroWakeWords:
             features = self._frontend.process_samples(pcm[start : start + HOP_BYTES]).features
             for armed in self._armed if features else ():
                 score = armed.network.hear(features)
-                if score is not None and (high := score > armed.threshold) == armed.fell:
-                    armed.fell = not high
-                    if high:
-                        yield score, armed
+                if score is None:
+                    continue
+                high = score > armed.threshold
+                if armed.fell and score > NEAR * armed.threshold:
+                    yield score, armed
+                armed.fell = not high
 
 
 def missing(settings: Settings) -> str | None:
