@@ -32,6 +32,23 @@ def test_every_visitor_is_answered_and_the_conversation_is_kept(
         assert loud[0] < 0.1, "it begins with the reply's first sound"
 
 
+def test_a_day_goes_by_with_a_wake_word_buttons_a_bedtime_three_personas_and_a_power_cut(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["demo", "--scene", "day", "--pace", "fast", "--out", str(tmp_path), "--json"]) == 0
+    turns = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [turn["persona"] for turn in turns] == ["companion", *["chef"] * 3, *["storyteller"] * 4]
+    bedtime, back, offered, gone_on = turns[-4:]
+    assert (bedtime["source"], bedtime["spoken"]) == ("schedule", "Time for bed.")
+    assert back["spoken"].startswith("I was off for")
+    assert "tea timer" in back["spoken"]
+    assert offered["spoken"].endswith("Shall I go on?")
+    assert (gone_on["heard"], gone_on["intent"]) == ("yes", "repeat.go_on")
+    assert gone_on["turn"] == bedtime["turn"] + 4, "the story that was cut off is the turn between"
+    assert all(decode_wav(Path(turn["reply_wav"]).read_bytes()).seconds > 0.3 for turn in turns if turn["reply_wav"])
+    assert decode_wav((tmp_path / "conversation.wav").read_bytes()).seconds > 120
+
+
 def test_with_a_recogniser_of_free_speech_and_a_piper_voice_it_goes_the_same_way(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

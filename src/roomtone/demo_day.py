@@ -32,7 +32,7 @@ from roomtone.rehearsal import Rehearsal
 from roomtone.settings import Settings
 
 BOARD = "desk-panel"
-CHEFS_BUTTON, MUTE_BUTTON = "left", "button"
+CHEFS_BUTTON, TALK_BUTTON = "left", "button"
 
 TAP_S, LONG_S = 0.15, 3.5
 
@@ -44,6 +44,9 @@ INTO_STORY_S = 8.0
 
 AFTER_TEA_S = 40.0
 """The power is back so long after the tea would have been ready."""
+
+LISTENS_S = 6.0
+"""Ben listens so long to what rings before he presses a button."""
 
 BOUND_S = 90.0
 """What does not happen within this time does not happen."""
@@ -124,6 +127,10 @@ class Day:
         self._show("the power", f"is back after {(utc_now() - cut_at).total_seconds():.0f} seconds")
         async with self._room(after) as (rehearsal, panel):
             tell_what_was_cut_off(rehearsal.room)
+            await _first_sound(rehearsal)
+            await asyncio.sleep(LISTENS_S)
+            self._show("Ben", f"presses the button '{TALK_BUTTON}'")
+            await panel.press(TALK_BUTTON, TAP_S)
             self._judge_return(await rehearsal.at_rest())
             await self._do(GO_ON, rehearsal, panel)
             await self._mute(rehearsal, panel)
@@ -176,8 +183,8 @@ class Day:
                 self.wrong.append(f"after the power cut nothing was said of '{words}': {told}")
 
     async def _mute(self, rehearsal: Rehearsal, panel: Panel) -> None:
-        self._show("Ben", f"holds the button '{MUTE_BUTTON}' down")
-        await panel.press(MUTE_BUTTON, LONG_S)
+        self._show("Ben", f"holds the button '{TALK_BUTTON}' down")
+        await panel.press(TALK_BUTTON, LONG_S)
         await rehearsal.at_rest()
         if not rehearsal.room.conversation.state.muted:
             self.wrong.append("holding the button down did not switch the microphone off")

@@ -243,14 +243,15 @@ class Timers:
 
     async def _last_alive(self) -> datetime | None:
         """Return when the room went off, None where that is not known to about a minute."""
+        known = [turn.at for turn in self._store.unfinished]  # of a turn it writes at every sentence
         kept = await self._store.kept(ALIVE)
-        if kept is None:
-            return None
-        at, in_order = datetime.fromisoformat(kept["at"]), kept["in_order"]
-        if in_order:  # the next end may be another
-            await self._store.keep(ALIVE, None)
-        counting = any(_counts_down(timer) and timer.set_at <= at for timer in await self._store.timers())
-        return at if in_order or counting else None
+        if kept is not None:
+            at = datetime.fromisoformat(kept["at"])
+            counting = any(_counts_down(timer) and timer.set_at <= at for timer in await self._store.timers())
+            known += [at] if kept["in_order"] or counting else []
+            if kept["in_order"]:  # the next end may be another
+                await self._store.keep(ALIVE, None)
+        return max(known, default=None)
 
     async def _mark(self, running: Sequence[Timer]) -> None:
         """Keep that the room is on, once a minute and only while a countdown runs. Raises StoreError."""

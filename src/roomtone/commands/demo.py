@@ -79,7 +79,9 @@ async def _day(args: argparse.Namespace, settings: Settings) -> int:
     @asynccontextmanager
     async def opens(state_dir: Path) -> AsyncIterator[Rehearsal]:
         nonlocal timeline
-        async with rehearsing(settings, state_dir, _room(), args.out, one_session=False) as rehearsal:
+        out = args.out / state_dir.name
+        prepare(out)
+        async with rehearsing(settings, state_dir, _room(), out, one_session=False) as rehearsal:
             timeline = timeline or Timeline(console, rehearsal.room.engines)
             timeline.status = status
             rehearsal.show = timeline.show
