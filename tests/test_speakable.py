@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import emoji
 import pytest
 from hypothesis import example, given
@@ -145,3 +148,14 @@ def test_anything_can_be_said_and_no_mark_is_left(text: str) -> None:
 )
 def test_a_hundred_thousand_characters_are_no_trouble(piece: str) -> None:
     speakable(piece * (100_000 // len(piece)))
+
+
+def test_every_emoji_is_dropped_and_a_text_without_one_loads_no_table_of_them() -> None:
+    assert {speakable(f"Well {one} done.") for one in emoji.EMOJI_DATA} == {"Well done."}
+    code = """
+import sys
+from roomtone.core.speakable import speakable
+assert speakable("It’s 20 °C – “cosy”, ½ l of café au lait for 3 €.")
+print("emoji" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"False\n"

@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-import emoji
-
 from roomtone.core import spoken_english
+
+_MAYBE_EMOJI = re.compile(r"[\xa9\xae\u203c\u2049\u20e3\u2122\u2139\u2190-\U0010ffff]")
+"""Whatever is an emoji has one of these."""
 
 _CODE_BLOCK = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)", re.DOTALL)
 _LINK = re.compile(r"!?\[([^\[\]]{0,500})\](?:\([^()\s]{0,2000}(?:\s+\"[^\"]{0,500}\")?\)|\[[^\[\]]{0,200}\])")
@@ -52,7 +53,11 @@ def speakable(text: str, language: str = "en") -> str:
 def _tidy(text: str) -> str:
     """Drop what is never said; leave single spaces only, so that no pattern can be slow on a run of them."""
     text = text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair cannot be said
-    text = emoji.replace_emoji(_CODE_BLOCK.sub(" ", text), " ")
+    text = _CODE_BLOCK.sub(" ", text)
+    if _MAYBE_EMOJI.search(text):
+        import emoji  # its table takes 5 MB: a room whose answers have none goes without
+
+        text = emoji.replace_emoji(text, " ")
     return "\n".join(filter(None, (" ".join(line.split()) for line in text.splitlines())))
 
 

@@ -1,8 +1,9 @@
-"""A JSGF grammar as the smallest graph of words that says the same sentences.
+"""A JSGF grammar as a small graph of words that says the same sentences.
 
 pocketsphinx compiles JSGF by itself, but leaves a step without a word wherever an alternative begins or ends: three
 times as many steps as words, all walked in every frame. It also refuses a whole grammar for one word that its
-dictionary lacks; here just the sentences with that word are missing.
+dictionary lacks; here just the sentences with that word are missing. Each step takes 2 kB in pocketsphinx, so what
+may be said in many places, such as the names of timers, stands in the graph once.
 
 The notation: JSpeech Grammar Format, W3C note, 2000, without imports; tags and weights are passed over.
 """
@@ -19,24 +20,37 @@ _PASSED_OVER = re.compile(r"\{(?:\\.|[^}])*\}|/[\d.eE+-]+/")
 _RULE = re.compile(r"(public\s+)?<([^<>]+)>\s*=([^;]*);")
 _SIGN = re.compile(r"<[^<>]+>|[()\[\]|*+]|[^\s()\[\]|*+<>\";]+")
 
+Step = tuple[int, int, str]
+Skips = tuple[tuple[int, int], ...]
 Edges = dict[int, list[tuple[str, int]]]
 """Out of each state: a word, "" for none, and the state it leads to."""
 
 
+SKIP_COST, STATE_COST = 2, 4
+"""What a state from which one skips, and one to skip to, take of pocketsphinx's memory: as much as so many steps."""
+
+SILENCE = "SIL"
+"""The sound before the first word."""
+
+
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Sentences lead from state 0 to any of ``ends``; each step is (from, to, word).
+    """Sentences lead from state 0 to any of ``ends``; each step is (from, to, word), each skip (from, to).
 
-    ``unknown`` are the words that had to be left out, sorted.
+    A skip's state has skips neither into it nor out of its other end. ``unknown`` are the words that had to be left
+    out, sorted.
     """
 
-    steps: tuple[tuple[int, int, str], ...]
+    steps: tuple[Step, ...]
+    skips: Skips
     ends: frozenset[int]
     unknown: tuple[str, ...]
 
 
-def graph(grammar: str, knows: Callable[[str], bool]) -> Graph:
-    """Compile a grammar to its smallest deterministic graph, without the words that are not known.
+def graph(
+    grammar: str, knows: Callable[[str], bool], endings: Callable[[str], Iterable[str]] = lambda _: ()
+) -> Graph:
+    """Compile a grammar to a small graph, without the words that are not known; ``endings`` are a word's last sounds.
 
     Raises ValueError for text that is no grammar, and where not one sentence is left.
     """
@@ -55,7 +69,7 @@ def graph(grammar: str, knows: Callable[[str], bool]) -> Graph:
         raise ValueError(
             f"the grammar has no sentence that can be heard; unknown words: {', '.join(unknown[:10]) or '-'}"
         )
-    return Graph(steps, ends, unknown)
+    return Graph(*_shared(steps, endings), ends, unknown)
 
 
 def signs(grammar: str) -> set[str]:
@@ -194,3 +208,31 @@ def _smallest(
         (swapped.get(state, state), swapped.get(to, to), word) for state, to, word in merged if {state, to} <= alive
     )
     return tuple(kept), frozenset(swapped.get(kinds[state], kinds[state]) for state in accepting)
+
+
+def _shared(steps: tuple[Step, ...], endings: Callable[[str], Iterable[str]]) -> tuple[tuple[Step, ...], Skips]:
+    """Let steps that lead out of the same several states lead out of one more instead, skipped to from these.
+
+    pocketsphinx begins the words of a state as if they followed the first, by name, of all sounds that can be before
+    it. So the states that share have that in common, and the sentences sound to it as if nothing was shared.
+    """
+    first: dict[int, str] = defaultdict(lambda: SILENCE)
+    for _, to, word in steps:
+        first[to] = min(first[to], *endings(word), SILENCE)
+    starts: dict[tuple[str, int, str], set[int]] = defaultdict(set)
+    for start, to, word in steps:
+        starts[word, to, first[start]].add(start)
+    alike: dict[tuple[int, ...], list[tuple[str, int]]] = defaultdict(list)
+    for (word, to, _), some in starts.items():
+        alike[tuple(sorted(some))].append((word, to))
+    kept: list[Step] = []
+    skips: list[tuple[int, int]] = []
+    state = 1 + max((max(start, to) for start, to, _ in steps), default=0)
+    for sharing, ways in alike.items():
+        if len(sharing) * len(ways) >= len(ways) + SKIP_COST * len(sharing) + STATE_COST:
+            skips += [(start, state) for start in sharing]
+            kept += [(state, to, word) for word, to in ways]
+            state += 1
+        else:
+            kept += [(start, to, word) for start in sharing for word, to in ways]
+    return tuple(kept), tuple(skips)

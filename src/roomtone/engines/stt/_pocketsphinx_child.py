@@ -11,9 +11,10 @@ sentence has to fit about as well as any one everyday word does, too.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,10 +122,10 @@ class Recogniser:
             self._grammars[grammar] = self._grammars.pop(grammar)
             return []
         self._look_up(signs(grammar))
-        found = graph(grammar, self._knows)
-        end = 1 + max(to for _, to, _ in found.steps)
+        found = graph(grammar, self._knows, self._endings)
+        end = 1 + max(max(start, to) for start, to, _ in found.steps)
         steps: list[tuple[Any, ...]] = [(start, to, 1.0, word) for start, to, word in found.steps]
-        steps += [(last, end, 1.0) for last in found.ends]
+        steps += [(start, to, 1.0) for start, to in (*found.skips, *((last, end) for last in found.ends))]
         self._compiled += 1
         name = f"grammar {self._compiled}"
         self._add(name, end, steps)
@@ -205,6 +206,14 @@ class Recogniser:
                 word, _, phones = line.strip().partition(" ")
                 if word.partition("(")[0] in wanted:
                     self._decoder.add_word(word, phones, False)
+
+    def _endings(self, word: str) -> Iterator[str]:
+        """Give the last phone of each pronunciation of a word."""
+        for number in itertools.count(1):
+            phones = self._decoder.lookup_word(word if number == 1 else f"{word}({number})")
+            if phones is None:
+                return
+            yield phones.rpartition(" ")[2]
 
     def _knows(self, word: str) -> bool:
         return self._decoder.lookup_word(word) is not None
