@@ -231,6 +231,23 @@ def test_a_folder_of_personas_that_is_not_there_is_told(state: Path, tmp_path: P
     assert (first.level, first.mend) == ("warn", f"run: mkdir -p {tmp_path / 'nowhere'}")
 
 
+def test_when_each_schedule_comes_next_is_told_and_which_calls_nobody(state: Path) -> None:
+    chosen = settings(
+        state,
+        schedules={
+            "bedtime": {"cron": "30 19 * * *", "persona": "nobody"},
+            "noon": {"cron": "0 12 * * *", "say": "x"},
+        },
+        events={"doorbell": {"persona": "butler"}, "post": {"persona": "postman"}},
+    )
+    told = [finding.said for finding in house.schedules_of(chosen)]
+    assert told[:2] == [
+        "schedules.bedtime.persona: there is no persona 'nobody'",
+        "events.post.persona: there is no persona 'postman'",
+    ]
+    assert [line.endswith(time) for line, time in zip(told[2:], ("19:30", "12:00"), strict=True)] == [True, True]
+
+
 def test_a_refused_skill_is_told_with_its_reason(state: Path) -> None:
     folder = state / "skills" / "broken"
     folder.mkdir(parents=True)

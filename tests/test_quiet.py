@@ -22,7 +22,8 @@ from roomtone.core.errors import UsageError
 from roomtone.core.machine import Dismiss, Prompt, Wake
 from roomtone.core.persona import QuietHours
 from roomtone.core.schedule import Action
-from roomtone.daemon import event_of, say
+from roomtone.daemon import Answers, event_of, say
+from roomtone.metrics import Metrics
 from roomtone.mouth import LISTENING_CHIME
 from roomtone.rehearsal import Rehearsal
 
@@ -267,6 +268,19 @@ def test_a_clock_that_is_set_keeps_no_room_quiet_for_longer(run: Run[None], tmp_
 
 
 # ------------------------------------------------------------------------------------------------ events
+
+
+def test_the_control_socket_takes_events(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with room(scripted(events={"doorbell": BELL.model_dump()}), tmp_path) as rehearsal:
+            opened = rehearsal.room
+            answers = Answers(opened, Metrics(opened.feed, opened.engines, (), tmp_path))
+            request = {"command": "event", "name": "doorbell", "source": "hub"}
+            assert [message async for message in answers.answer(request)] == [{"result": "done"}]
+            [turn] = await rehearsal.at_rest()
+            assert (turn.said, turn.source) == ("Somebody is at the door.", Source.HUB)
+
+    run(scenario())
 
 
 def test_an_event_is_one_that_is_configured_told_by_one_who_may() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -19,10 +20,11 @@ from pydantic import ValidationError
 from conftest import Run
 from home import BERLIN
 from rooms import room, scripted, speaks
-from roomtone import engines
+from roomtone import config, engines
 from roomtone.app import Room, open_room
 from roomtone.clock import SkippingLoop, utc_now
 from roomtone.core.dialog import Ended, Source, Turn
+from roomtone.core.errors import ConfigError
 from roomtone.core.recurrence import next_time
 from roomtone.core.schedule import MACROS, Action, Missed, Past, Schedule, cron, due
 from roomtone.flow import Watcher
@@ -113,6 +115,38 @@ def test_a_cron_line_is_taken_as_its_five_fields(text: str) -> None:
 def test_a_cron_line_that_is_wrong_or_never_comes_is_refused_with_the_reason(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         cron(text)
+
+
+def test_each_mistake_in_the_configuration_is_told_with_its_key(tmp_path: Path) -> None:
+    wrong = {
+        "schedules": {
+            "Bed time": bedtime(),
+            "never": bedtime(cron="0 0 31 2 *"),
+            "typo": {"cron": "@daily", "sya": "x"},
+            "idle": {"cron": "@daily"},
+            "who": bedtime(persona="Mr Bean"),
+            "blank": bedtime(say=" "),
+        },
+        "events": {"doorbell": {"quiet_min": -5}},
+        "quiet_hours": {"start": "22:00", "end": 2500},
+    }
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(wrong), "utf-8")
+    with pytest.raises(ConfigError) as refused:
+        config.load(file, {})
+    told = refused.value.message
+    for line in (
+        "schedules.Bed time.[key]: the value is not an id",
+        "schedules.never.cron: '0 0 31 2 *' is no schedule (Bad day-of-month); write it as in '30 19 * * *'",
+        "schedules.typo.sya: unknown key; did you mean say?",
+        "does nothing; give it persona, say, ask or quiet_min",
+        "schedules.who.persona: 'Mr Bean' is no persona's id; use a-z, 0-9, _ and -",
+        "schedules.blank.say: ' ' is empty; write a sentence, or leave the key out",
+        "events.doorbell.quiet_min: -5 ",
+        "quiet_hours.end: 2500 is no time of day; write it as in '22:00'",
+    ):
+        assert line in told
+    assert "schedules.idle" in told
 
 
 def test_an_action_that_does_nothing_is_refused() -> None:

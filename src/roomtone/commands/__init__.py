@@ -23,7 +23,7 @@ COMMANDS = {
     "ask": "ask as if it had been heard",
     "bench": "measure the numbers Roomtone is held to",
     "config": "the effective configuration, secrets masked",
-    "event": "tell the daemon that something has happened, such as the doorbell",
+    "event": "tell the daemon that something has happened",
     "history": "what was said, and why it went so",
     "metrics": "what the running daemon has counted, for Prometheus",
     "personas": "who the room can speak as, and earlier versions of them",

@@ -68,6 +68,7 @@ def _checks(settings: Settings, *, running: bool) -> tuple[tuple[str, Check], ..
         ("listening", lambda: house.calling(settings)),
         ("models", lambda: house.models_in(state_dir / "models")),
         ("personas", lambda: house.personas_of(settings)),
+        ("schedules", lambda: house.schedules_of(settings)),
         ("skills", lambda: house.skills_of(settings)),
         ("store", lambda: store.look(state_dir, running=running)),
         ("clock", lambda: machine.clock(settings.time_zone, datetime.now(settings.zone), state_dir)),

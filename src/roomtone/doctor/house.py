@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from roomtone import engines, model_hub, models
 from roomtone.app import persona_library
 from roomtone.core.errors import EngineUnavailable, RoomtoneError
+from roomtone.core.recurrence import next_time
 from roomtone.doctor.findings import Finding, split
 from roomtone.mind.sentences import Skills
 from roomtone.persona_answers import mistakes_of
@@ -131,6 +133,19 @@ def personas_of(settings: Settings) -> Iterator[Finding]:
         yield Finding("personas", "warn", said, f"choose one of {', '.join(whole)}")
     if not whole:
         yield Finding("personas", "fail", "nobody can be loaded", "run: pip install --force-reinstall roomtone")
+
+
+def schedules_of(settings: Settings) -> Iterator[Finding]:
+    """Tell when each schedule comes next; of schedules and events, which call a persona that is not there."""
+    known = persona_library(settings, settings.state_dir).ids()
+    for section, actions in (("schedules", settings.schedules), ("events", settings.events)):
+        for name, action in actions.items():
+            if action.persona is not None and action.persona not in known:
+                said = f"{section}.{name}.persona: there is no persona '{action.persona}'"
+                yield Finding(section, "warn", said, f"choose one of {', '.join(known)}")
+    for name, schedule in settings.schedules.items():
+        due = next_time(schedule.cron, datetime.now(UTC), settings.zone).astimezone(settings.zone)
+        yield Finding("schedules", "ok", f"{name} comes next on {due:%Y-%m-%d at %H:%M}")
 
 
 def skills_of(settings: Settings) -> Iterator[Finding]:
