@@ -191,9 +191,7 @@ def test_the_storyteller_has_few_tools_and_refuses_a_list_kindly(run: Run[None])
             "roll a die",
         ]
         for text in kept_out:
-            assert await replies("storyteller", text) == [
-                "That can wait until the morning. The companion will see to it."
-            ]
+            assert await replies("storyteller", text) == ["That can wait until the morning. Ask the companion then."]
         assert await replies("storyteller", "what time is it", "stop") == ["It's twenty past four.", "Okay."]
 
     run(scenario())
