@@ -6,17 +6,18 @@ import sys
 from dataclasses import replace
 
 from readme_block import write
-from roomtone.core import machine
+from roomtone.core import signals
 from roomtone.core.dialog import Source
-from roomtone.core.machine import Mode, Prompt, State, step
+from roomtone.core.machine import Mode, State, step
 
 NAME = "states"
 
 SIGNALS = (
-    *(machine.Wake(), machine.Dismiss(), Prompt("", Source.CLI), machine.SpeechStarted("")),
-    *(machine.SpeechPaused(), machine.SpeechEnded(), machine.Misfired(), machine.SoundWentOn(), machine.Timeout(1)),
-    *(kind(turn) for kind in (machine.FirstSound, machine.FloorTaken, machine.FloorKept) for turn in (1, 2)),
-    machine.TurnEnded(1),
+    *(signals.Wake(), signals.Dismiss(), signals.Prompt("", Source.CLI), signals.SpeechStarted("")),
+    *(signals.SpeechPaused(), signals.SpeechEnded(), signals.Misfired(), signals.SoundWentOn(), signals.Timeout(1)),
+    *(signals.Overheard(1, True), signals.LetGo()),
+    *(kind(turn) for kind in (signals.FirstSound, signals.FloorTaken, signals.FloorKept) for turn in (1, 2)),
+    signals.TurnEnded(1),
 )
 
 

@@ -30,7 +30,7 @@ from roomtone.app import Room, open_room
 from roomtone.clock import run_skipping
 from roomtone.core import machine
 from roomtone.core.dialog import Source
-from roomtone.core.machine import Dismiss, FirstSound, Prompt, Switch, Wake
+from roomtone.core.signals import Dismiss, FirstSound, Prompt, Switch, Wake
 from roomtone.core.sound import Audio
 from roomtone.flow import Event, Watcher
 from roomtone.mind.sentences import Skills

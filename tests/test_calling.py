@@ -11,7 +11,8 @@ import pytest
 from conftest import Run
 from rooms import HELP, room, scripted, somebody_speaks, speaks, until
 from roomtone.core.dialog import Ended, Source, Turn
-from roomtone.core.machine import Mode, MuteSet, Prompt, Wake
+from roomtone.core.machine import Mode
+from roomtone.core.signals import MuteSet, Prompt, Wake
 from roomtone.core.sound import RATE, Audio, join
 from roomtone.engines.wake.microwakeword import shipped_models
 from roomtone.rehearsal import Rehearsal

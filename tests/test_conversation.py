@@ -13,7 +13,8 @@ from conftest import Run
 from rooms import HELP, room, scripted, somebody_speaks, speaks, until
 from roomtone.core.dialog import Ended, Source, Timer, Turn
 from roomtone.core.errors import AudioError, StoreError
-from roomtone.core.machine import Dismiss, Mode, MuteSet, Prompt, Wake
+from roomtone.core.machine import Mode
+from roomtone.core.signals import Dismiss, MuteSet, Prompt, Wake
 from roomtone.daemon import prompt_for
 from roomtone.demo import cough
 from roomtone.rehearsal import Rehearsal

@@ -21,8 +21,9 @@ from roomtone.clock import utc_now
 from roomtone.core.board import Board, Use, bind
 from roomtone.core.dialog import Ended, Source, Timer
 from roomtone.core.errors import ConfigError, EngineUnavailable, PersonaError
-from roomtone.core.machine import Mode, MuteSet, Prompt
+from roomtone.core.machine import Mode
 from roomtone.core.persona import Persona, Trigger
+from roomtone.core.signals import MuteSet, Prompt
 from roomtone.daemon import be_touched
 from roomtone.doctor import gpio
 from roomtone.edges import pins

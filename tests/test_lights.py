@@ -21,7 +21,8 @@ from roomtone.core.lights import (
     shown,
     ws2812,
 )
-from roomtone.core.machine import Mode, Prompt, State
+from roomtone.core.machine import Mode, State
+from roomtone.core.signals import Prompt
 
 RING = Prompt("Your timer is done.", Source.SCHEDULE, verbatim=True, alarm="a ring")
 NOTHING = Conditions()

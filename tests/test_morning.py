@@ -18,7 +18,7 @@ from roomtone import engines
 from roomtone.app import Room, open_room
 from roomtone.clock import utc_now
 from roomtone.core.dialog import Source, Timer, TimerKind, Turn
-from roomtone.core.machine import Dismiss, Prompt
+from roomtone.core.signals import Dismiss, Prompt
 from roomtone.flow import Watcher
 from roomtone.morning import tell_what_was_cut_off
 from roomtone.timers import ALIVE

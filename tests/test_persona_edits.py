@@ -21,7 +21,7 @@ from roomtone import daemon, persona_versions, personas
 from roomtone.clock import run_skipping
 from roomtone.core.dialog import Source, Voice
 from roomtone.core.errors import PersonaError
-from roomtone.core.machine import Prompt, Switch
+from roomtone.core.signals import Prompt, Switch
 from roomtone.core.sound import Audio
 from roomtone.edges import persona_files
 from roomtone.flow import beside

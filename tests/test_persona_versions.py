@@ -14,7 +14,7 @@ from rooms import room, scripted
 from roomtone import cli, persona_files, persona_versions
 from roomtone.core.dialog import Source
 from roomtone.core.errors import PersonaError, PersonaNotFound
-from roomtone.core.machine import Prompt, Switch
+from roomtone.core.signals import Prompt, Switch
 from roomtone.personas import Library
 from roomtone.rehearsal import Rehearsal
 from roomtone.shipped import shipped

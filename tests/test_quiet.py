@@ -19,9 +19,9 @@ from roomtone.app import Room
 from roomtone.clock import SkippingLoop, utc_now
 from roomtone.core.dialog import Source, Timer, TimerKind, Voice
 from roomtone.core.errors import UsageError
-from roomtone.core.machine import Dismiss, Prompt, Wake
 from roomtone.core.persona import QuietHours
 from roomtone.core.schedule import Action
+from roomtone.core.signals import Dismiss, Prompt, Wake
 from roomtone.daemon import Answers, event_of, say
 from roomtone.metrics import Metrics
 from roomtone.mouth import LISTENING_CHIME

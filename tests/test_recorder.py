@@ -15,7 +15,7 @@ from rooms import HELP, room, scripted, somebody_speaks, speaks, until
 from roomtone import engines
 from roomtone.app import Room, open_room
 from roomtone.core.dialog import Ended, Role, Source, Stage, Turn
-from roomtone.core.machine import Prompt
+from roomtone.core.signals import Prompt
 from roomtone.daemon import watch_store
 from roomtone.flow import beside
 from roomtone.store import FILE_NAME, Store

@@ -19,7 +19,7 @@ from roomtone.app import Room, open_room
 from roomtone.clock import utc_now
 from roomtone.core.dialog import Ended, Message, Role, Session, Source, Stage, Turn
 from roomtone.core.errors import SessionExpired, SessionNotFound, UsageError
-from roomtone.core.machine import Prompt
+from roomtone.core.signals import Prompt
 from roomtone.history import moment
 from roomtone.morning import tell_what_was_cut_off
 from roomtone.store import FILE_NAME, Store, open_store

@@ -17,8 +17,8 @@ from rooms import room, scripted, speaks, until
 from roomtone import switching
 from roomtone.app import reachable
 from roomtone.core.dialog import Ended, Source, Turn, Voice
-from roomtone.core.machine import Prompt, Switch, Wake
 from roomtone.core.persona import Persona, Trigger
+from roomtone.core.signals import Prompt, Switch, Wake
 from roomtone.core.sound import Audio
 from roomtone.rehearsal import Rehearsal
 from roomtone.settings import Settings

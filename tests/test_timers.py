@@ -18,8 +18,9 @@ from rooms import HELP, room, scripted, somebody_speaks, speaks, until
 from roomtone import timers as ringing
 from roomtone.clock import utc_now
 from roomtone.core.dialog import Ended, Source, Timer, TimerKind, Turn
-from roomtone.core.machine import Dismiss, Mode, MuteSet, Prompt, Wake
+from roomtone.core.machine import Mode
 from roomtone.core.recurrence import next_time
+from roomtone.core.signals import Dismiss, MuteSet, Prompt, Wake
 from roomtone.demo import cough
 from roomtone.rehearsal import Rehearsal
 

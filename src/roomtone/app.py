@@ -14,8 +14,8 @@ from roomtone.cast import Cast, ReadyPersona
 from roomtone.conversation import Conversation, Manners, Parts
 from roomtone.core.endpoint import Endpointer
 from roomtone.core.errors import EngineError, PersonaError, StoreError
-from roomtone.core.machine import Signal
 from roomtone.core.persona import Persona, Trigger
+from roomtone.core.signals import Signal
 from roomtone.core.speakable import speakable
 from roomtone.ears import Ears
 from roomtone.edges.schedule import Schedules

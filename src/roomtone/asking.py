@@ -12,7 +12,7 @@ from roomtone.clock import run_skipping
 from roomtone.control import ask_daemon, find_daemon, state_lock
 from roomtone.core.dialog import Turn
 from roomtone.core.errors import EngineUnavailable, RoomtoneError
-from roomtone.core.machine import Prompt
+from roomtone.core.signals import Prompt
 from roomtone.daemon import prompt_for
 from roomtone.engines import EngineSettings
 from roomtone.settings import Settings

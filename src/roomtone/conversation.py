@@ -18,10 +18,7 @@ from zoneinfo import ZoneInfo
 from roomtone import logs
 from roomtone.cast import Cast, News, ReadyPersona
 from roomtone.core.dialog import Ended, Source, Turn, Voice, new_id
-from roomtone.core.endpoint import Completeness
-from roomtone.core.errors import RoomtoneError
-from roomtone.core.machine import (
-    Acted,
+from roomtone.core.effects import (
     Anticipate,
     Await,
     Become,
@@ -32,22 +29,19 @@ from roomtone.core.machine import (
     Drop,
     Duck,
     Hold,
-    Mode,
     Patience,
-    Prompt,
     Record,
     Release,
     Rescue,
     Resume,
     SayAgain,
-    Signal,
-    State,
     Stop,
     Tell,
-    Timeout,
-    TurnEnded,
-    step,
 )
+from roomtone.core.endpoint import Completeness
+from roomtone.core.errors import RoomtoneError
+from roomtone.core.machine import Mode, State, step
+from roomtone.core.signals import Acted, Prompt, Signal, Timeout, TurnEnded
 from roomtone.ears import Ears
 from roomtone.engines.audio import Loudspeaker
 from roomtone.engines.stt import Hints

@@ -21,8 +21,8 @@ from roomtone.clock import utc_now
 from roomtone.control import socket_path, state_lock
 from roomtone.core.dialog import Source, Turn
 from roomtone.core.errors import UsageError
-from roomtone.core.machine import Dismiss, MuteSet, Prompt, Switch, Wake
 from roomtone.core.schedule import Action
+from roomtone.core.signals import Dismiss, MuteSet, Prompt, Switch, Wake
 from roomtone.edges import control, gpio, persona_files, wyoming
 from roomtone.engines.tts import piper
 from roomtone.failover import open_stt, open_tts

@@ -17,7 +17,7 @@ import numpy as np
 from roomtone.core.dialog import Source
 from roomtone.core.echo_gate import Doubt, Outcome
 from roomtone.core.endpoint import Completeness, Ended, Endpointer, Misfire, Paused, Started
-from roomtone.core.machine import (
+from roomtone.core.signals import (
     Dismiss,
     Misfired,
     Signal,

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from roomtone.cast import Cast
 from roomtone.core.dialog import Source, Turn, Voice
+from roomtone.core.effects import ChangeVolume, SayAgain, Tell
 from roomtone.core.errors import PersonaError, RoomtoneError, StoreError
-from roomtone.core.machine import ChangeVolume, Prompt, SayAgain, Signal, Tell
+from roomtone.core.signals import Prompt, Signal
 from roomtone.mind.phrases import Phrases
 from roomtone.mouth import Mouth
 from roomtone.store import Store

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from roomtone.core.endpoint import Endpointer
 from roomtone.core.errors import EngineError
-from roomtone.core.machine import Misfired, Signal, SpeechEnded, SpeechPaused, SpeechStarted
+from roomtone.core.signals import Misfired, Signal, SpeechEnded, SpeechPaused, SpeechStarted
 from roomtone.ears import Ears
 from roomtone.engines.audio import SoundDevice
 from roomtone.engines.echo import Echo

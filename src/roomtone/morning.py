@@ -5,7 +5,7 @@ from __future__ import annotations
 from roomtone.app import Room
 from roomtone.clock import utc_now
 from roomtone.core.dialog import Offer, Source, Stage, Turn
-from roomtone.core.machine import Prompt
+from roomtone.core.signals import Prompt
 
 STILL_THERE_S = 60.0
 """Who was being answered so lately still stands there: the answer goes on by itself, and is only offered later."""

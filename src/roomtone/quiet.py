@@ -17,9 +17,9 @@ from zoneinfo import ZoneInfo
 from roomtone.clock import elapsed, utc_now
 from roomtone.core.dialog import Source
 from roomtone.core.errors import StoreError
-from roomtone.core.machine import Prompt, Signal
 from roomtone.core.persona import Persona, QuietHours
 from roomtone.core.schedule import Action
+from roomtone.core.signals import Prompt, Signal
 from roomtone.store import Store
 
 log = logging.getLogger(__name__)

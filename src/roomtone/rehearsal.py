@@ -107,9 +107,9 @@ async def rehearsing(
 ) -> AsyncIterator[Rehearsal]:
     """Open a room on a ``wav`` or ``sim`` device, given by name and settings.
 
-    All that is said to one persona is one session of its own; without ``one_session`` it is as in the daemon, and goes
-    on with what was said before. ``rings`` False leaves the timers of ``state_dir`` alone: on a virtual clock an hour is
-    over in a second.
+    All that is said to one persona is one session of its own; without ``one_session`` it is as in the daemon, and
+    goes on with what was said before. ``rings`` False leaves the timers of ``state_dir`` alone: on a virtual clock an
+    hour is over in a second.
     """
     async with (
         engines.open_engine("audio", *audio) as device,

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from roomtone import persona_versions
 from roomtone.cast import Cast, News, ReadyPersona
 from roomtone.core.dialog import Source
+from roomtone.core.effects import Become
 from roomtone.core.errors import RoomtoneError, StoreError
-from roomtone.core.machine import Become
 from roomtone.core.persona import Persona
 from roomtone.flow import Feed
 from roomtone.recorder import Recorder, Spawn

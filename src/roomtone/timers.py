@@ -23,8 +23,8 @@ from zoneinfo import ZoneInfo
 from roomtone.clock import elapsed, utc_now
 from roomtone.core.dialog import Ended, Source, Timer, TimerKind, new_id
 from roomtone.core.errors import StoreError
-from roomtone.core.machine import Prompt, Signal
 from roomtone.core.recurrence import next_time
+from roomtone.core.signals import Prompt, Signal
 from roomtone.mind import announcing
 from roomtone.mind.phrases import Phrases
 from roomtone.store import Store

@@ -13,7 +13,7 @@ from roomtone.clock import utc_now
 from roomtone.core.dialog import Ended, Session, Source, Stage, Turn, TurnError, Voice, new_id
 from roomtone.core.endpoint import Completeness
 from roomtone.core.errors import EngineError, EngineTimeout, RoomtoneError, ToolError
-from roomtone.core.machine import Dismiss, FirstSound, FloorKept, FloorTaken, Overheard, Prompt, Signal
+from roomtone.core.signals import Dismiss, FirstSound, FloorKept, FloorTaken, Overheard, Prompt, Signal
 from roomtone.engines.stt import Hints, Transcript
 from roomtone.failover import SttLine
 from roomtone.flow import close

@@ -23,9 +23,9 @@ from roomtone.bench import Figure
 from roomtone.bench.people import VOICES
 from roomtone.core.dialog import Source, Voice
 from roomtone.core.echo_gate import Doubt, EchoGate, Outcome
-from roomtone.core.machine import Prompt
 from roomtone.core.playback import RAMP_S, Playback
 from roomtone.core.room import Room, Shape, active_dbfs
+from roomtone.core.signals import Prompt
 from roomtone.core.sound import HOP, RATE, Audio, Samples, join, level
 from roomtone.engines.tts import espeak
 from roomtone.mind.sentences import Skills

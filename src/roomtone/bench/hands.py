@@ -17,7 +17,8 @@ from roomtone import engines
 from roomtone.bench import Figure, p
 from roomtone.boards import load
 from roomtone.core.dialog import Source
-from roomtone.core.machine import Dismiss, Mode
+from roomtone.core.machine import Mode
+from roomtone.core.signals import Dismiss
 from roomtone.daemon import be_touched
 from roomtone.edges.gpio import Ways
 from roomtone.flow import Watcher, Worker, beside, worker

@@ -15,7 +15,7 @@ from roomtone import engines
 from roomtone.bench import Figure, p
 from roomtone.cast import warm
 from roomtone.core.dialog import Source
-from roomtone.core.machine import Prompt, Switch
+from roomtone.core.signals import Prompt, Switch
 from roomtone.rehearsal import Rehearsal, rehearsing
 from roomtone.settings import Settings
 

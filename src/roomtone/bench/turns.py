@@ -17,7 +17,7 @@ from roomtone import engines
 from roomtone.bench import Figure, p
 from roomtone.bench.endpointing import CUT_S, last_speech_s
 from roomtone.core.dialog import Source
-from roomtone.core.machine import Prompt
+from roomtone.core.signals import Prompt
 from roomtone.core.sound import HOP, RATE, Audio
 from roomtone.rehearsal import Rehearsal, rehearsing
 from roomtone.settings import Settings

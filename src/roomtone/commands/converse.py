@@ -15,7 +15,7 @@ from roomtone.commands import say_json, say_line
 from roomtone.commands.hear import read_sound
 from roomtone.config import Settings
 from roomtone.core.dialog import Ended, Source, Turn
-from roomtone.core.machine import Wake
+from roomtone.core.signals import Wake
 from roomtone.core.sound import Audio
 from roomtone.rehearsal import prepare, rehearsing, state_for
 from roomtone.timeline import turn_lines

@@ -10,10 +10,10 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from roomtone.core.dialog import Noun, Source
 from roomtone.core.lights import COLOURED, PLAIN, Look, Shown
-from roomtone.core.machine import Dismiss, LetGo, MuteToggled, Repeat, Signal, Wake
 from roomtone.core.persona import Persona, Trigger
 from roomtone.core.presses import Gesture
 from roomtone.core.schedule import Action
+from roomtone.core.signals import Dismiss, LetGo, MuteToggled, Repeat, Signal, Wake
 
 Pin = Annotated[int, Field(ge=0, le=27)]
 """A line of the 40-pin header by its Broadcom number, as in GPIO17; not its place on the header."""

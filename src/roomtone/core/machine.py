@@ -16,7 +16,54 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from roomtone.core.dialog import Ended, Source, Voice
+from roomtone.core.dialog import Ended, Source
+from roomtone.core.effects import (
+    Anticipate,
+    Await,
+    Become,
+    Begin,
+    ChangeVolume,
+    Chime,
+    Commit,
+    Drop,
+    Duck,
+    Effect,
+    Hold,
+    Notice,
+    Patience,
+    Record,
+    Release,
+    Rescue,
+    Resume,
+    SayAgain,
+    Stop,
+    Tell,
+)
+from roomtone.core.signals import (
+    Acted,
+    Dismiss,
+    FirstSound,
+    FloorKept,
+    FloorTaken,
+    LetGo,
+    Misfired,
+    Muter,
+    MuteSet,
+    MuteToggled,
+    Overheard,
+    Prompt,
+    Repeat,
+    Signal,
+    SoundWentOn,
+    SpeechEnded,
+    SpeechPaused,
+    SpeechStarted,
+    Switch,
+    Timeout,
+    TurnEnded,
+    VolumeTurned,
+    Wake,
+)
 
 
 class Mode(StrEnum):
@@ -27,359 +74,6 @@ class Mode(StrEnum):
     THINKING = "thinking"
     SPEAKING = "speaking"
     INTERRUPT = "interrupt"
-
-
-# -------------------------------------------------------------------------------------------- signals
-
-
-@dataclass(frozen=True, slots=True)
-class Wake:
-    """Roomtone was called: by wake word, button, web or hub; with ``persona``, as that one.
-
-    ``held``: by a button that is down still. Until ``LetGo``, nobody's pause for thought ends what they say.
-    """
-
-    source: Source = Source.BUTTON
-    persona: str | None = None
-    held: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class LetGo:
-    """The button that called was let go; ``talked``: it was held to talk, so what was said is over."""
-
-    talked: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Dismiss:
-    """Someone wants silence: "stop", a button, the hub."""
-
-    source: Source = Source.VOICE
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """A text to answer as if it had been heard, or, with ``verbatim``, to say as it is.
-
-    ``ticket`` is the asker's own mark, by which it finds the turn again; ``alarm`` is the id of a ring: the turn
-    rings until it is over. Without ``kept`` it is no part of what was said here: a word about a button, or an
-    answer once more, in the ``voice`` it had.
-    """
-
-    text: str
-    source: Source
-    verbatim: bool = False
-    ticket: str | None = None
-    alarm: str | None = None
-    kept: bool = True
-    voice: Voice | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Switch:
-    """The room shall speak as another persona once it is free; ``cause`` says for the record what asked for it."""
-
-    persona: str
-    source: Source
-    cause: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Repeat:
-    """Someone did not catch what was said last."""
-
-    source: Source = Source.BUTTON
-
-
-@dataclass(frozen=True, slots=True)
-class VolumeTurned:
-    """A knob was turned, by so many of its steps: louder, or (below zero) quieter."""
-
-    steps: int
-
-
-@dataclass(frozen=True, slots=True)
-class SpeechStarted:
-    """Someone has begun to speak. ``utterance`` is opaque here: it is handed to the turn."""
-
-    utterance: Any
-
-
-@dataclass(frozen=True, slots=True)
-class SpeechPaused:
-    """The person paused; more may follow."""
-
-
-@dataclass(frozen=True, slots=True)
-class SpeechEnded:
-    """The utterance is over."""
-
-
-@dataclass(frozen=True, slots=True)
-class Misfired:
-    """What had begun as speech was none: a tap, a click, the end of a cough."""
-
-
-@dataclass(frozen=True, slots=True)
-class SoundWentOn:
-    """While Roomtone is ducked, the sound that made it doubt goes on and is not its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timeout:
-    """The wait with this number is over."""
-
-    wait: int
-
-
-@dataclass(frozen=True, slots=True)
-class FirstSound:
-    """The first sound of a turn's answer was handed to the loudspeaker."""
-
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class Acted:
-    """A turn has done something that cannot be unsaid: set a timer, changed the volume."""
-
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class FloorTaken:
-    """A rival's utterance holds real words."""
-
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class FloorKept:
-    """A rival's utterance was a cough, the television or a "mhm"."""
-
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class Overheard:
-    """What was said before anybody listened has been recognised: a skill can answer it, or not."""
-
-    turn: int
-    understood: bool
-
-
-@dataclass(frozen=True, slots=True)
-class TurnEnded:
-    """A turn's task is over, however it ended."""
-
-    turn: int
-
-
-class Muter(StrEnum):
-    """Who can switch the microphone off: the household in any way there is, or the switch in the hardware."""
-
-    HOUSEHOLD = "household"
-    SWITCH = "switch"
-
-
-@dataclass(frozen=True, slots=True)
-class MuteSet:
-    """The microphone was switched off or on. While the switch has it off, nobody else can switch it on."""
-
-    muted: bool
-    by: Muter = Muter.HOUSEHOLD
-
-
-@dataclass(frozen=True, slots=True)
-class MuteToggled:
-    """A button wants the microphone off, or on again, and wants to hear which."""
-
-
-Signal = (
-    Wake
-    | LetGo
-    | Repeat
-    | VolumeTurned
-    | MuteToggled
-    | Dismiss
-    | Prompt
-    | Switch
-    | SpeechStarted
-    | SpeechPaused
-    | SpeechEnded
-    | Misfired
-    | SoundWentOn
-    | Timeout
-    | FirstSound
-    | Acted
-    | FloorTaken
-    | FloorKept
-    | Overheard
-    | TurnEnded
-    | MuteSet
-)
-
-
-# -------------------------------------------------------------------------------------------- effects
-
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """Start a turn's task. With ``joined`` its utterance goes on from that turn's, which said and did nothing."""
-
-    turn: int
-    utterance: Any = None
-    prompt: Prompt | None = None
-    joined: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Anticipate:
-    """The person paused: work ahead on what was said; nothing audible, no tool runs."""
-
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """The turn may answer."""
-
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Cancel a turn's task and silence it."""
-
-    turn: int
-    how: Ended
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """Cancel a turn that never held the floor; it leaves no record."""
-
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class Become:
-    """Speak as another persona from the next turn on."""
-
-    persona: str
-    source: Source
-    cause: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Duck:
-    """Lower the loudspeaker."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """Hold what the loudspeaker plays, or its first sound."""
-
-
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """Let the loudspeaker go on where it was."""
-
-
-@dataclass(frozen=True, slots=True)
-class Chime:
-    """Tell the room, without words, that Roomtone listens; with ``waits``, only whoever does not speak on."""
-
-    waits: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Rescue:
-    """Hear what was just said in vain, if anything was."""
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """Let pauses end what is being said again; ``ends``: it is over now."""
-
-    ends: bool
-
-
-class Notice(StrEnum):
-    """What the room says of its microphone, by the key of the phrase."""
-
-    MUTED = "microphone_off"
-    UNMUTED = "microphone_on"
-    IS_MUTED = "microphone_is_off"
-    SWITCHED_OFF = "microphone_switched_off"
-
-
-@dataclass(frozen=True, slots=True)
-class Tell:
-    """Say one of the room's own phrases."""
-
-    notice: Notice
-
-
-@dataclass(frozen=True, slots=True)
-class SayAgain:
-    """Say what was said last once more, in the voice it had."""
-
-    source: Source
-
-
-@dataclass(frozen=True, slots=True)
-class ChangeVolume:
-    """Be louder or quieter by so many steps of a knob; ``audibly``: with a sound, as nothing else is heard."""
-
-    steps: int
-    audibly: bool
-
-
-class Patience(StrEnum):
-    """How long a wait is; the config has the seconds."""
-
-    CALLED = "called"
-    LET_GO = "let_go"
-    FOLLOW_UP = "follow_up"
-    PARKED = "parked"
-
-
-@dataclass(frozen=True, slots=True)
-class Await:
-    """Post ``Timeout(wait)`` when this much patience is over."""
-
-    wait: int
-    patience: Patience
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """Close the turn's row and publish it."""
-
-    turn: int
-
-
-Effect = (
-    Begin
-    | Anticipate
-    | Commit
-    | Stop
-    | Drop
-    | Become
-    | Duck
-    | Hold
-    | Resume
-    | Release
-    | Chime
-    | Rescue
-    | Tell
-    | SayAgain
-    | ChangeVolume
-    | Await
-    | Record
-)
 
 
 # ---------------------------------------------------------------------------------------------- state

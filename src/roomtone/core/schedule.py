@@ -19,8 +19,8 @@ from cronsim import CronSimError
 from pydantic import AfterValidator, Field, model_validator
 
 from roomtone.core.dialog import Noun, Source
-from roomtone.core.machine import Prompt, Signal, Switch
 from roomtone.core.recurrence import next_time
+from roomtone.core.signals import Prompt, Signal, Switch
 
 MACROS = {
     "@hourly": "0 * * * *",

@@ -17,10 +17,11 @@ from typing import Any, TypeVar
 from roomtone import boards
 from roomtone.core.board import Binding, Board, Input, MuteSwitch, bind, meaning
 from roomtone.core.errors import RoomtoneError
-from roomtone.core.machine import Muter, MuteSet, Signal, State, VolumeTurned
+from roomtone.core.machine import State
 from roomtone.core.persona import Persona
 from roomtone.core.presses import Gesture, Presses, Timing
 from roomtone.core.schedule import Action
+from roomtone.core.signals import Muter, MuteSet, Signal, VolumeTurned
 from roomtone.edges import pins
 from roomtone.edges.lights import Lights, OpenSpi, open_lamp
 from roomtone.flow import Event, Feed, Inbox, Worker, beside, worker
