@@ -472,7 +472,7 @@ def test_an_alarm_that_nobody_heard_rings_again_after_a_restart(run: Run[None], 
             assert len(rehearsal.room.conversation.state.parked) == 1
         async with room(scripted(), tmp_path) as rehearsal:
             await until(rehearsal, "turn.first_sound")
-            await asyncio.sleep(3)
+            await asyncio.sleep(6)
             rehearsal.room.conversation.post(Dismiss(Source.BUTTON))
             [missed] = await rehearsal.at_rest()
             assert "your timer ended" in missed.spoken
