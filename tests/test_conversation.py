@@ -243,7 +243,7 @@ def test_a_timer_that_came_due_while_off_is_said_at_the_start(run: Run[None], tm
         await asyncio.sleep(600)
         async with room(scripted(), tmp_path) as rehearsal:
             [missed] = await rehearsal.at_rest()
-            assert "your timer ended" in missed.spoken
+            assert "your timer ended" in missed.said
 
     run(scenario())
 
@@ -475,7 +475,7 @@ def test_an_alarm_that_nobody_heard_rings_again_after_a_restart(run: Run[None], 
             await asyncio.sleep(6)
             rehearsal.room.conversation.post(Dismiss(Source.BUTTON))
             [missed] = await rehearsal.at_rest()
-            assert "your timer ended" in missed.spoken
+            assert "your timer ended" in missed.said
             assert await rehearsal.room.store.timers() == []
 
     run(scenario())

@@ -29,7 +29,11 @@ HOUR_S = 3600.0
 
 @asynccontextmanager
 async def household(folder: Path, **sections: Any) -> AsyncIterator[Room]:
-    """Open a room as the daemon does, on a device that nobody speaks to."""
+    """Open a room as the daemon does, on a device that nobody speaks to; it remembers for an hour."""
+    companion = folder / "personas" / "companion" / "config.yaml"
+    companion.parent.mkdir(parents=True, exist_ok=True)
+    companion.write_text("name: Companion\ncontext_retention_hours: 1\n", "utf-8")
+    companion.with_name("system_prompt.md").write_text("You keep a room company.", "utf-8")
     async with (
         engines.open_engine("audio", "wav", engines.load("audio", "wav").Settings()) as device,
         open_room(scripted(**sections), folder, device=device) as room,
