@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # else numpy has a thread for each core, which only wait
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     try:

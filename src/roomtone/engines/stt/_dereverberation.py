@@ -22,6 +22,9 @@ TAPS = 10
 DELAY = 3
 """Frames that predict, and how far back they begin: speech itself is alike from one frame to the next."""
 
+BANDS = 16
+"""Bands that are worked on at a time: all of them at once would take 150 MB for nine seconds."""
+
 ROUNDS = 2
 QUIETEST = 1e-3
 """Least power of a frame that is reckoned with, of its band's mean."""
@@ -33,6 +36,12 @@ LOADING = 1e-3
 def dereverberated(sound: Floats) -> Floats:
     """Return 16 kHz sound of any length with less reverberation, as long as it was."""
     heard = _spectrum(sound)
+    dry = [_dry(heard[first : first + BANDS]) for first in range(0, len(heard), BANDS)]
+    return _sound(np.concatenate(dry), len(sound))
+
+
+def _dry(heard: Spectrum) -> Spectrum:
+    """Return some bands with less reverberation."""
     past = np.zeros((len(heard), TAPS, heard.shape[1]), np.complex128)
     for tap in range(TAPS):
         back = DELAY + tap
@@ -45,7 +54,7 @@ def dereverberated(sound: Floats) -> Floats:
         loading = LOADING * np.trace(correlation, axis1=1, axis2=2).real / TAPS + np.finfo(float).tiny
         weights = np.linalg.solve(correlation + loading[:, None, None] * np.eye(TAPS), wanted)
         dry = heard - np.einsum("ft,fts->fs", weights[:, :, 0].conj(), past)
-    return _sound(dry, len(sound))
+    return dry
 
 
 def _power(spectrum: Spectrum) -> Floats:
