@@ -14,6 +14,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 
 _COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 _PASSED_OVER = re.compile(r"\{(?:\\.|[^}])*\}|/[\d.eE+-]+/")
@@ -151,35 +152,35 @@ class _Sketch:
         return end, position + 1
 
 
-def _reached(states: Iterable[int], edges: Edges) -> frozenset[int]:
-    """Return all states that can be reached without a word."""
-    found, waiting = set(states), list(states)
-    while waiting:
-        for word, to in edges[waiting.pop()]:
-            if not word and to not in found:
-                found.add(to)
-                waiting.append(to)
-    return frozenset(found)
-
-
 def _determined(edges: Edges, end: int) -> tuple[set[int], dict[int, dict[str, int]]]:
     """Make each word lead to one state only (subset construction); return what accepts, and the steps."""
-    first = _reached([0], edges)
-    numbers, waiting = {first: 0}, [first]
+
+    @cache
+    def reached(state: int) -> frozenset[int]:
+        """Return what can be reached without a word and has any, or is the end: the rest makes no difference."""
+        found, waiting = {state}, [state]
+        while waiting:
+            new = {to for word, to in edges[waiting.pop()] if not word} - found
+            found |= new
+            waiting += new
+        return frozenset(one for one in found if one == end or any(word for word, _ in edges[one]))
+
+    first = reached(0)
+    numbers, unseen = {first: 0}, [first]
     steps: dict[int, dict[str, int]] = {}
-    while waiting:
-        states = waiting.pop()
-        targets = defaultdict(set)
+    while unseen:
+        states = unseen.pop()
+        targets: dict[str, set[int]] = defaultdict(set)
         for state in states:
             for word, to in edges[state]:
                 if word:
-                    targets[word].add(to)
+                    targets[word] |= reached(to)
         out = steps[numbers[states]] = {}
         for word, some in targets.items():
-            to_states = _reached(some, edges)
+            to_states = frozenset(some)
             if to_states not in numbers:
                 numbers[to_states] = len(numbers)
-                waiting.append(to_states)
+                unseen.append(to_states)
             out[word] = numbers[to_states]
     return {number for states, number in numbers.items() if end in states}, steps
 
