@@ -171,7 +171,7 @@ def test_a_persona_that_is_broken_cannot_be_switched_to_and_says_so(run: Run[Non
             refused = await asked(rehearsal, "let me talk to broken")
             assert (refused.ended, refused.spoken) == (
                 Ended.FAILED,
-                "Something is wrong with the files of the broken, so I stay.",
+                "Something is wrong with the files of broken, so I stay.",
             )
             assert (await asked(rehearsal, "who are you")).persona == "companion"
 

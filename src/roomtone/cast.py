@@ -107,8 +107,11 @@ class Cast:
             last = self._ready.get(persona)
             if last is None:
                 raise
-            if str(self.refused.get(persona)) != str(error):
-                log.warning("%s; %s goes on as it was", error.message, last.persona.name)
+            gone = isinstance(error, PersonaNotFound)
+            before = self.refused.get(persona)
+            if str(before) != str(error) and not (gone and isinstance(before, PersonaNotFound)):
+                why = f"the folder of persona '{persona}' is gone" if gone else error.message
+                log.warning("%s; %s stays as it was", why, last.persona.name)
             self.refused[persona] = error
             return last
         self.refused.pop(persona, None)
@@ -188,11 +191,19 @@ class Cast:
         return ReadyPersona(read, skills, self._everyone, phrases, self._room)
 
     def _learn_names(self) -> None:
-        """Learn who can be called by which name."""
-        names = {name: each.id for each in self._all() for name in spoken_names(each)}
+        """Learn who can be called by which name: everybody by their id, who is broken too, so that this is told."""
+        names = {name: id_ for id_ in self.library.ids() for name in _sayable(in_words(id_))}
+        shared: list[str] = []
+        for each in self._all():
+            for name in sorted(spoken_names(each)):
+                first = names.setdefault(name, each.id)
+                if first != each.id:
+                    shared.append(f"'{name}' calls {first}, and {each.id} only by its id: give one another name")
         if names != self._names:
-            self._names = names
             self._everyone = self.skills.knowing({"personas": names})
+            self._names = names
+            for line in shared:
+                log.warning("%s", line)
 
     def _all(self) -> list[Persona]:
         found = []
@@ -206,8 +217,18 @@ class Cast:
 
 def spoken_names(persona: Persona) -> set[str]:
     """Return what a persona is called by: its name, and its id in words."""
-    names = {persona.name.lower(), re.sub("[-_]+", " ", persona.id).strip()}
-    return {name.removeprefix("the ") for name in names if name}
+    return _sayable(persona.name) | _sayable(in_words(persona.id))
+
+
+def in_words(persona: str) -> str:
+    """Return a persona's id as one says it."""
+    return re.sub("[-_]+", " ", persona).strip()
+
+
+def _sayable(name: str) -> set[str]:
+    """Return a name without signs that nobody says, and where it has hyphens, also without those."""
+    words = " ".join(re.sub(r"[^\w'\u2019-]+", " ", name.lower()).split()).removeprefix("the ")
+    return {each for each in (words, in_words(words)) if re.search(r"\w", each)}
 
 
 def notes_of(persona: Persona, phrases: Phrases) -> Notes | None:

@@ -17,6 +17,7 @@ Every mistake in it is told with file, key and reason.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import time
@@ -35,6 +36,9 @@ SKILLS = "skills"
 """The folder of a persona in which its own skills are."""
 
 ID = re.compile(r"[a-z0-9_-]{1,64}")
+
+NAMED = 12
+"""Of more personas not all are named where one is not found."""
 
 FRESH_NS = 100_000_000
 """A file that was changed so short a time ago may change again and look the same: kernels stamp every few ms."""
@@ -76,8 +80,16 @@ class Library:
         for place in self.folders:
             if (place / persona).is_dir():
                 return place / persona
-        known = ", ".join(self.ids())
-        raise PersonaNotFound(f"there is no persona '{persona}'; choose one of {known}", persona=persona)
+        raise PersonaNotFound(f"there is no persona '{persona}'; {self._meant(persona)}", persona=persona)
+
+    def _meant(self, persona: str) -> str:
+        """Say whom somebody may have meant: of many the nearest."""
+        known = self.ids()
+        if len(known) <= NAMED:
+            return f"choose one of {', '.join(known)}"
+        close = difflib.get_close_matches(persona, known, n=3)
+        meant = f"did you mean {' or '.join(close)}? " if close else ""
+        return f"{meant}see: roomtone personas list"
 
     def load(self, persona: str) -> Persona:
         """Return a persona, from memory where its files are as they were.

@@ -64,7 +64,8 @@ class Mind:
 
     def _without_skill(self, text: str, persona: str) -> Answer:
         """Answer from the persona's own notes, or admit that there is no answer."""
-        if self._everyone is not self._skills and self._everyone.recognise(text) is not None:
+        mine = self._skills.recognise(text) is not None  # a yes, and nothing was asked
+        if not mine and self._everyone is not self._skills and self._everyone.recognise(text) is not None:
             return Answer("offline", _deltas([self._phrases.say("not_mine", persona=persona)]))
         found = self._notes.found(text, 1) if self._notes is not None else []
         if found:

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from roomtone.core.errors import PersonaError, ToolError
 from roomtone.mind.skills import Asked
+
+MOST = 8
+"""Personas that are all named at once."""
+
+FIRST = 5
+"""How many are named of more."""
 
 
 async def answer(asked: Asked) -> list[str]:
@@ -24,7 +32,9 @@ async def _switch(asked: Asked) -> list[str]:
     try:
         persona = await asked.household.become(wanted)
     except PersonaError as error:
-        raise ToolError(asked.phrases.say("lost", persona=wanted), reason=error.message) from error
+        raise ToolError(
+            asked.say("lost", persona=re.sub("[-_]+", " ", wanted).strip()), reason=error.message
+        ) from error
     greeting = persona.phrases.get(asked.phrases.language.language, {}).get("greeting")
     if greeting is None:
         return [asked.say("switched", persona=persona.name)]
@@ -32,6 +42,10 @@ async def _switch(asked: Asked) -> list[str]:
 
 
 async def _all(asked: Asked) -> str:
+    """Name the others, and of many the first: nobody listens to a list of a hundred."""
     present = asked.household.persona.id
-    others = [persona.name for persona in await asked.household.personas() if persona.id != present]
-    return asked.phrases.joined(others) if others else ""
+    others = list(dict.fromkeys(one.name for one in await asked.household.personas() if one.id != present))
+    if len(others) <= MOST:
+        return asked.phrases.joined(others) if others else ""
+    more = asked.phrases.number(len(others) - FIRST)
+    return asked.say("and_more", personas=", ".join(others[:FIRST]), more=more)
