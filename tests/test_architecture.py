@@ -61,7 +61,7 @@ ONLY = {
     "store": "core flow database",
     "database": "core migrations",
     "personas": "core mind persona_files persona_reading",
-    "persona_reading": "core mind persona_files",
+    "persona_reading": "core mind config_sources persona_files",
     "persona_files": "core",
     "edges": "core flow clock engines wyoming_events control store personas settings quiet boards",
     "boards": "core",

@@ -100,6 +100,13 @@ def test_the_hash_changes_with_every_edit_and_with_nothing_else(tmp_path: Path) 
 BAD = [
     ({"config__yaml": "name: ["}, "config.yaml", "", "is not YAML"),
     ({"config__yaml": "name: Guide\nname: \t x: y"}, "config.yaml", "", "is not YAML"),
+    (
+        {"config__yaml": "name: a\ntags: [x\nvoice: {}"},
+        "config.yaml",
+        "",
+        "is not YAML: line 3: broken YAML: expected",
+    ),
+    ({"config__yaml": "name: no"}, "config.yaml", "name", "False is not a text; put it in quotes"),
     ({"config__yaml": "[" * 5000}, "config.yaml", "", "is not YAML"),
     ({"config__yaml": "just words"}, "config.yaml", "", "holds no keys"),
     ({"config__yaml": "name: Guide\nverion: '2'"}, "config.yaml", "verion", "did you mean version?"),
@@ -111,7 +118,7 @@ BAD = [
     ({"config__yaml": "name: a\nllm: {temperature: 2.1}"}, "config.yaml", "llm.temperature", "2"),
     ({"config__yaml": "name: a\ncontext_retention_hours: 169"}, "config.yaml", "context_retention_hours", "168"),
     ({"config__yaml": "name: a\negress: moon"}, "config.yaml", "egress", "'any'"),
-    ({"config__yaml": "name: a\ntags: [x, 3]"}, "config.yaml", "tags.2", "string"),
+    ({"config__yaml": "name: a\ntags: [x, 3]"}, "config.yaml", "tags.2", "3 is not a text; put it in quotes"),
     ({"config__yaml": "name: a\nadaptation_mode: fine_tuned"}, "config.yaml", "model_reference", "needs the model"),
     ({"config__yaml": "name: a\nadaptation_mode: instruction_rag"}, "config.yaml", "adaptation_mode", "knowledge/"),
     ({"config__yaml": "name: a\ntrigger_types: [schedule]"}, "config.yaml", "schedule_cron", "needs one"),

@@ -124,3 +124,17 @@ def test_a_yes_to_nothing_is_not_said_to_be_somebody_elses_business(run: Run[Non
             assert turn.spoken == rehearsal.room.conversation.speaker.phrases.say("not_mine", persona="Terse")
 
     run(scenario())
+
+
+def test_a_voice_of_an_engine_that_is_not_here_is_another_engines_and_that_is_told_once(
+    run: Run[None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        person(tmp_path, "guide", "name: Guide\nvoice: {engine: elevenlabs, voice_id: rachel, stability: 0.4}\n")
+        async with room(scripted(), tmp_path) as rehearsal:
+            assert await asked(rehearsal, "let me talk to the guide") == "Guide here."
+            assert await asked(rehearsal, "who are you") == "I'm Guide."
+
+    with caplog.at_level(logging.WARNING):
+        run(scenario())
+    assert caplog.text.count("tts engine 'elevenlabs' is not open here, tone speaks instead") == 1

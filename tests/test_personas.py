@@ -50,7 +50,7 @@ def test_a_persona_is_read_from_its_folder(tmp_path: Path) -> None:
         ("name: Guide\nvoice: {speed: fast}", "voice.speed", "number"),
         ("name: Guide\nvoice: {speed: 9}", "voice.speed", "less than or equal to 2"),
         ("description: nobody", "name", "is missing"),
-        ("name: Guide\nversion: 2", "version", "string"),
+        ("name: Guide\nversion: 2", "version", "2 is not a text; put it in quotes"),
     ],
 )
 def test_a_mistake_is_told_with_file_key_and_reason(tmp_path: Path, config: str, key: str, reason: str) -> None:

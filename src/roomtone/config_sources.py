@@ -100,7 +100,7 @@ def _read_file(path: Path, raw: Raw) -> None:
             written = _with_text_keys(values or {})
             raw.values = {key: value for key, value in written.items() if value is not None}  # all commented out
     except yaml.MarkedYAMLError as error:
-        raw.mistake((), *_yaml_mistake(error))
+        raw.mistake((), *yaml_mistake(error))
     except yaml.YAMLError:
         raw.mistake((), "is not a text file", "write the configuration as YAML in UTF-8")
     except (RecursionError, ValueError) as error:
@@ -129,7 +129,8 @@ def _text(path: Path, raw: Raw) -> str | None:
     return None
 
 
-def _yaml_mistake(error: yaml.MarkedYAMLError) -> tuple[str, str]:
+def yaml_mistake(error: yaml.MarkedYAMLError) -> tuple[str, str]:
+    """Say in a person's words what is wrong with a text that is no YAML, and what mends it."""
     mark = error.problem_mark or error.context_mark
     line = f"line {mark.line + 1}: " if mark else ""
     problem = error.problem or "this is not YAML"

@@ -122,6 +122,10 @@ class TtsLine(Line[Tts]):
 
     seam = "tts"
 
+    def __init__(self, in_line: Sequence[tuple[str, Tts]], on_failure: OnFailure = lambda *_: None) -> None:
+        super().__init__(in_line, on_failure)
+        self._absent: set[str | None] = set()
+
     async def speak(self, sentence: str, voice: Voice) -> AsyncIterator[Audio]:
         """Say a sentence in the persona's voice, or with the next engine where one fails.
 
@@ -129,6 +133,13 @@ class TtsLine(Line[Tts]):
         sentence again. Raises the last engine's EngineError where all failed.
         """
         places = self.order(voice.engine)
+        if voice.engine not in (None, *(place.name for place in places), *self._absent):
+            self._absent.add(voice.engine)
+            log.warning(
+                "tts engine '%s' is not open here, %s speaks instead; see: roomtone engines",
+                voice.engine,
+                places[0].name,
+            )
         for place in places:
             is_last = place is places[-1]
             sounds = place.engine.speak(sentence, _voice_for(place.name, voice))

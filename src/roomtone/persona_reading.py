@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from roomtone.config_sources import describe, yaml_mistake
 from roomtone.core.errors import ConfigError
 from roomtone.core.persona import AdaptationMode, Example, KnowledgeFile, Persona
 from roomtone.core.schedule import cron
@@ -252,6 +253,9 @@ def _yaml(files: Files, path: str, note: Note) -> Any:
         return _BROKEN
     try:
         return yaml.load(text, _Plain)
+    except yaml.MarkedYAMLError as error:
+        wrong, mend = yaml_mistake(error)
+        note(path, "", f"is not YAML: {wrong}; {mend}")
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # odd dates, and what contains itself
         note(path, "", f"is not YAML: {_one_line(error)}")
     return _BROKEN
@@ -267,13 +271,15 @@ def _text(files: Files, path: str, note: Note) -> str | None:
 
 def _told(error: ValidationError) -> Iterator[tuple[str, str]]:
     """Yield the key and the reason of each mistake, an entry of a list counted from one."""
-    for mistake in error.errors(include_url=False, include_input=False):
+    for mistake in error.errors(include_url=False):
         key = ".".join(str(part + 1) if isinstance(part, int) else str(part) for part in mistake["loc"])
         reason = mistake["msg"].removeprefix("Value error, ")
         if mistake["type"] == "extra_forbidden":
             reason = "there is no such key"
         elif mistake["type"] == "missing":
             reason = "is missing"
+        elif reason.startswith("Input should"):
+            reason = "; ".join(describe(mistake, ()))
         if not key:
             key, _, reason = reason.rpartition(": ") if ": " in reason else ("", "", reason)
         yield key, _one_line(reason)
