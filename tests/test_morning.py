@@ -16,12 +16,14 @@ from conftest import Run
 from rooms import HELP, scripted
 from roomtone import engines
 from roomtone.app import Room, open_room
-from roomtone.clock import utc_now
+from roomtone.clock import SkippingLoop, utc_now
 from roomtone.core.dialog import Source, Timer, TimerKind, Turn
 from roomtone.core.signals import Dismiss, Prompt
 from roomtone.flow import Watcher
 from roomtone.morning import tell_what_was_cut_off
 from roomtone.timers import ALIVE
+
+ALWAYS_QUIET = {"quiet_hours": {"start": "00:00", "end": "00:00"}}
 
 
 @asynccontextmanager
@@ -124,6 +126,27 @@ def test_a_length_is_named_only_where_it_is_known(
         async with house(tmp_path / "before" if in_order else after) as (_, ended):
             [turn] = await turns(ended, 60)
             assert turn.said == told
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("hours", "told"), [({}, ["I was cut off in the middle of an answer. Shall I go on?"]), (ALWAYS_QUIET, [])]
+)
+def test_with_a_clock_behind_the_cut_nobody_knows_who_still_stands_there(
+    run: Run[None], tmp_path: Path, hours: dict[str, Any], told: list[str]
+) -> None:
+    async def scenario() -> None:
+        async with house(tmp_path / "before") as (room, _):
+            room.conversation.post(Prompt(HELP, Source.CLI))
+            await asyncio.sleep(5)
+            after = cut(tmp_path / "before")
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SkippingLoop)
+        loop.set_clock(utc_now() - timedelta(hours=1))
+        async with house(after, **hours) as (room, ended):
+            tell_what_was_cut_off(room)
+            assert [turn.said for turn in await turns(ended, 60)] == told
 
     run(scenario())
 

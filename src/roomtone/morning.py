@@ -16,18 +16,22 @@ def tell_what_was_cut_off(room: Room) -> None:
 
     What had begun by itself is left out: an alarm that nobody heard rings again, and so does a schedule that makes up
     for what was missed. In quiet hours only who still stands there is spoken to.
+
+    A clock that shows a time well before the cut is wrong, as a Pi's is until a time server has set it: nobody knows
+    then who still stands there.
     """
     conversation = room.conversation
     speaker = conversation.speaker
     for turn in room.store.unfinished:
         waited = (utc_now() - turn.at).total_seconds()
         gone = waited > speaker.persona.context_retention_hours * 3600 or turn.persona != speaker.persona.id
-        hushed = waited > STILL_THERE_S and room.parts.quiet.now()
+        still_there = abs(waited) <= STILL_THERE_S
+        hushed = not still_there and room.parts.quiet.now()
         match = speaker.skills.recognise(turn.heard) if turn.heard else None
         if turn.source is Source.SCHEDULE or gone or hushed or (match is not None and match.dismisses):
             continue
         rest = turn.said.removeprefix(turn.spoken).strip()
-        if turn.stage is Stage.SPEAKING and rest and waited <= STILL_THERE_S:
+        if turn.stage is Stage.SPEAKING and rest and still_there:
             _say(room, "cut_off", rest=rest)
         elif turn.stage is Stage.SPEAKING and rest:
             _offer(room, turn, Offer(skill="repeat", intent="go_on", slots={"rest": rest}), "cut_off_long")
