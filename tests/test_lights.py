@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from roomtone import boards
 from roomtone.core.dialog import Source
@@ -77,6 +79,13 @@ def test_a_blinking_light_is_drawn_when_it_turns_over_and_no_oftener() -> None:
     assert frame(blinking, 0.9, 1) == ((1.0, 128 / 255, 0.0),)
     assert next_change(blinking, 0.9) == pytest.approx(0.1)
     assert frame(blinking, 1.0, 1) == ((0.0, 0.0, 0.0),)
+
+
+@given(st.floats(0, 1e6), st.floats(0.1, 60))
+def test_what_is_drawn_again_is_never_drawn_without_waiting(at: float, period_s: float) -> None:
+    wait = next_change(look(Animation.BLINK, period_s=period_s), at)
+    assert wait is not None
+    assert wait >= 0.001
 
 
 def test_a_pulse_swells_and_never_goes_dark() -> None:

@@ -121,6 +121,9 @@ PLAIN = _looks(
 FRAME_S = 0.05
 """A light that moves smoothly is drawn so often: 20 times a second is smooth enough for an LED behind a diffuser."""
 
+SOON_S = 0.001
+"""Not sooner than this: what rounding leaves of a time is too short for a clock to pass."""
+
 DARKEST = 0.1
 """Of a pulse, as a share of the light."""
 
@@ -143,7 +146,7 @@ def next_change(look: Look, at: float) -> float | None:
         return None
     if look.animation is Animation.BLINK:
         half = look.period_s / 2
-        return half - at % half
+        return max(SOON_S, half - at % half)
     return FRAME_S
 
 

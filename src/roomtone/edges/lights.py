@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 DRAW_BOUND_S = 2.0
 """A strip that takes longer is stuck: then the lights go out of use, and the voice goes on."""
 
+LONGEST_WAIT_S = 60.0
+"""While something is lit it is looked so often whether it is to be dim: quiet hours come without any news."""
+
 FAILED_S = 10.0
 """For so long the lights tell of a turn that failed; a lost microphone or a full disk as long as it is so."""
 
@@ -102,7 +105,10 @@ def open_lamp(factory: Any, board: Board, open_spi: OpenSpi = pins.open_spi) -> 
 
 @dataclass(slots=True)
 class Lights:
-    """Shows on a ``lamp``, through its thread, what the feed tells. ``is_quiet`` says whether to be dim."""
+    """Shows on a ``lamp``, through its thread, what the feed tells. ``is_quiet`` says whether to be dim.
+
+    What was ``sent`` last is not sent again.
+    """
 
     lamp: Lamp
     board: Board
@@ -114,6 +120,7 @@ class Lights:
     what: Shown | None = None
     since: float = 0.0
     failed_until: float = 0.0
+    sent: tuple[tuple[Rgb, ...], float] | None = None
 
     async def run(self, feed: Feed) -> None:
         """Draw for as long as this runs; nothing is done while nothing changes."""
@@ -131,13 +138,20 @@ class Lights:
             self.what, self.since = what, now
         look = self.board.look(what)
         await self._show(look, now - self.since, dim=conditions.quiet)
-        waits = [next_change(look, now - self.since), self.failed_until - now if failed else None]
+        waits = [
+            next_change(look, now - self.since),
+            self.failed_until - now if failed else None,
+            LONGEST_WAIT_S if any(look.rgb) else None,
+        ]
         return min((wait for wait in waits if wait is not None), default=None)
 
     async def _show(self, look: Look, at: float, *, dim: bool = False) -> None:
         colours = frame(look, at, self.board.light_count)
         brightness = self.brightness * (QUIET if dim else 1.0)
+        if (colours, brightness) == self.sent:
+            return
         await self.thread.call(self.lamp.show, colours, brightness, timeout=DRAW_BOUND_S)
+        self.sent = colours, brightness
 
     async def _wait(self, events: Watcher, seconds: float | None) -> None:
         try:
