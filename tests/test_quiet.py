@@ -134,6 +134,25 @@ def test_what_rings_rings_as_loud_as_ever_and_at_once(run: Run[None], tmp_path: 
     run(scenario())
 
 
+def test_what_was_missed_is_told_as_softly_as_an_answer(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        set_clock(NIGHT)
+        async with room(scripted("hello", quiet_hours=QUIET), tmp_path) as rehearsal:
+            due = utc_now() + timedelta(seconds=2)
+            await rehearsal.room.parts.timers.save([Timer(kind=TimerKind.REMINDER, name="tea", due=due)])
+            await until(rehearsal, "turn.ended")
+            await rehearsal.at_rest()
+            rung = len(rehearsal.device.played)
+            await speaks(rehearsal)
+            assert rehearsal.turns[-1].said.startswith("You missed a reminder at ")
+            played = np.abs(rehearsal.device.played.cut(rung).samples.astype(int))
+            answer, told = played[: len(played) // 2].max(), played[len(played) // 2 :].max()
+            assert told == answer
+            assert await rehearsal.room.store.timers() == []
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("quiet", [True, False])
 def test_there_is_no_chime_in_quiet_hours(run: Run[None], tmp_path: Path, quiet: bool) -> None:
     async def scenario() -> None:

@@ -144,15 +144,15 @@ class Conversation:
             Become: self._switcher.become,
             Record: self._record,
             Await: self._await,
-            Chime: lambda effect: self._spawn(self._chime(effect), "chime"),
+            Chime: lambda effect: self._spawn(_harmless(self._chime, effect), "chime"),
             Rescue: lambda _: parts.ears.rescue(),
             Duck: lambda _: self._loudspeaker.duck(),
             Hold: lambda _: self._loudspeaker.pause(),
             Resume: lambda _: self._loudspeaker.resume(),
             Release: lambda effect: parts.ears.release(ends=effect.ends),
             Tell: self._hand.tell,
-            SayAgain: lambda effect: self._spawn(self._hand.say_again(effect), "saying again"),
-            ChangeVolume: lambda effect: self._spawn(self._hand.change_volume(effect), "changing the volume"),
+            SayAgain: lambda effect: self._spawn(_harmless(self._hand.say_again, effect), "saying again"),
+            ChangeVolume: lambda effect: self._spawn(_harmless(self._hand.change_volume, effect), "volume"),
         }
 
     @property
@@ -284,6 +284,7 @@ class Conversation:
             kept=self.recorder.kept,
             note_health=self._health.__setitem__,
             ring_line=parts.timers.line,
+            only_tells=parts.timers.only_tells,
         )
 
     def _voice(self, live: LiveTurn, began: ReadyPersona) -> Voice:
@@ -450,6 +451,14 @@ class Conversation:
                     turn: Turn = event.data.turn
                     return turn
         raise RoomtoneError("the conversation ended before it answered")
+
+
+async def _harmless(work: Callable[[Any], Coroutine[Any, Any, None]], effect: Any) -> None:
+    """Do what a turn can do without: where that fails the log has it, and the conversation goes on."""
+    try:
+        await work(effect)
+    except Exception:
+        log.exception("not done: %s", effect)
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,6 +205,11 @@ class Timers:
             ring.until = elapsed() + (0.0 if ring.tells else _bound(ring.timers))
         return self._text(ring)
 
+    def only_tells(self, alarm: str) -> bool:
+        """Say whether a ring is one that tells what nobody heard, once."""
+        ring = self._rings.get(alarm)
+        return ring is not None and ring.tells
+
     def over(self, alarm: str, ended: Ended) -> Ring | None:
         """Take note that a ring's turn has ended; return the ring, to be settled, unless it is to ring again."""
         ring = self._rings.get(alarm)

@@ -135,6 +135,7 @@ class Chain:
     kept: Callable[[LiveTurn], Awaitable[None]]
     note_health: Callable[[str, str], None]
     ring_line: Callable[[str], str | None]
+    only_tells: Callable[[str], bool]
 
 
 async def take(live: LiveTurn, chain: Chain) -> None:
@@ -176,8 +177,7 @@ async def _answer_it(live: LiveTurn, chain: Chain) -> None:
     with live.watch.waiting():
         await live.free.wait()
     if live.prompt is not None and live.prompt.alarm is not None:
-        with chain.mouth.ringing():
-            await _ring(live, live.prompt.alarm, chain)
+        await _come_due(live, live.prompt.alarm, chain)
         return
     live.answer = await _think(live, chain)
     if live.answer is None:
@@ -258,6 +258,15 @@ async def _think(live: LiveTurn, chain: Chain) -> Answer | None:
     if not live.heard and not chain.admits(live):
         return None
     return await chain.mind.answer(live.heard, chain.household)
+
+
+async def _come_due(live: LiveTurn, alarm: str, chain: Chain) -> None:
+    """Ring; or tell what need not ring any more, no louder than anything else is said."""
+    if not chain.only_tells(alarm):
+        with chain.mouth.ringing():
+            await _ring(live, alarm, chain)
+    elif (text := chain.ring_line(alarm)) is not None:
+        await _speak(live, _whole(text), chain)
 
 
 async def _ring(live: LiveTurn, alarm: str, chain: Chain) -> None:
