@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from gpiozero.pins.mock import MockFactory, MockPWMPin
 from pydantic import ValidationError
 
 from conftest import Run
+from home import BERLIN
 from panel import Panel, panel
 from rooms import HELP, room, scripted, somebody_speaks, speaks, until
 from roomtone import boards
-from roomtone.clock import utc_now
+from roomtone.clock import SkippingLoop, utc_now
 from roomtone.core.board import Board, Use, bind
 from roomtone.core.dialog import Ended, Source, Timer
 from roomtone.core.errors import ConfigError, EngineUnavailable, PersonaError
@@ -242,6 +243,21 @@ def test_a_persona_s_button_calls_that_persona(run: Run[None], tmp_path: Path) -
     run(scenario())
 
 
+def test_a_button_that_only_names_a_persona_calls_that_persona(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        folder = household(tmp_path / "personas", cook="right")
+        sections: dict[str, Any] = {"gpio": {"buttons": {"left": {"persona": "cook"}}}, "personas": {"dir": folder}}
+        async with touched(tmp_path, TIME, **sections) as (rehearsal, hands):
+            await rehearsal.room.parts.timers.save([Timer(seconds=5, due=utc_now() + timedelta(seconds=5))])
+            await until(rehearsal, "turn.first_sound")
+            await hands.tap("left")
+            assert mode(rehearsal) is Mode.LISTENING, "and what rings is heard"
+            [ring, turn] = await speaks(rehearsal)
+            assert (ring.ended, turn.persona, turn.intent) == (Ended.INTERRUPTED, "cook", "clock.time")
+
+    run(scenario())
+
+
 def test_a_persona_that_is_given_a_button_while_the_room_runs_has_it(run: Run[None], tmp_path: Path) -> None:
     async def scenario() -> None:
         folder = household(tmp_path / "personas", cook="left")
@@ -296,6 +312,35 @@ def test_a_button_can_have_one_use_only(run: Run[None], tmp_path: Path, use: Use
             assert turns[0].ended is ends[use]
             assert rehearsal.room.conversation.state.muted is (use is Use.MUTE)
             assert len(said) == (0 if use is Use.STOP else 1)
+
+    run(scenario())
+
+
+def test_a_button_that_is_pressed_again_and_again_does_not_talk_for_minutes(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with touched(tmp_path, gpio={"buttons": {"left": {"say": "Dinner is ready."}}}) as (rehearsal, hands):
+            for _ in range(10):
+                await hands.tap("left")
+            assert len(await rehearsal.at_rest()) <= 3
+
+    run(scenario())
+
+
+def test_a_loudspeaker_that_fails_under_a_hand_ends_nothing(
+    run: Run[None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(*_: Any) -> None:
+        raise OSError("the card is gone")
+
+    async def scenario() -> None:
+        async with touched(tmp_path, TIME) as (rehearsal, hands):
+            with monkeypatch.context() as gone:
+                gone.setattr(type(rehearsal.device.loudspeaker), "play", lost)
+                await hands.turn(1)
+                await hands.tap()
+                await asyncio.sleep(0.5)
+            [turn] = await speaks(rehearsal)
+            assert turn.intent == "clock.time"
 
     run(scenario())
 
@@ -410,6 +455,23 @@ def test_lights_are_dim_in_quiet_hours(run: Run[None], tmp_path: Path) -> None:
         async with touched(tmp_path, quiet_hours=always) as (_, hands):
             await hands.tap()
             assert hands.light(*RGB) == (0, 0.151, 0.3)
+
+    run(scenario())
+
+
+def test_quiet_hours_dim_what_is_lit_and_nothing_else_is_sent(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        board, loop = "respeaker-2mic", asyncio.get_running_loop()
+        assert isinstance(loop, SkippingLoop)
+        loop.set_clock(datetime(2026, 11, 21, 21, 30, tzinfo=BERLIN))
+        hours = {"start": "22:00", "end": "07:00"}
+        async with touched(tmp_path, board=board, quiet_hours=hours) as (rehearsal, hands):
+            rehearsal.room.conversation.post(MuteSet(True))
+            await asyncio.sleep(60)
+            bright, sent = hands.wire.sent[-1], len(hands.wire.sent)
+            await asyncio.sleep(3600)
+            assert len(hands.wire.sent) == sent + 1
+            assert hands.wire.sent[-1][4] < bright[4], "the first byte of an LED is its brightness"
 
     run(scenario())
 

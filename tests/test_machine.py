@@ -185,6 +185,12 @@ def test_a_prompt_waits_its_turn_and_is_never_dropped() -> None:
     )
 
 
+def test_what_waits_already_word_for_word_does_not_wait_twice() -> None:
+    again = Prompt("Dinner is ready.", Source.BUTTON, verbatim=True)
+    pressed_often = speaking().says(again, Mode.SPEAKING).says(again, Mode.SPEAKING).says(ALARM, Mode.SPEAKING)
+    assert pressed_often.state.parked == (again, ALARM)
+
+
 def test_a_prompt_that_lost_the_floor_before_its_first_word_comes_again() -> None:
     (
         Dialogue()

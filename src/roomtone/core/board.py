@@ -195,9 +195,16 @@ def bind(board: Board, told: Mapping[str, Job], personas: Iterable[Persona]) -> 
         ),
     ]
     bindings = {
-        name: Binding(job=told[name]) if name in told else Binding(persona=wants.get(name)) for name in board.buttons
+        name: _binding(told[name]) if name in told else Binding(persona=wants.get(name)) for name in board.buttons
     }
     return bindings, mistakes
+
+
+def _binding(job: Job) -> Binding:
+    """Return what a button is for that was told a job: one that only names a persona is there to talk to that one."""
+    if isinstance(job, Action) and (job.say, job.ask, job.quiet_min) == (None, None, None):
+        return Binding(persona=job.persona)
+    return Binding(job=job)
 
 
 def meaning(binding: Binding, gesture: Gesture) -> Signal | Action | None:

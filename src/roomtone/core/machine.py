@@ -222,6 +222,9 @@ def _dismiss(state: State, _: Dismiss) -> Next:
 
 
 def _park(state: State, signal: Prompt | Switch) -> Next:
+    """Let it wait; what waits already, word for word, is not said twice: a button may be pressed five times."""
+    if isinstance(signal, Prompt) and signal in state.parked:
+        return state, []
     return replace(state, parked=(*state.parked, signal)), []
 
 
