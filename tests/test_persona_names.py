@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,12 @@ import pytest
 from conftest import Run
 from home import Home
 from rooms import room, scripted
-from roomtone import personas
+from roomtone import daemon, personas
 from roomtone.core.dialog import Source
 from roomtone.core.errors import PersonaNotFound
 from roomtone.core.persona import Persona
 from roomtone.core.signals import Prompt
+from roomtone.metrics import Metrics
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills
 from roomtone.mind.thinking import Mind
@@ -138,3 +140,25 @@ def test_a_voice_of_an_engine_that_is_not_here_is_another_engines_and_that_is_to
     with caplog.at_level(logging.WARNING):
         run(scenario())
     assert caplog.text.count("tts engine 'elevenlabs' is not open here, tone speaks instead") == 1
+
+
+def test_a_link_that_leads_nowhere_hides_nobody(tmp_path: Path) -> None:
+    person(tmp_path, "gardener", "name: Gardener\n")
+    (tmp_path / "personas" / "loop").symlink_to("loop")
+    (tmp_path / "personas" / "gone").symlink_to("nowhere")
+    assert personas.ids(tmp_path / "personas") == ["gardener"]
+
+
+def test_who_speaks_and_has_no_folder_any_more_is_listed_with_what_brings_it_back(
+    run: Run[None], tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        async with guided(tmp_path) as rehearsal:
+            shutil.rmtree(tmp_path / "personas")
+            answers = daemon.Answers(rehearsal.room, Metrics(rehearsal.room.feed, {}, (), tmp_path))
+            listed = [event async for event in answers.answer({"command": "personas", "do": "list"})]
+            [guide] = [event["persona"] for event in listed if event.get("persona", {}).get("id") == "guide"]
+            assert guide["speaks"]
+            assert guide["broken"] == ["its folder is gone; put it back, or run: roomtone personas rollback guide"]
+
+    run(scenario())

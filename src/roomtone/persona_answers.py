@@ -91,8 +91,8 @@ def _summary(persona: str, household: Household) -> dict[str, Any]:
     try:
         place = household.library.folder(persona)
         mistakes = list(mistakes_of(persona, household.library, household.skills))
-    except PersonaNotFound as error:  # it speaks, and its folder was removed meanwhile
-        place, mistakes = None, [error.message]
+    except PersonaNotFound:  # it speaks, and its folder was removed meanwhile
+        place, mistakes = None, [f"its folder is gone; put it back, or run: roomtone personas rollback {persona}"]
     summary: dict[str, Any] = {"id": persona, "name": None, "description": None, "version": None}
     summary |= {"tags": [], "mode": None, "content": None}
     if not mistakes:

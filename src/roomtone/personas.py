@@ -155,7 +155,7 @@ def ids(folder: Path) -> list[str]:
     """List the personas that a folder of personas holds, by id, whether or not they can be loaded."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+            return sorted(one.name for one in entries if not one.name.startswith(".") and os.path.isdir(one.path))
     except OSError:
         return []  # not there yet, or not readable: the doctor tells
 
