@@ -18,7 +18,7 @@ from roomtone import switching
 from roomtone.app import reachable
 from roomtone.core.dialog import Ended, Source, Turn, Voice
 from roomtone.core.persona import Persona, Trigger
-from roomtone.core.signals import Prompt, Switch, Wake
+from roomtone.core.signals import Prompt, Repeat, Switch, Wake
 from roomtone.core.sound import Audio
 from roomtone.rehearsal import Rehearsal
 from roomtone.settings import Settings
@@ -67,6 +67,20 @@ def voices(rehearsal: Rehearsal) -> list[Voice]:
 
     place.engine.speak = noting  # type: ignore[method-assign]
     return used
+
+
+def sentences(rehearsal: Rehearsal) -> list[str]:
+    """Note from here on what is spoken."""
+    spoken: list[str] = []
+    place = rehearsal.room.synthesiser.places[0]
+    speak = place.engine.speak
+
+    def noting(sentence: str, voice: Voice) -> AsyncIterator[Audio]:
+        spoken.append(sentence)
+        return speak(sentence, voice)
+
+    place.engine.speak = noting  # type: ignore[method-assign]
+    return spoken
 
 
 async def switches(state_dir: Path) -> list[dict[str, Any]]:
@@ -198,6 +212,22 @@ def test_a_secret_told_to_one_cannot_be_had_from_another(run: Run[None], tmp_pat
             await asked(rehearsal, "let me talk to the companion")
             [tip] = rehearsal.room.conversation.recorder.tips
             assert SECRET in [message.text for message in await store.ancestry(tip)]
+
+    run(scenario())
+
+
+def test_two_taps_repeat_what_who_speaks_said_and_nobody_else(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with household(tmp_path) as rehearsal:
+            told = await asked(rehearsal, "remind me to look under the mat in ten minutes")
+            assert "mat" in told.spoken
+            said = sentences(rehearsal)
+            for persona, expected in (("chef", "I haven't said anything yet."), ("companion", told.spoken)):
+                rehearsal.room.conversation.post(Switch(persona, Source.BUTTON))
+                await rehearsal.at_rest()
+                rehearsal.room.conversation.post(Repeat())
+                await rehearsal.at_rest()
+                assert said[-1] == expected
 
     run(scenario())
 

@@ -127,7 +127,9 @@ class Conversation:
         self._switcher = Switcher(
             parts.cast, speaker, self.recorder, parts.store, parts.feed, parts.room, self._spawn, self._tell_lost
         )
-        self._hand = Hand(parts.cast, parts.store, parts.mouth, lambda: self.speaker.phrases, self.post)
+        self._hand = Hand(
+            lambda: self.recorder.session, parts.store, parts.mouth, lambda: self.speaker.phrases, self.post
+        )
         parts.quiet.speaker = lambda: self.speaker.persona
         self._health = {"stt": "ok", "tts": "ok"}
         self._group: asyncio.TaskGroup | None = None
@@ -275,7 +277,7 @@ class Conversation:
             mouth=parts.mouth,
             household=self._household(live),
             hints=self._hints(live),
-            voice=lambda: self._voice(live, speaker),
+            voice=lambda: self._voice(speaker),
             post=self.post,
             expect=self._expect,
             admits=self._admits,
@@ -287,13 +289,13 @@ class Conversation:
             only_tells=parts.timers.only_tells,
         )
 
-    def _voice(self, live: LiveTurn, began: ReadyPersona) -> Voice:
+    def _voice(self, began: ReadyPersona) -> Voice:
         """Return how a turn sounds: as who was switched to since it ``began``, and softer in quiet hours.
 
         An edit of a persona waits for the next turn: a voice does not change in mid-sentence.
         """
         speaker = began if self.speaker.persona.id == began.persona.id else self.speaker
-        voice = (live.prompt and live.prompt.voice) or speaker.persona.voice
+        voice = speaker.persona.voice
         return voice.model_copy(update={"volume": voice.volume * self.parts.quiet.volume()})
 
     def _hints(self, live: LiveTurn) -> Hints:

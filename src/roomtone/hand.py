@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from roomtone.cast import Cast
-from roomtone.core.dialog import Source, Turn, Voice
+from roomtone.core.dialog import Session, Source, Turn
 from roomtone.core.effects import ChangeVolume, SayAgain, Tell
-from roomtone.core.errors import PersonaError, RoomtoneError, StoreError
+from roomtone.core.errors import RoomtoneError, StoreError
 from roomtone.core.signals import Prompt, Signal
 from roomtone.mind.phrases import Phrases
 from roomtone.mouth import Mouth
@@ -27,17 +26,17 @@ BACK = 10
 
 
 class Hand:
-    """Carries out what the machine orders of it. ``phrases`` are those of who speaks now."""
+    """Carries out what the machine orders of it. ``session`` and ``phrases`` are those of who speaks now."""
 
     def __init__(
         self,
-        cast: Cast,
+        session: Callable[[], Session | None],
         store: Store,
         mouth: Mouth,
         phrases: Callable[[], Phrases],
         post: Callable[[Signal], None],
     ) -> None:
-        self._cast = cast
+        self._session = session
         self._store = store
         self._mouth = mouth
         self._phrases = phrases
@@ -48,10 +47,10 @@ class Hand:
         self._post(Prompt(self._phrases().say(effect.notice), Source.BUTTON, verbatim=True, kept=False))
 
     async def say_again(self, effect: SayAgain) -> None:
-        """Say what was said last once more, in the voice it had; that nothing was is said too.
+        """Say what was said last in the present session once more; that nothing was is said too.
 
-        What it says is taken from the store and not put there again: what was erased is not repeated, and no persona
-        comes to know what another said.
+        What it says is taken from the store and not put there again: what was erased is not repeated. No persona
+        repeats what another said.
         """
         try:
             turn = await self._last_said()
@@ -61,19 +60,13 @@ class Hand:
         if turn is None:
             self._post(Prompt(self._phrases().say("nothing_said"), effect.source, verbatim=True, kept=False))
             return
-        voice = await self._voice(turn.persona)
-        self._post(Prompt(turn.said, effect.source, verbatim=True, kept=False, voice=voice))
+        self._post(Prompt(turn.said, effect.source, verbatim=True, kept=False))
 
     async def _last_said(self) -> Turn | None:
-        """Return the last turn in which something was said. Raises StoreError."""
-        turns = reversed(await self._store.history(BACK))
+        """Return the last turn of the session in which something was said. Raises StoreError."""
+        session = self._session()
+        turns = reversed(await self._store.history(BACK, session.id)) if session is not None else ()
         return next((turn for turn in turns if turn.said), None)
-
-    async def _voice(self, persona: str) -> Voice | None:
-        try:
-            return (await self._cast.ready(persona)).persona.voice
-        except PersonaError:
-            return None  # it is there no more: the voice of who speaks now will do
 
     async def change_volume(self, effect: ChangeVolume) -> None:
         """Be louder or quieter."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from roomtone.core.dialog import Source, Voice
+from roomtone.core.dialog import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Prompt:
 
     ``ticket`` is the asker's own mark, by which it finds the turn again; ``alarm`` is the id of a ring: the turn
     rings until it is over. Without ``kept`` it is no part of what was said here: a word about a button, or an
-    answer once more, in the ``voice`` it had.
+    answer once more.
     """
 
     text: str
@@ -50,7 +50,6 @@ class Prompt:
     ticket: str | None = None
     alarm: str | None = None
     kept: bool = True
-    voice: Voice | None = None
 
 
 @dataclass(frozen=True, slots=True)
