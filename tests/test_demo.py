@@ -35,8 +35,9 @@ def test_every_visitor_is_answered_and_the_conversation_is_kept(
 def test_a_day_goes_by_with_a_wake_word_buttons_a_bedtime_three_personas_and_a_power_cut(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["demo", "--scene", "day", "--pace", "fast", "--out", str(tmp_path), "--json"]) == 0
-    turns = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert cli.main(["demo", "--scene", "day", "--pace", "fast", "--out", str(tmp_path)]) == 0
+    assert "nothing understood" not in capsys.readouterr().out, "what is said by itself answers nobody"
+    turns = [json.loads(line) for line in (tmp_path / "turns.jsonl").read_text("utf-8").splitlines()]
     assert [turn["persona"] for turn in turns] == ["companion", *["chef"] * 3, *["storyteller"] * 4]
     bedtime, back, offered, gone_on = turns[-4:]
     assert (bedtime["source"], bedtime["spoken"]) == ("schedule", "Time for bed.")

@@ -141,7 +141,7 @@ class Timeline:
             mode = str(event.data.mode)
             self.status.update(f"[{COLOURS[mode]}]{mode}[/]")
             self.line(f"[{COLOURS[mode]}]{mode}[/]", "")
-        elif event.kind == "turn.heard":
+        elif event.kind == "turn.heard" and (event.data.heard or event.data.prompt is None):
             self.line("heard", escape(event.data.heard or "(nothing understood)"))
         elif event.kind == "turn.ended":
             self._turn(event.data.turn)
