@@ -169,7 +169,9 @@ class Cast:
                 log.warning("%s", error.message)
                 continue
             if not ready.is_warm:
-                await warm_voice(self._tts, ready.persona.voice)
+                voice = ready.persona.voice
+                if voice.engine or voice.voice_id:  # the voice of an engine that is open is loaded
+                    await warm_voice(self._tts, voice)
                 await self.expect(ready)
 
     async def expect(self, ready: ReadyPersona) -> None:

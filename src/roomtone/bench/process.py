@@ -33,12 +33,20 @@ TALK = "I went to the market this morning, and you will not believe whom I met b
 
 
 def measure() -> list[Figure]:
-    """Run a daemon with the default engines on a silent device; watch it idle, and let it answer ten questions.
+    """Watch a daemon with the default engines in a silent room, and one among people; about two and a half minutes.
 
-    Then watch one in a room in which people speak, but not to it. The wake word is armed where the package for it is
+    Raises RuntimeError where the daemon does not come up.
+    """
+    return [*_in_silence(), *_among_people()]
+
+
+def _in_silence() -> list[Figure]:
+    """Run a daemon on a silent device; watch it idle, and let it answer ten questions.
+
+    The wake word is armed where the package for it is
     there. ``idle_pss_mb`` shares libraries out among all programs that use them, such as another Python;
     ``idle_alone_mb`` is what the daemon and its children take where nothing else does. Real time: about a minute and
-    a half. Raises RuntimeError where the daemon does not come up.
+    a half.
     """
     with tempfile.TemporaryDirectory() as folder, _daemon(Path(folder)) as (daemon, ask):
         pids = [daemon.pid, *_children(daemon.pid)]
@@ -59,7 +67,7 @@ def measure() -> list[Figure]:
         ]
 
 
-def measure_among_people() -> list[Figure]:
+def _among_people() -> list[Figure]:
     """Run a daemon in a room where somebody speaks all the time, but not to it. Real time: about a minute.
 
     What the device of the bench takes for playing their speech, and no sound card would, is measured alone and

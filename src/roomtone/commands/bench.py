@@ -60,7 +60,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         "personas": lambda: _real(personas.measure()),
         "hands": lambda: _real(hands.measure()),
         "wake": lambda: _real(wake.measure(recordings)) if recordings else [],
-        "process": lambda: [*process.measure(), *process.measure_among_people()],
+        "process": process.measure,
     }
     before = earlier(args.compare) if args.compare else None
     measured = []
