@@ -168,9 +168,9 @@ def test_what_follows_a_switch_at_once_belongs_to_who_was_called(run: Run[None],
 def test_somebody_who_is_not_there_is_told_aloud_and_nothing_changes(run: Run[None], tmp_path: Path) -> None:
     async def scenario() -> None:
         async with household(tmp_path) as rehearsal:
-            rehearsal.room.conversation.post(Switch("pirate", Source.BUTTON))
+            rehearsal.room.conversation.post(Switch("sea-pirate", Source.BUTTON))
             [told] = await rehearsal.at_rest()
-            assert "pirate" in told.spoken
+            assert "sea pirate" in told.spoken
             assert (await asked(rehearsal, "who are you")).spoken == "I'm Companion."
             unknown = await asked(rehearsal, "let me talk to the pirate")
             assert "don't know pirate" in unknown.spoken

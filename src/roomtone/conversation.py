@@ -16,7 +16,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from roomtone import logs
-from roomtone.cast import Cast, News, ReadyPersona
+from roomtone.cast import Cast, News, ReadyPersona, in_words
 from roomtone.core.dialog import Ended, Source, Turn, Voice, new_id
 from roomtone.core.effects import (
     Anticipate,
@@ -429,7 +429,7 @@ class Conversation:
         return voiced >= VOICED_WORTH_AN_ANSWER_S and self._not_understood == 0
 
     def _tell_lost(self, persona: str) -> None:
-        text = self.speaker.phrases.say("persona_lost", persona=persona, present=self.speaker.persona.name)
+        text = self.speaker.phrases.say("persona_lost", persona=in_words(persona), present=self.speaker.persona.name)
         self.post(Prompt(text, Source.SCHEDULE, verbatim=True))
 
     def _tell(self, live: LiveTurn, kind: str) -> None:

@@ -73,7 +73,7 @@ class Library:
         """Return a persona's folder. Raises PersonaNotFound, also for what is no id."""
         if not ID.fullmatch(persona) and persona not in self.ids():
             raise PersonaNotFound(
-                f"'{persona[:80]}' is no persona's id: it has other signs than a-z, 0-9, _ and -; "
+                f"'{persona[:80]}' is no persona's id: that is 1 to 64 of a-z, 0-9, _ and -; "
                 "see: roomtone personas list",
                 persona=persona,
             )
