@@ -14,10 +14,10 @@ from roomtone.mind.sentences import Skills
 from roomtone.rehearsal import Rehearsal
 
 TURNS = 200
-SETTLED = 80
+SETTLED = 120
 """Turns after which every cache is full: each thing that can be asked has been asked."""
 
-BLOCKS_A_TURN = 10
+BLOCKS_A_TURN = 25
 """Python objects, more or less, that a turn may leave behind: bounded logs of the last turns are still filling."""
 
 
