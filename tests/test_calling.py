@@ -10,6 +10,7 @@ import pytest
 
 from conftest import Run
 from rooms import HELP, room, scripted, somebody_speaks, speaks, until
+from roomtone.app import how_called
 from roomtone.core.dialog import Ended, Source, Turn
 from roomtone.core.machine import Mode
 from roomtone.core.signals import MuteSet, Prompt, Wake
@@ -330,3 +331,19 @@ def test_ten_seconds_are_all_that_is_kept_and_nothing_of_it_on_the_disk(run: Run
 
     run(scenario())
     assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 10 * RATE * 2
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        ({"listen": {"mode": "open"}}, "it listens to whoever speaks"),
+        ({"listen": {"mode": "button"}}, "press the button (here: Enter), and it listens"),
+        (
+            {"wake": {"engine": "microwakeword", "words": ["okay_nabu", "alexa"]}},
+            "say okay nabu or alexa, or press the button (here: Enter), and it listens",
+        ),
+        ({"wake": {"engine": "none"}}, "it listens to whoever speaks"),
+    ],
+)
+def test_whoever_starts_it_is_told_how_it_is_called(sections: dict[str, Any], told: str) -> None:
+    assert how_called(Settings.model_validate(sections)) == told

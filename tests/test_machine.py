@@ -319,6 +319,19 @@ def test_a_change_of_persona_waits_for_the_end_of_the_answer_and_comes_before_wh
     )
 
 
+def test_a_cough_after_the_call_is_waited_past_once() -> None:
+    (
+        Dialogue(open=False)
+        .says(Wake(Source.VOICE), Mode.LISTENING, Chime(waits=True), Await(1, Patience.CALLED))
+        .says(SpeechStarted("cough"), Mode.LISTENING, Begin(1, "cough"))
+        .says(SpeechEnded(), Mode.THINKING, Commit(1))
+        .says(TurnEnded(1), Mode.LISTENING, Record(1), Await(2, Patience.CALLED))
+        .says(SpeechStarted("again"), Mode.LISTENING, Begin(2, "again"))
+        .says(SpeechEnded(), Mode.THINKING, Commit(2))
+        .says(TurnEnded(2), Mode.IDLE, Record(2))
+    )
+
+
 def test_who_is_called_by_a_persona_of_its_own_is_listened_to_as_that_one() -> None:
     Dialogue().says(
         Wake(Source.BUTTON, "chef"),

@@ -19,7 +19,7 @@ from roomtone.app import Room, open_room
 from roomtone.clock import utc_now
 from roomtone.core.dialog import Ended, Message, Role, Session, Source, Stage, Turn
 from roomtone.core.errors import SessionExpired, SessionNotFound, UsageError
-from roomtone.core.signals import Prompt
+from roomtone.core.signals import Muter, MuteSet, MuteToggled, Prompt
 from roomtone.history import moment
 from roomtone.morning import tell_what_was_cut_off
 from roomtone.store import FILE_NAME, Store, open_store
@@ -428,3 +428,28 @@ def test_a_moment_is_written_as_people_do(text: str, meant: datetime) -> None:
 def test_what_is_no_moment_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         moment(text, NOW)
+
+
+# ---------------------------------------------------------------------------------------- the microphone
+
+
+def test_a_microphone_that_was_switched_off_is_off_after_a_restart_and_on_once_it_was_switched_on(
+    run: Run[None], tmp_path: Path
+) -> None:
+    async def muted_after(*signals: MuteSet | MuteToggled) -> bool:
+        async with household(tmp_path) as room:
+            await ask(room, "what time is it")
+            for signal in signals:
+                room.conversation.post(signal)
+            await ask(room, "what time is it")
+            return room.conversation.state.muted
+
+    async def scenario() -> None:
+        assert await muted_after(MuteToggled())
+        assert await muted_after()
+        assert not await muted_after(MuteSet(muted=False))
+        assert not await muted_after()
+        assert await muted_after(MuteSet(muted=True, by=Muter.SWITCH))
+        assert not await muted_after(), "the switch tells by itself how it stands"
+
+    run(scenario())

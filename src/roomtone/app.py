@@ -231,6 +231,15 @@ async def _keep_version(ready: ReadyPersona, cast: Cast, store: Store) -> None:
         log.error("the version of %s is not kept: %s", ready.persona.id, error.message)
 
 
+def how_called(settings: Settings) -> str:
+    """Say in a line how somebody gets this room to listen."""
+    if manners(settings).open:
+        return "it listens to whoever speaks"
+    words = [Path(word.model).stem.replace("_", " ") for word in getattr(settings.engine("wake")[1], "words", ())]
+    said = f"say {' or '.join(words)}, or " if words and settings.listen.mode == "wake_word" else ""
+    return f"{said}press the button (here: Enter), and it listens"
+
+
 def manners(settings: Settings) -> Manners:
     """Return how the room behaves. Without an engine for wake words it listens openly."""
     listen = settings.listen

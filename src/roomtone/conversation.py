@@ -39,9 +39,9 @@ from roomtone.core.effects import (
     Tell,
 )
 from roomtone.core.endpoint import Completeness
-from roomtone.core.errors import RoomtoneError
+from roomtone.core.errors import RoomtoneError, StoreError
 from roomtone.core.machine import Mode, State, step
-from roomtone.core.signals import Acted, Prompt, Signal, Timeout, TurnEnded
+from roomtone.core.signals import Acted, Muter, MuteToggled, Prompt, Signal, Timeout, TurnEnded
 from roomtone.ears import Ears
 from roomtone.engines.audio import Loudspeaker
 from roomtone.engines.stt import Hints
@@ -64,6 +64,9 @@ SOURCE = "conversation"
 
 VOICED_WORTH_AN_ANSWER_S = 0.5
 """Voiced sound from which not understanding is admitted aloud; less is a cough or a chair."""
+
+MUTED = "muted"
+"""The key under which the store keeps that the household has switched the microphone off."""
 
 STEPS_KEPT = 10_000
 """Of the last steps through the machine, the times are kept for the bench."""
@@ -199,12 +202,22 @@ class Conversation:
             if not self._manners.one_session:
                 await self.recorder.resume()
             self._attend(self.state)
+            if not self._manners.one_session:
+                await self._recall_mute()
             self.running = True
             try:
                 while True:
                     self.take_in(await self.parts.inbox.next())
             finally:
                 self.running = False
+
+    async def _recall_mute(self) -> None:
+        """Leave the microphone off where the household had switched it off before a restart, and say so."""
+        try:
+            if await self.parts.store.kept(MUTED):
+                self.take_in(MuteToggled())
+        except StoreError as error:
+            log.error("whether the microphone was off is not known: %s", error.message)
 
     def take_in(self, signal: Signal) -> None:
         """Let one fact have its effects."""
@@ -228,6 +241,9 @@ class Conversation:
         if live is not None:
             # Who goes on speaking may change what is asked: nothing is done meanwhile, and no next round is rung.
             live.free.clear() if state.mode is Mode.INTERRUPT else live.free.set()
+        off = Muter.HOUSEHOLD in state.mutes
+        if off is not (Muter.HOUSEHOLD in before.mutes):
+            self.recorder.write(self.parts.store.keep(MUTED, off or None))
         if state.mode is not before.mode or state.muted is not before.muted:
             trace, cause = (live.trace, live.last_event) if live else (None, None)
             self.parts.feed.publish("state.changed", state, source=SOURCE, trace=trace, cause=cause)

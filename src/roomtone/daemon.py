@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from roomtone import history, models, persona_answers, persona_versions
-from roomtone.app import Room, open_room
+from roomtone.app import Room, how_called, open_room
 from roomtone.clock import utc_now
 from roomtone.control import socket_path, state_lock
 from roomtone.core.dialog import Source, Turn
@@ -79,6 +79,7 @@ async def serve(settings: Settings, mistakes: list[str], watch: Watch, on_ready:
         _tell_troubles(room, mistakes)
         await tell_who_is_gone(room)
         log.info("ready: %s", ", ".join(f"{seam} {name}" for seam, name in room.engines.items()))
+        log.info("%s", how_called(settings))
         await signals.stop.wait()
         log.info("stopping")
 

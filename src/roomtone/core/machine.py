@@ -316,7 +316,7 @@ def _listening_paused(state: State, _: SpeechPaused) -> Next:
 def _listening_ended(state: State, _: SpeechEnded) -> Next:
     if state.turn is None:
         return state, []
-    return replace(state, mode=Mode.THINKING, called=False, held=False), [Commit(state.turn)]
+    return replace(state, mode=Mode.THINKING, held=False), [Commit(state.turn)]
 
 
 def _listening_misfired(state: State, _: Misfired) -> Next:
@@ -357,7 +357,15 @@ def _thinking_speech(state: State, signal: SpeechStarted) -> Next:
 
 
 def _thinking_sounds(state: State, signal: FirstSound) -> Next:
-    return (replace(state, mode=Mode.SPEAKING, acted=True) if signal.turn == state.turn else state), []
+    sounding = replace(state, mode=Mode.SPEAKING, acted=True, called=False)
+    return (sounding if signal.turn == state.turn else state), []
+
+
+def _thinking_ended(state: State, signal: TurnEnded) -> Next:
+    """Who was called and heard nothing but a cough listens once more: what was to be said is still to come."""
+    if signal.turn != state.turn or not state.called or state.acted or state.parked or state.muted:
+        return _ended(state, signal)
+    return _await(_free(state, Mode.LISTENING), Patience.CALLED, [Record(signal.turn)])
 
 
 def _speaking_speech(state: State, signal: SpeechStarted) -> Next:
@@ -454,6 +462,7 @@ TABLE: Mapping[tuple[Mode, type], Row] = {
     (Mode.LISTENING, LetGo): _listening_let_go,
     (Mode.THINKING, SpeechStarted): _thinking_speech,
     (Mode.THINKING, FirstSound): _thinking_sounds,
+    (Mode.THINKING, TurnEnded): _thinking_ended,
     (Mode.SPEAKING, SpeechStarted): _speaking_speech,
     (Mode.SPEAKING, TurnEnded): _speaking_ended,
     (Mode.INTERRUPT, SpeechStarted): _doubt_speech,
