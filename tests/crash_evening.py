@@ -33,6 +33,7 @@ from roomtone.core.dialog import Source
 from roomtone.core.signals import Dismiss, FirstSound, Prompt, Switch, Wake
 from roomtone.core.sound import Audio
 from roomtone.flow import Event, Watcher
+from roomtone.mind import skillfiles
 from roomtone.mind.sentences import Skills
 from roomtone.morning import tell_what_was_cut_off
 from roomtone.rehearsal import Rehearsal
@@ -49,7 +50,7 @@ EVENING = (
 
 SPOKEN = (HELP, "what time is it", "stop")
 
-COMMIT_S = 0.02
+COMMIT_S = 0.01
 """What a commit takes on a slow card: nobody may be quicker to speak than to write."""
 
 NIGHT_S = 5 * 60
@@ -289,6 +290,15 @@ def warm() -> dict[str, Audio]:
     """Do once what every room would do again: read the skills, speak the visitors' lines, import all there is."""
     Skills.load = staticmethod(functools.cache(Skills.load))  # type: ignore[method-assign]
     Skills.load("en", None)
+    read, known = skillfiles.load, dict[str, skillfiles.Loaded]()
+
+    def load(folder: Path, language: str, given: skillfiles.Given = skillfiles.NOTHING_GIVEN) -> skillfiles.Loaded:
+        key = f"{folder} {language} {given}"
+        if key not in known:
+            known[key] = read(folder, language, given)
+        return known[key]
+
+    skillfiles.load = load
 
     async def voices() -> dict[str, Audio]:
         return {text: await somebody_speaks(text) for text in SPOKEN}

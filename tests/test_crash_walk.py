@@ -6,6 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from signal import SIGKILL
 from typing import Any
@@ -21,24 +24,37 @@ Case = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def walk() -> list[Case]:
-    """Kill the evening at every point; the first case is the one that was not killed."""
-    return killed_everywhere("evening")
+def walks() -> Iterator[dict[str, list[Case]]]:
+    """Kill two scenes at every point, side by side; the first case of each is the one that was not killed."""
+    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
+    program = [sys.executable, str(TESTS / "crash_evening.py")]
+    with ExitStack() as stack:
+        running = {}
+        for scene in ("persona", "evening"):
+            out = stack.enter_context(tempfile.TemporaryFile("w+"))  # a pipe would fill up meanwhile
+            running[scene] = (
+                out,
+                stack.enter_context(subprocess.Popen([*program, scene], stdout=out, env=environment)),
+            )
+        walked = {}
+        for scene, (out, process) in running.items():
+            assert process.wait(timeout=BOUND_S) == 0, "its traceback stands above"
+            out.seek(0)
+            walked[scene] = [json.loads(line) for line in out]
+        yield walked
 
 
 @pytest.fixture(scope="module")
-def changes() -> list[Case]:
-    """Kill a household that changes personas at every point."""
-    return killed_everywhere("persona")
+def walk(walks: dict[str, list[Case]]) -> list[Case]:
+    """An evening."""
+    return walks["evening"]
 
 
-def killed_everywhere(scene: str) -> list[Case]:
-    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
-    program = [sys.executable, str(TESTS / "crash_evening.py"), scene]
-    ran = subprocess.run(program, capture_output=True, text=True, env=environment, timeout=BOUND_S, check=False)
-    assert ran.returncode == 0, ran.stderr
-    return [json.loads(line) for line in ran.stdout.splitlines()]
+@pytest.fixture(scope="module")
+def changes(walks: dict[str, list[Case]]) -> list[Case]:
+    """A household that changes personas."""
+    return walks["persona"]
 
 
 def turns(tables: Case) -> list[Case]:
