@@ -25,9 +25,9 @@ PHONES = """
 AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH
 """
 
-KEPT_STEPS = 10_000
+KEPT_STEPS = 20_000
 """Steps of all compiled grammars that are kept, the last used ones: a step takes 2.5 kB. All that is shipped has
-3,100, so three whole personas stay; to compile one again takes some tenths of a second."""
+3,100, so six whole personas stay; to compile one again takes some tenths of a second."""
 
 SHORT = 3
 """Words of a sentence that is compared with everyday words; a longer one is like none of them."""
