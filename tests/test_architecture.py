@@ -32,6 +32,7 @@ FLOORS = """
     edges
     boards
     control quiet
+    llm_router accounts memories past routines mcp_servers receipt
     failover history personas
     persona_reading
     mind store logs stopwatch model_hub model_import
@@ -39,6 +40,7 @@ FLOORS = """
     settings database
     config_sources migrations shipped persona_files
     engines
+    outbound
     child flow models wyoming_events
     clock child_main
     core
@@ -51,13 +53,14 @@ ONLY = {
     "flow": "core clock",
     "child": "core clock child_main",
     "child_main": "core",
-    "engines": "core clock flow child models wyoming_events",
+    "engines": "core clock flow child models wyoming_events outbound",
+    "outbound": "core clock",
     "models": "core clock",
     "wyoming_events": "core clock",
     "model_hub": "core engines models config_sources shipped",
     "model_import": "core models",
-    "failover": "core clock flow engines settings",
-    "mind": "core flow clock engines shipped",
+    "failover": "core clock flow engines settings outbound",
+    "mind": "core flow clock engines shipped outbound",
     "store": "core flow database",
     "database": "core migrations",
     "personas": "core mind persona_files persona_reading",

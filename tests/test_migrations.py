@@ -84,6 +84,31 @@ ROWS: Mapping[str, Mapping[str, list[tuple[Any, ...]]]] = {
         ],
         "kept": [(key, json.dumps(key), "2026-05-01T10:00:00+00:00") for key in ("persona", ODD)],
     },
+    "0007 minds": {
+        "summaries": [("s1", "m1", "2026-05-01T10:00:00+00:00", ODD)],
+        "llm_calls": [
+            (
+                1,
+                "2026-05-01T10:00:00+00:00",
+                "t1",
+                "chef",
+                "nas",
+                "small",
+                "answer",
+                "ok",
+                "",
+                9,
+                0,
+                9,
+                0.1,
+                9.5,
+                99.5,
+            ),
+        ],
+        "sent": [(1, "2026-05-01T10:00:00+00:00", "t1", "chef", "nas.local", "lan", 999, "text", "answer")],
+        "tool_runs": [("r1", "2026-05-01T10:00:00+00:00", "t1", "s1", "chef", "timer.set", "done", "{}")],
+        "routine_runs": [("q1", "2026-05-01T10:00:00+00:00", None, "t1", "s1", "morning", "done", "{}")],
+    },
 }
 """What a household had when a step was the last one taken: rows as they are in that version."""
 

@@ -59,6 +59,32 @@ def _personas(db: Database) -> None:
     db.table("kept").create({"key": str, "value": str, "at": str}, pk="key")
 
 
+def _minds(db: Database) -> None:
+    """What models, tools and routines did, what left the machine for it, and what conversations were about."""
+    db.execute("CREATE INDEX messages_of_a_session ON messages (session)")
+    db.table("summaries").create({"session": str, "upto": str, "at": str, "text": str}, pk="session")
+    call = {"id": int, "at": str, "trace": str, "persona": str, "provider": str, "model": str, "why": str}
+    call |= {"status": str, "error": str, "read": int, "cached": int, "written": int, "cost": float}
+    db.table("llm_calls").create({**call, "first_piece_ms": float, "total_ms": float}, pk="id")
+    db.execute("CREATE INDEX llm_calls_by_time ON llm_calls (at)")
+    sent = {"id": int, "at": str, "trace": str, "persona": str, "host": str, "reach": str}
+    db.table("sent").create({**sent, "bytes": int, "kind": str, "why": str}, pk="id")
+    db.execute("CREATE INDEX sent_by_time ON sent (at)")
+    run = {
+        "id": str,
+        "at": str,
+        "trace": str,
+        "session": str,
+        "persona": str,
+        "tool": str,
+        "status": str,
+        "data": str,
+    }
+    db.table("tool_runs").create(run, pk="id")
+    routine = {"id": str, "at": str, "ended": str, "trace": str, "session": str, "routine": str, "status": str}
+    db.table("routine_runs").create({**routine, "data": str}, pk="id")
+
+
 STEPS: tuple[tuple[str, Callable[[Database], None]], ...] = (
     ("0001 conversations", _conversations),
     ("0002 timers", _timers),
@@ -66,6 +92,7 @@ STEPS: tuple[tuple[str, Callable[[Database], None]], ...] = (
     ("0004 lists", _lists),
     ("0005 lean edges", _lean_edges),
     ("0006 personas", _personas),
+    ("0007 minds", _minds),
 )
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from roomtone import engines
 from roomtone.config_sources import guess
 from roomtone.core.board import Job
 from roomtone.core.endpoint import EndpointSettings
-from roomtone.core.persona import QuietHours
+from roomtone.core.persona import Egress, QuietHours
 from roomtone.core.schedule import Action, Schedule
 
 SEAMS = ("audio", "vad", "echo", "wake", "stt", "tts")
@@ -149,27 +149,81 @@ class Stt(EngineSection):
     language: SpokenLanguage | None = None
 
 
-class Provider(Section):
-    """One language model."""
+class Provider(EngineSection):
+    """One language model: its engine, whose own keys stand beside these, and what it may take.
+
+    ``first_piece_s``: longest wait for its first word (None: 8, and 30 for a model on this machine); ``stall_s``: for
+    any further one. ``per_minute``: requests; ``tokens_per_day``, ``dollars_per_day``: then it rests until tomorrow.
+    ``reach``: how far what it is told travels (``none``, ``lan``, ``any``), where its address does not tell.
+    """
 
     engine: str
-    model: str | None = None
-    base_url: Annotated[str, AfterValidator(_web_url)] | None = None
-    api_key: SecretStr | None = None
+    first_piece_s: float | None = Field(None, gt=0, le=300)
+    stall_s: float = Field(4.0, gt=0, le=300)
+    per_minute: int | None = Field(None, ge=1)
+    tokens_per_day: int | None = Field(None, ge=1)
+    dollars_per_day: float | None = Field(None, gt=0)
+    reach: Egress | None = None
 
 
 class Llm(Section):
-    """Language models by name, and the order in which they are asked."""
+    """Language models by name, the order in which they are asked, and what they are told of a conversation.
+
+    ``messages`` and ``tokens`` bound what of it goes into one prompt. ``anticipate``: begin to answer in a pause of
+    the person's, at the price of answers that nobody waits for when they go on.
+    """
 
     route: tuple[str, ...] = ()
-    providers: dict[str, Provider] = Field(default_factory=dict)
+    providers: dict[Id, Provider] = Field(default_factory=dict)
+    messages: int = Field(20, ge=2, le=200)
+    tokens: int = Field(8000, ge=500, le=200_000)
+    anticipate: bool = True
+
+
+class Memory(Section):
+    """What keeps what is known of the household: ``sqlite``, in the store, or a dotted name of your own."""
+
+    engine: str = "sqlite"
+
+
+class McpServer(Section):
+    """One MCP server: a ``command`` to run or a ``url`` to call. Its tools are named ``<server>.<tool>``.
+
+    ``tools`` are those that may be used (None: all); those in ``confirm`` need a yes of the person's each time.
+    """
+
+    command: str | None = None
+    args: tuple[str, ...] = ()
+    env: dict[str, SecretStr] = Field(default_factory=dict)
+    url: Annotated[str, AfterValidator(_web_url)] | None = None
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    timeout_s: float = Field(15.0, gt=0, le=300)
+    tools: tuple[str, ...] | None = None
+    confirm: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_way(self) -> McpServer:
+        if (self.command is None) is (self.url is None):
+            raise ValueError("needs a command to run or a url to call, one of them")
+        return self
+
+
+class Routines(Section):
+    """Where the household's routines are (None: ``routines`` in the state folder); how many steps run at a time."""
+
+    dir: Folder | None = None
+    max_parallel: int = Field(3, ge=1, le=16)
 
 
 class Personas(Section):
-    """Where the household's personas are (None: those that came with Roomtone), and who speaks first."""
+    """Where the household's personas are (None: those that came with Roomtone), and who speaks first.
+
+    ``choose``: a request may choose the persona that fits it best, for this one answer.
+    """
 
     dir: Folder | None = None
     default: Id = "companion"
+    choose: bool = False
 
 
 class Household(Section):
@@ -246,6 +300,9 @@ class Settings(Section):
     tts: EngineSection = EngineSection()
     endpoint: EndpointSettings = EndpointSettings()
     llm: Llm = Llm()
+    memory: Memory = Memory()
+    mcp: dict[Id, McpServer] = Field(default_factory=dict)
+    routines: Routines = Routines()
     personas: Personas = Personas()
     household: Household = Household()
     hub: Hub = Hub()

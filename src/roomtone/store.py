@@ -27,6 +27,10 @@ FILE_NAME = "roomtone.db"
 """The store in its state folder."""
 
 _SAID = ("sessions", "messages", "edges", "turns")
+_KEPT = (
+    *("timers", "stopwatch", "items", "persona_versions", "persona_switches", "kept"),
+    *("summaries", "llm_calls", "sent", "tool_runs", "routine_runs"),
+)
 _SHORTEST_ID = 4
 """Characters of an id by which something can be asked for, where no other begins like it."""
 
@@ -223,7 +227,7 @@ class Store:
         """Yield everything as JSON lines: ``{"table": ..., <columns>}``."""
 
         def work(emit: Callable[[str], None], stop: threading.Event) -> None:
-            for table in (*_SAID, "timers", "stopwatch", "items", "persona_versions", "persona_switches", "kept"):
+            for table in (*_SAID, *_KEPT):
                 order = "child" if table == "edges" else "rowid"
                 for row in self._open_connection().execute(f"SELECT * FROM {table} ORDER BY {order}"):
                     if stop.is_set():

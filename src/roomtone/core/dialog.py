@@ -114,7 +114,8 @@ class Latency(Noun):
     decision to the text, the text to the first word of the answer, that to its first sound. ``first_sound``:
     last sample of speech to the first sample of the reply handed to the loudspeaker. ``total``: to the turn's
     end. ``overhead``: ``first_sound`` less the union of the endpoint wait, every interval inside an engine, and
-    the time in which the person went on speaking.
+    the time in which the person went on speaking. ``saved``: how much earlier the answer came because work on it
+    had begun in a pause of the person's.
     """
 
     endpoint: float | None = None
@@ -124,16 +125,37 @@ class Latency(Noun):
     first_sound: float | None = None
     total: float | None = None
     overhead: float | None = None
+    saved: float | None = None
+
+
+class Tokens(Noun):
+    """What language models took for something, in tokens, and in US dollars where their price is known."""
+
+    read: int = 0
+    cached: int = 0
+    written: int = 0
+    cost: float = 0.0
+
+    def __add__(self, other: Tokens) -> Tokens:
+        """Return both together."""
+        cost = self.cost + other.cost
+        return Tokens(
+            read=self.read + other.read,
+            cached=self.cached + other.cached,
+            written=self.written + other.written,
+            cost=cost,
+        )
 
 
 class Offer(Noun):
     """What a yes to the question that a turn ended in asks for: an intent of a skill, with its slots.
 
-    With ``text`` instead: what that text asks for.
+    With ``text`` instead: what that text asks for. With ``tool``: a run of that tool, ``slots`` its arguments.
     """
 
     skill: str = ""
     intent: str = ""
+    tool: str = ""
     slots: dict[str, Any] = Field(default_factory=dict)
     text: str = ""
 
@@ -152,6 +174,7 @@ class Turn(Noun):
     intent: str | None = None
     recalled: list[str] = Field(default_factory=list)
     answered_by: str = "none"
+    tokens: Tokens | None = None
     said: str = ""
     spoken: str = ""
     offers: Offer | None = None

@@ -6,7 +6,9 @@
     ├── EngineError          ENGINE_ERROR            an engine did not do its work; another may
     │   ├── EngineUnavailable  ENGINE_UNAVAILABLE    it cannot be opened here: the message says what installs it
     │   ├── EngineTimeout      ENGINE_TIMEOUT        it did not answer in its time and was replaced
-    │   └── EngineCrashed      ENGINE_CRASHED        its process ended
+    │   ├── EngineCrashed      ENGINE_CRASHED        its process ended
+    │   ├── LlmError           LLM_API_ERROR         a language model refused or broke off (engines/llm)
+    │   └── EgressRefused      EGRESS_REFUSED        what is said to this persona may not travel so far
     ├── AudioError           AUDIO_PROCESSING_ERROR  a microphone, loudspeaker or sound file
     ├── PersonaError         PERSONA_LOAD_ERROR      a persona's folder is wrong
     │   └── PersonaNotFound    PERSONA_NOT_FOUND
@@ -78,6 +80,12 @@ class EngineCrashed(EngineError):
     """An engine's own process ended."""
 
     code = "ENGINE_CRASHED"
+
+
+class EgressRefused(EngineError):
+    """Something would have left this machine, or the house, that may not."""
+
+    code = "EGRESS_REFUSED"
 
 
 class AudioError(RoomtoneError):

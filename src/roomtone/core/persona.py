@@ -75,12 +75,26 @@ class QuietHours(Noun):
         return at >= self.start or at < self.end
 
 
+class Preference(StrEnum):
+    """Which of the language models of a route a persona asks first: those in the house, or those beyond it."""
+
+    LOCAL = "local"
+    CLOUD = "cloud"
+    LOCAL_ONLY = "local_only"
+
+
 class ModelUse(Noun):
-    """Which language models a persona asks, in order (none: the house's route), and how."""
+    """Which language models a persona asks, in order (none: the house's route), and how.
+
+    ``prefer`` puts those first that are near or far, whatever their order. A reply ends before any text of ``stop``.
+    """
 
     route: tuple[str, ...] = ()
+    prefer: Preference | None = None
     max_response_tokens: int = Field(300, ge=50, le=4000)
     temperature: float = Field(0.7, ge=0.0, le=2.0)
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    stop: tuple[str, ...] = Field((), max_length=4)
 
 
 class Example(Noun):
@@ -101,13 +115,15 @@ class KnowledgeFile(Noun):
 class Persona(Noun):
     """Who the room speaks as. After ``context_retention_hours`` of silence a conversation with it is over.
 
-    ``tools`` are the skills it may use beside those that every persona has; None is all. ``content`` is the SHA-256
-    of its folder's files: what changes with every edit.
+    ``tools`` are the skills and tools it may use beside those that every persona has, by family (``timer``) or name
+    (``weather.today``); None is all. With a ``purpose`` it is an agent too, which does such tasks for others.
+    ``content`` is the SHA-256 of its folder's files: what changes with every edit.
     """
 
     id: str = Field(pattern=r"^[a-z0-9_-]+$")
     name: str = Field(min_length=1, max_length=100)
     description: str = Field("", max_length=500)
+    purpose: str = Field("", max_length=500)
     version: str = Field("1", min_length=1, max_length=50)
     adaptation_mode: AdaptationMode = AdaptationMode.INSTRUCTION_ONLY
     trigger_types: frozenset[Trigger] = frozenset({Trigger.VOICE_COMMAND, Trigger.MANUAL})

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from roomtone.core.dialog import HandStopwatch, Item, Offer, Timer, Turn
+from roomtone.core.dialog import HandStopwatch, Item, Offer, Timer, Tokens, Turn
 from roomtone.core.persona import Persona
+from roomtone.mind.context import Past
+from roomtone.mind.memory import Memory
+from roomtone.outbound import Sent
 
 
 class Household(Protocol):
@@ -72,6 +75,25 @@ class Household(Protocol):
     async def remembered(self, key: str) -> Any:
         """Return what the present persona keeps under a key, None where it keeps nothing."""
 
+    @property
+    def memory(self) -> Memory:
+        """What is known beyond this conversation."""
+
+    async def past(self) -> Past:
+        """Return what was said in this conversation before this turn."""
+
+    async def sent_out(self, since: datetime) -> list[Sent]:
+        """List what has left this machine since a moment, the oldest first."""
+
+    async def undo(self) -> str | None:
+        """Take back what a tool did last; return what to say of it, None where there is nothing to take back."""
+
+    async def routines(self) -> list[str]:
+        """List the routines that can be started, by name."""
+
+    def run_routine(self, name: str) -> AsyncIterator[str]:
+        """Run a routine; yield what it says, as text deltas. Raises ToolError where there is none of that name."""
+
     async def last_turn(self) -> Turn | None:
         """Return the last finished turn of this session in which something was heard, or None."""
 
@@ -82,14 +104,14 @@ class Household(Protocol):
         """Erase what was said since a moment, in every session but for this turn; return how many turns."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
-    """How a turn is answered.
+    """How a turn is answered. What is known of it grows while it is told: only ``deltas`` is consumed.
 
     ``deltas`` is the text as it comes. ``dismisses`` says that the person wants silence: where the turn cut a
     reply short, being quiet is the answer and the deltas go unspoken. ``opens``: it was a greeting; said into a reply
     it means "listen to me", and is answered by being quiet too. ``offers`` is what a yes to its last question
-    asks for.
+    asks for. ``recalled`` are the ids of the facts a model was told, ``tokens`` what it took.
     """
 
     answered_by: str
@@ -98,3 +120,5 @@ class Answer:
     dismisses: bool = False
     opens: bool = False
     offers: Offer | None = None
+    recalled: tuple[str, ...] = ()
+    tokens: Tokens | None = None

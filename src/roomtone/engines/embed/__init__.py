@@ -1,4 +1,4 @@
-"""The embedding seam: texts in, normalised vectors out. No engine of it ships yet."""
+"""The embedding seam: texts in, normalised vectors out."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-AUTO: tuple[str, ...] = ()
+AUTO: tuple[str, ...] = ("onnx",)
 
 
 class Embed(Protocol):
-    """An embedder."""
+    """An embedder. ``name`` says which: vectors of different ones cannot be compared."""
+
+    name: str
 
     async def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Return one normalised row a text: shape (n, d)."""
