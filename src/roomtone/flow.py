@@ -50,17 +50,29 @@ class Stream(Generic[T]):
         async with asyncio.timeout(seconds):
             return await anext(self)
 
-    async def fill(self, source: AsyncIterator[T]) -> None:
-        """Read the source into the pipe, its failure or its end last, and close it."""
+    async def put(self, item: T) -> None:
+        """Add an item, once there is room for it."""
+        await self._pipe.put((True, item))
+
+    async def fed(self, work: Awaitable[None]) -> None:
+        """Wait for work that puts items here; its failure, or the end, comes behind the last of them."""
         try:
-            async for item in source:
-                await self._pipe.put((True, item))
+            await work
         except Exception as error:
             await self._pipe.put((False, error))
         else:
             await self._pipe.put((False, None))
+
+    async def fill(self, source: AsyncIterator[T]) -> None:
+        """Read the source into the pipe, its failure or its end last, and close it."""
+        try:
+            await self.fed(self._read(source))
         finally:
             await close(source)
+
+    async def _read(self, source: AsyncIterator[T]) -> None:
+        async for item in source:
+            await self.put(item)
 
 
 @asynccontextmanager

@@ -75,6 +75,9 @@ class Household(Protocol):
     async def remembered(self, key: str) -> Any:
         """Return what the present persona keeps under a key, None where it keeps nothing."""
 
+    def acts(self) -> None:
+        """Note that something is about to be done that cannot be unsaid."""
+
     @property
     def memory(self) -> Memory:
         """What is known beyond this conversation."""
@@ -111,7 +114,8 @@ class Answer:
     ``deltas`` is the text as it comes. ``dismisses`` says that the person wants silence: where the turn cut a
     reply short, being quiet is the answer and the deltas go unspoken. ``opens``: it was a greeting; said into a reply
     it means "listen to me", and is answered by being quiet too. ``offers`` is what a yes to its last question
-    asks for. ``recalled`` are the ids of the facts a model was told, ``tokens`` what it took.
+    asks for. ``recalled`` are the ids of the facts a model was told, ``told`` what stood before the question in its
+    prompt, ``tokens`` what it took.
     """
 
     answered_by: str
@@ -121,4 +125,5 @@ class Answer:
     opens: bool = False
     offers: Offer | None = None
     recalled: tuple[str, ...] = ()
+    told: str = ""
     tokens: Tokens | None = None

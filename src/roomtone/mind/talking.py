@@ -1,0 +1,298 @@
+"""Talking with a language model: what is asked becomes a prompt, and what comes back words, or calls of tools.
+
+Work may begin before it is certain that the person has finished. Nothing is done, and no more than a first sentence
+is made ready, until the turn is permitted to answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+from roomtone.core.dialog import Message, Offer, Role, Tokens
+from roomtone.core.errors import RoomtoneError
+from roomtone.core.persona import Persona
+from roomtone.core.sentences import Sentences
+from roomtone.core.thoughts import Aloud
+from roomtone.engines.llm import Llm, Options, Text, ToolCall, Usage
+from roomtone.flow import Stream, ahead, task_group
+from roomtone.mind import Answer, Household
+from roomtone.mind.context import Budget, Prompt, build
+from roomtone.mind.knowledge import Notes
+from roomtone.mind.memory import Fact
+from roomtone.mind.phrases import Phrases
+from roomtone.mind.prompt import Surroundings
+from roomtone.mind.toolbox import Outcome, Toolbox
+
+log = logging.getLogger(__name__)
+
+ROUNDS = 5
+"""How often a model may call tools within one answer: one that never comes to speak is cut short."""
+
+PATIENCE_S = 2.5
+"""After so long without a word, the person is told that an answer is on its way."""
+
+LOOK_S = 0.8
+"""A tool that takes longer is bridged with a word."""
+
+RECALLED = 5
+"""Facts that are told to a model beside a question."""
+
+PASSAGES = 2
+
+PIECES_AHEAD, DELTAS_AHEAD = 64, 256
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a turn lends its mind.
+
+    ``group`` ends with the turn. ``waiting`` counts time as an engine's. Until ``permit`` is set nothing may be done.
+    """
+
+    group: asyncio.TaskGroup
+    waiting: Callable[[], AbstractContextManager[None]]
+    permit: asyncio.Event
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """What personas talk with: one for the house. ``where`` tells the room and who lives there."""
+
+    llm: Llm
+    where: Callable[[], Surroundings]
+    tools: Toolbox | None = None
+    budget: Budget = Budget()
+    route: Callable[[Persona], tuple[str, ...]] = lambda persona: persona.llm.route
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What belongs to a question: facts, and passages of the persona's own notes."""
+
+    facts: tuple[Fact, ...] = ()
+    likes: tuple[Fact, ...] = ()
+    passages: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Telling:
+    """One answer while it is made: what the model is told, and what of its own it has said so far."""
+
+    messages: list[Message]
+    options: Options
+    answer: Answer
+    house: Household
+    scope: Scope
+    put: Callable[[str], Awaitable[None]]
+    sentences: Sentences
+    aloud: Aloud = field(default_factory=Aloud)
+    spoke: bool = False
+    tainted: bool = False
+    said: str = ""
+    calls: list[ToolCall] = field(default_factory=list)
+
+
+class Talking:
+    """How one persona talks."""
+
+    def __init__(self, persona: Persona, phrases: Phrases, talk: Talk, notes: Notes | None = None) -> None:
+        self._persona = persona
+        self._phrases = phrases
+        self._talk = talk
+        self._notes = notes
+
+    async def know(self, text: str, house: Household) -> Known:
+        """Return what belongs to a text. A memory that fails has nothing to say, and the log has why."""
+        try:
+            recalled = await house.memory.recall(text, self._persona.id, RECALLED)
+            likes = await house.memory.preferences(self._persona.id)
+        except RoomtoneError as error:
+            log.error("nothing is recalled: %s", error.message)
+            recalled, likes = [], []
+        found = self._notes.found(text, PASSAGES) if self._notes is not None else []
+        return Known(tuple(each.fact for each in recalled), tuple(likes), tuple(each.text for each in found))
+
+    async def answer(self, text: str, house: Household, scope: Scope, known: Known) -> Answer:
+        """Begin to answer a text. A failure of the model travels through the answer's deltas, in its place."""
+        prompt = await self._prompt(text, house, known)
+        return self._begin(prompt, house, scope, known)
+
+    async def go_on_with(self, agreed: str, offer: Offer, house: Household, scope: Scope) -> Answer:
+        """Do what somebody has said yes to (``agreed``, in their words), and tell what came of it."""
+        prompt = await self._prompt(agreed, house, Known())
+        answer = self._begin(prompt, house, scope, Known(), ToolCall("agreed", offer.tool, _json(offer.slots)))
+        answer.answered_by = "tool"
+        return answer
+
+    async def read_ahead(self, house: Household) -> None:
+        """Let the model read what every prompt of this persona's begins with, if it keeps what it has read."""
+        prefill = getattr(self._talk.llm, "prefill", None)
+        if prefill is not None:
+            prompt = await self._prompt("", house, Known())
+            await prefill(prompt.messages[:1], self._options())
+
+    async def _prompt(self, text: str, house: Household, known: Known) -> Prompt:
+        past = await house.past()
+        tools = self._talk.tools.specs(self._persona) if self._talk.tools else ()
+        count = getattr(self._talk.llm, "count", None)
+        return await build(
+            self._persona,
+            self._phrases,
+            self._talk.where(),
+            past,
+            text,
+            facts=[fact.text for fact in known.facts],
+            likes=[fact.text for fact in known.likes],
+            passages=known.passages,
+            tools=[tool.name for tool in tools],
+            budget=self._talk.budget,
+            count=count,
+        )
+
+    def _options(self) -> Options:
+        use = self._persona.llm
+        return Options(
+            max_tokens=use.max_response_tokens,
+            temperature=use.temperature,
+            top_p=use.top_p,
+            stop=use.stop,
+            tools=self._talk.tools.specs(self._persona) if self._talk.tools else (),
+            persona=self._persona.id,
+            adapter=self._persona.model_reference,
+            route=self._talk.route(self._persona),
+        )
+
+    def _begin(
+        self, prompt: Prompt, house: Household, scope: Scope, known: Known, call: ToolCall | None = None
+    ) -> Answer:
+        stream: Stream[str] = Stream(DELTAS_AHEAD)
+        answer = Answer("llm", stream, recalled=tuple(fact.id for fact in known.facts), told=prompt.told)
+        telling = _Telling(
+            list(prompt.messages),
+            self._options(),
+            answer,
+            house,
+            scope,
+            stream.put,
+            Sentences(self._phrases.language.language),
+            tainted=bool(known.passages),
+        )
+        if call is not None:
+            telling.calls = [call]
+        scope.group.create_task(stream.fed(self._tell(telling)), name="talking")
+        return answer
+
+    async def _tell(self, telling: _Telling) -> None:
+        for _ in range(ROUNDS):
+            if not telling.calls:
+                await self._listen(telling)
+            if not telling.calls or not await self._use_tools(telling):
+                return
+        log.warning("the model called tools %d times and came to no answer", ROUNDS)
+        await telling.put(self._phrases.say("tools_without_end"))
+
+    async def _listen(self, telling: _Telling) -> None:
+        """Pass on what the model says until it has ended or calls tools."""
+        telling.said = ""
+        async with ahead(self._talk.llm.reply(telling.messages, telling.options), PIECES_AHEAD) as pieces:
+            while True:
+                with telling.scope.waiting():
+                    piece = await self._next(pieces, telling)
+                if piece is None:
+                    break
+                if isinstance(piece, Text):
+                    await self._pass_on(piece, telling)
+                elif isinstance(piece, ToolCall):
+                    telling.calls.append(piece)
+                else:
+                    _count(piece, telling.answer)
+        if rest := telling.aloud.rest():
+            await telling.put(rest)
+
+    async def _next(self, pieces: Stream[Any], telling: _Telling) -> Text | ToolCall | Usage | None:
+        """Return the next piece, None after the last; who waits long for a first word is told so once."""
+        try:
+            if telling.spoke:
+                return await anext(pieces)
+            try:
+                return await pieces.within(PATIENCE_S)
+            except TimeoutError:
+                await telling.scope.permit.wait()
+                await self._bridge(telling, "thinking_on")
+                return await anext(pieces)
+        except StopAsyncIteration:
+            return None
+
+    async def _bridge(self, telling: _Telling, phrase: str) -> None:
+        if not telling.spoke:
+            telling.spoke = True
+            await telling.put(f"{self._phrases.say(phrase)} ")
+
+    async def _pass_on(self, piece: Text, telling: _Telling) -> None:
+        """Pass on text: a first sentence at once, all else once the turn may answer."""
+        if piece.by:
+            telling.answer.answered_by = f"llm:{piece.by}"
+        text = telling.aloud.of(piece.text)
+        if not text:
+            return
+        telling.spoke = telling.spoke or bool(text.strip())
+        telling.said += text
+        await telling.put(text)
+        if not telling.scope.permit.is_set() and telling.sentences.feed(text):
+            await telling.scope.permit.wait()
+
+    async def _use_tools(self, telling: _Telling) -> bool:
+        """Run what the model called; return whether it is to go on, knowing the results."""
+        await telling.scope.permit.wait()
+        calls, telling.calls = telling.calls, []
+        telling.messages.append(_called(telling.said, calls))
+        outcomes = await self._run(calls, telling)
+        for call, outcome in zip(calls, outcomes, strict=True):
+            telling.tainted = telling.tainted or outcome.outside
+            data = {"call": call.id, "name": call.name}
+            telling.messages.append(Message(session="", role=Role.TOOL, text=outcome.text, data=data))
+        asking = next((outcome for outcome in outcomes if outcome.offer is not None), None)
+        if asking is None:
+            return True
+        telling.answer.offers = asking.offer
+        await telling.put(f" {asking.question}" if telling.said else asking.question)
+        return False
+
+    async def _run(self, calls: Sequence[ToolCall], telling: _Telling) -> list[Outcome]:
+        """Run calls side by side; where that takes its time, say so."""
+        assert self._talk.tools is not None
+        tools = self._talk.tools
+        with telling.scope.waiting():
+            async with task_group() as group:
+                running = [
+                    group.create_task(
+                        tools.run(call, telling.house, agreed=call.id == "agreed", tainted=telling.tainted)
+                    )
+                    for call in calls
+                ]
+                _, late = await asyncio.wait(running, timeout=LOOK_S)
+                if late:
+                    await self._bridge(telling, "looking")
+        return [task.result() for task in running]
+
+
+def _called(said: str, calls: Sequence[ToolCall]) -> Message:
+    listed = [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in calls]
+    return Message(session="", role=Role.ROOMTONE, text=said, data={"calls": listed})
+
+
+def _count(usage: Usage, answer: Answer) -> None:
+    used = Tokens(
+        read=usage.input_tokens, cached=usage.cached_tokens, written=usage.output_tokens, cost=usage.cost
+    )
+    answer.tokens = used + answer.tokens if answer.tokens is not None else used
+
+
+def _json(arguments: dict[str, Any]) -> str:
+    return json.dumps(arguments, ensure_ascii=False)
