@@ -42,7 +42,7 @@ FLOORS = """
     engines
     outbound
     child flow models wyoming_events
-    clock child_main
+    clock child_main scripted_provider
     core
 """
 """Arrows point down only: a room knows the floors below its own, never its own floor or one above."""
@@ -57,6 +57,7 @@ ONLY = {
     "outbound": "core clock",
     "models": "core clock",
     "wyoming_events": "core clock",
+    "scripted_provider": "core",
     "model_hub": "core engines models config_sources shipped",
     "model_import": "core models",
     "failover": "core clock flow engines settings outbound",
