@@ -8,15 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
 
 import pytest
 
 from conftest import Run
 from roomtone.child import LINES_LOGGED, child
-from roomtone.child_main import OOM_SCORE
+from roomtone.child_main import OOM_SCORE, Stop
 from roomtone.core.errors import EngineCrashed, EngineError, EngineTimeout, EngineUnavailable
+from roomtone.flow import close
 
 
 class Adder:
@@ -45,6 +46,25 @@ class Adder:
             os.write(1, b"a native library has something to say\n" * 100)
             os.write(2, b"and so has another\n" * 100)
         return "said"
+
+    def count(self, stop: Stop, most: int, pause_s: float = 0.0) -> Iterator[int]:
+        for number in range(most):
+            yield number
+            waited = time.monotonic()
+            while time.monotonic() - waited < pause_s and not stop:
+                time.sleep(0.001)
+
+    def count_badly(self, stop: Stop) -> Iterator[int]:
+        yield 1
+        raise ValueError("there is no two")
+
+    def hang_on(self, stop: Stop) -> Iterator[int]:
+        yield 1
+        time.sleep(60)
+
+    def die_on(self, stop: Stop) -> Iterator[int]:
+        yield 1
+        os._exit(9)
 
     def nonsense(self) -> Nonsense:
         return Nonsense()
@@ -228,9 +248,97 @@ def test_a_caller_that_leaves_does_not_put_the_next_one_out_of_step(run: Run[Non
     run(scenario())
 
 
+# ------------------------------------------------------------------------------------------- streams
+
+
+async def everything(pieces: AsyncIterator[int]) -> list[int]:
+    return [piece async for piece in pieces]
+
+
+def test_a_stream_gives_its_pieces_and_the_child_goes_on_with_calls(run: Run[None]) -> None:
+    async def scenario() -> None:
+        async with child("adder", "test_child:Adder", 1) as adder:
+            for _ in range(2):
+                assert await everything(adder.stream("count", 1000, timeout=30)) == list(range(1000))
+                assert await everything(adder.stream("count", 0, timeout=30)) == []
+            assert await adder.call("add", 2, timeout=30) == 3
+
+    run(scenario())
+
+
+def test_a_stream_that_is_closed_stops_at_once_and_costs_no_process(run: Run[None]) -> None:
+    async def scenario() -> None:
+        async with child("adder", "test_child:Adder", 1) as adder:
+            for wanted in range(4):  # a stop that comes late is never taken for the next stream's
+                pieces = adder.stream("count", 10**6, timeout=30)
+                assert [await anext(pieces) for _ in range(wanted + 1)] == list(range(wanted + 1))
+                await close(pieces)
+            waiting = adder.stream("count", 2, 60.0, timeout=30)
+            assert await anext(waiting) == 0
+            process = adder.pid
+            await close(waiting)
+            assert await adder.call("add", 2, timeout=30) == 3
+            assert adder.pid == process
+
+    run(scenario())
+
+
+def test_who_is_cancelled_at_a_stream_stops_it_too(run: Run[None]) -> None:
+    async def scenario() -> None:
+        async with child("adder", "test_child:Adder", 1) as adder:
+            await adder.call("add", 0, timeout=30)
+            process = adder.pid
+            for _ in range(3):
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.05):
+                        await everything(adder.stream("count", 2, 60.0, timeout=30))
+                assert await everything(adder.stream("count", 3, timeout=30)) == [0, 1, 2]
+            assert adder.pid == process
+
+    run(scenario())
+
+
+def test_a_stream_that_does_not_stop_is_killed(run: Run[None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("roomtone.child.STOP_BOUND_S", 0.05)
+
+    async def scenario() -> None:
+        async with child("adder", "test_child:Adder", 1) as adder:
+            pieces = adder.stream("hang_on", timeout=30)
+            assert await anext(pieces) == 1
+            process = adder.pid
+            await close(pieces)
+            assert await adder.call("add", 2, timeout=30) == 3
+            assert adder.pid != process
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("method", "error", "said"),
+    [
+        ("count_badly", EngineError, "there is no two"),
+        ("die_on", EngineCrashed, "exit 9"),
+        ("hang_on", EngineTimeout, "did not answer"),
+    ],
+)
+def test_what_a_stream_fails_with_comes_after_its_pieces(
+    run: Run[None], method: str, error: type[EngineError], said: str
+) -> None:
+    async def scenario() -> None:
+        async with child("adder", "test_child:Adder", 1) as adder:
+            await adder.call("add", 0, timeout=30)
+            pieces = adder.stream(method, timeout=0.2)
+            assert await anext(pieces) == 1
+            with pytest.raises(error, match=said):
+                await anext(pieces)
+            assert await adder.call("add", 2, timeout=30) == 3
+
+    run(scenario())
+
+
 def test_the_default_recognisers_child_carries_nothing_that_only_the_daemon_needs() -> None:
     code = (
         "import roomtone.child_main, roomtone.engines.stt._pocketsphinx_child, sys;"
-        "print(*{'asyncio', 'numpy', 'pydantic', 'soundfile', 'hassil', 'yaml'} & set(sys.modules))"
+        "print(*{'asyncio', 'numpy', 'pydantic', 'queue', 'soundfile', 'hassil', 'yaml'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"\n"

@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from roomtone.child_main import HEADER
+from roomtone.child_main import FAILED, HEADER, PIECE, START, STOP
 from roomtone.clock import engine_working
 from roomtone.core.errors import EngineCrashed, EngineError, EngineTimeout
 
@@ -40,6 +40,9 @@ READ_AHEAD = 64 * 1024
 
 LINES_LOGGED, LINE_LENGTH = 10, 300
 """Of what a child prints, lines that reach the log for each call, and letters of each."""
+
+STOP_BOUND_S = 1.0
+"""Longest that a child may go on with what nobody wants any more; then it is killed."""
 
 FLOOD = 4 * 1024 * 1024
 """Bytes that a child may print for each call; one that prints more is killed."""
@@ -78,8 +81,51 @@ class Child:
         async with self._turnstile:
             with engine_working():
                 process = await self._started(start_timeout)
+                self._begin_anew()
                 async with self._watched(process, timeout):
-                    return await self._exchange(process, method, args)
+                    number = await self._asked(process, method, args)
+                    return (await self._answer(process, number))[1]
+
+    async def stream(
+        self, method: str, *args: Any, timeout: float, start_timeout: float = START_BOUND_S
+    ) -> AsyncIterator[Any]:
+        """Call a generator of the object in the child, ``method(stop, *args)``, and yield what it yields.
+
+        ``stop`` is a ``child_main.Stop``: it is true once nobody wants any more. ``timeout`` bounds the wait for each
+        piece, the first and the end included. Closing this, or being cancelled at it, stops the method, and the
+        process serves the next call; one that has not stopped after ``STOP_BOUND_S`` is killed. Raises as ``call``
+        does, after the pieces that came before.
+        """
+        async with self._turnstile:
+            with engine_working():
+                process = await self._started(start_timeout)
+                self._begin_anew()
+            number = self._ask(process, method, args, streams=True)
+            try:
+                while True:
+                    with engine_working():
+                        async with self._watched(process, timeout):
+                            kind, piece = await self._answer(process, number)
+                    if kind != PIECE:
+                        return
+                    yield piece
+            except (asyncio.CancelledError, GeneratorExit):
+                await self._stop(process, number)
+                raise
+
+    async def _stop(self, process: asyncio.subprocess.Process, number: int) -> None:
+        """Stop what is streamed, and wait until it has."""
+        self._send(process, (number, STOP, (), False))
+        try:
+            with engine_working():
+                async with asyncio.timeout(STOP_BOUND_S):
+                    while (await self._answer(process, number))[0] == PIECE:
+                        pass
+        except EngineError as error:
+            log.debug("%s failed when it was stopped: %s", self.name, error)
+        except (TimeoutError, asyncio.IncompleteReadError, ConnectionError, _Nonsense) as error:
+            log.warning("%s did not stop in time and was restarted (%s)", self.name, type(error).__name__)
+            await self._kill()
 
     async def end(self) -> None:
         """End the process, once nobody uses it; the next call has a new one."""
@@ -89,8 +135,6 @@ class Child:
     @asynccontextmanager
     async def _watched(self, process: asyncio.subprocess.Process, timeout: float) -> AsyncIterator[None]:
         """Bound what is done with a process; whatever shows that it is of no use any more ends it."""
-        assert self._printed is not None
-        self._printed.begin_anew()
         bound = asyncio.timeout(timeout)
         try:
             async with bound:
@@ -116,20 +160,30 @@ class Child:
             return "was killed, most likely for want of memory,"
         return f"ended unexpectedly ({signal.Signals(-status).name if status < 0 else f'exit {status}'})"
 
-    async def _exchange(self, process: asyncio.subprocess.Process, method: str, args: tuple[Any, ...]) -> Any:
+    def _begin_anew(self) -> None:
+        assert self._printed is not None
+        self._printed.begin_anew()
+
+    async def _asked(self, process: asyncio.subprocess.Process, method: str, args: tuple[Any, ...]) -> int:
         assert process.stdin is not None
         number = self._ask(process, method, args)
         await process.stdin.drain()
-        return await self._answer(process, number)
-
-    def _ask(self, process: asyncio.subprocess.Process, method: str, args: tuple[Any, ...]) -> int:
-        assert process.stdin is not None
-        number = next(self._numbers)
-        message = pickle.dumps((number, method, args), protocol=pickle.HIGHEST_PROTOCOL)
-        process.stdin.write(HEADER.pack(len(message)) + message)
         return number
 
-    async def _answer(self, process: asyncio.subprocess.Process, wanted: int) -> Any:
+    def _ask(
+        self, process: asyncio.subprocess.Process, method: str, args: tuple[Any, ...], *, streams: bool = False
+    ) -> int:
+        number = next(self._numbers)
+        self._send(process, (number, method, args, streams))
+        return number
+
+    def _send(self, process: asyncio.subprocess.Process, request: tuple[int, str, tuple[Any, ...], bool]) -> None:
+        assert process.stdin is not None
+        message = pickle.dumps(request, protocol=pickle.HIGHEST_PROTOCOL)
+        process.stdin.write(HEADER.pack(len(message)) + message)
+
+    async def _answer(self, process: asyncio.subprocess.Process, wanted: int) -> tuple[int, Any]:
+        """Return what kind of answer came to a request, and the answer. Raises EngineError where it failed."""
         assert process.stdout is not None
         while True:
             # A caller may be cancelled at either wait: what was read of an answer is kept for the next one.
@@ -139,12 +193,12 @@ class Child:
                 raise _Nonsense(f"announced an answer of {self._length} bytes")
             content = await process.stdout.readexactly(self._length)
             self._length = None
-            number, failed, result = _read(content)
+            number, kind, result = _read(content)
             if number != wanted:
                 continue  # the late answer to a call whose caller was cancelled
-            if failed:
+            if kind == FAILED:
                 raise EngineError(f"{self.name}: {result}")
-            return result
+            return kind, result
 
     async def _started(self, timeout: float) -> asyncio.subprocess.Process:
         """Return a process whose object is there, starting one if need be.
@@ -199,7 +253,7 @@ class Child:
         starts[self.name] += 1
         self._process, self._length = process, None
         self._printed = _Printed(self.name, readable, process.kill)
-        self._starting = (self._ask(process, "", (self._factory, self._args)), time.monotonic() + START_BOUND_S)
+        self._starting = (self._ask(process, START, (self._factory, self._args)), time.monotonic() + START_BOUND_S)
         return process
 
     async def _kill(self) -> None:
@@ -225,12 +279,12 @@ class _Nonsense(Exception):
     """An answer that no child of ours would give; says what the child did."""
 
 
-def _read(content: bytes) -> tuple[int, bool, Any]:
+def _read(content: bytes) -> tuple[int, int, Any]:
     try:
-        number, failed, result = pickle.loads(content)
+        number, kind, result = pickle.loads(content)
     except Exception as error:  # pickle raises whatever the bytes lead it to
         raise _Nonsense("gave an answer that cannot be read") from error
-    return number, failed, result
+    return number, kind, result
 
 
 class _Printed:

@@ -1,6 +1,7 @@
 """The child's side of a ``Child``: calls what its parent asks for.
 
-It has a module of its own so that a child carries nothing of what the parent needs: asyncio alone takes 3 MB.
+It has a module of its own so that a child carries nothing of what the parent needs: asyncio alone takes 3 MB. A
+request is ``(number, method, args, streams)``; an answer is ``(number, kind, result)``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import pickle
 import struct
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,29 +20,106 @@ from roomtone.core.errors import RoomtoneError
 HEADER = struct.Struct("<I")
 """The length before each message."""
 
+START, STOP = "", "."
+"""What stands for a method where the object is to be made, and where what is streamed is wanted no more."""
+
+DONE, FAILED, PIECE = 0, 1, 2
+"""Kinds of answers: the result (None at the end of a stream), why there is none, and some more of a stream."""
+
 OOM_SCORE = 500
 """Points (of 1000) by which the kernel, short of memory, would sooner kill a child than the daemon."""
 
+Request = tuple[int, str, Any, bool]
 
-def serve(requests: BinaryIO, answers: BinaryIO) -> None:
+
+class Stop:
+    """Whether the parent wants no more of what is streamed: true or false.
+
+    ``mark`` is what native code may look at: a byte, 0 or 1, and a 0 after it, as a C string.
+    """
+
+    def __init__(self) -> None:
+        self.mark = bytearray(2)
+
+    def __bool__(self) -> bool:
+        return bool(self.mark[0])
+
+
+class Requests:
+    """What the parent asks for, in turn. Once something is streamed a thread reads it, so that a stop is heard."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = source
+        self._read: Any = None
+
+    def next(self) -> tuple[Request, Stop] | None:
+        """Return the next request and what stops it; None where there is none any more."""
+        if self._read is not None:
+            waiting: tuple[Request, Stop] | None = self._read.get()
+            return waiting
+        request, stop = self._one(), Stop()
+        if request is None:
+            return None
+        if request[3]:
+            self._listen(stop)
+        return request, stop
+
+    def _one(self) -> Request | None:
+        header = self._source.read(HEADER.size)
+        if len(header) < HEADER.size:
+            return None
+        request: Request = pickle.loads(self._source.read(HEADER.unpack(header)[0]))  # our parent
+        return request
+
+    def _listen(self, stop: Stop) -> None:
+        import queue  # here, so that a child that streams nothing goes without
+        import threading
+
+        self._read = queue.SimpleQueue()
+        threading.Thread(target=self._read_on, args=(stop,), daemon=True).start()
+
+    def _read_on(self, last: Stop) -> None:
+        """Read to the end. A stop is always for the request that came before it."""
+        while (request := self._one()) is not None:
+            if request[1] == STOP:
+                last.mark[0] = 1
+            else:
+                last = Stop()
+                self._read.put((request, last))
+        last.mark[0] = 1
+        self._read.put(None)
+
+
+def serve(source: BinaryIO, answers: BinaryIO) -> None:
     """Be the child: answer requests until their stream ends."""
     target: Any = None
-    while len(header := requests.read(HEADER.size)) == HEADER.size:
-        number, method, args = pickle.loads(requests.read(HEADER.unpack(header)[0]))  # our parent
+    requests = Requests(source)
+
+    def answer(*message: Any) -> None:
+        content = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+        answers.write(HEADER.pack(len(content)) + content)
+        answers.flush()
+
+    while (waiting := requests.next()) is not None:
+        (number, method, args, streams), stop = waiting
         try:
-            if method:
-                answer = (number, False, getattr(target, method)(*args))
-            else:
+            if method == START:
                 path, arguments = args
                 module, _, function = path.partition(":")
                 target = getattr(importlib.import_module(module), function)(*arguments)
-                answer = (number, False, None)
+                answer(number, DONE, None)
+            elif streams:
+                with closing(getattr(target, method)(stop, *args)) as pieces:
+                    for piece in pieces:
+                        answer(number, PIECE, piece)
+                        if stop:
+                            break
+                answer(number, DONE, None)
+            else:
+                answer(number, DONE, getattr(target, method)(*args))
         except Exception as error:
             said = error.message if isinstance(error, RoomtoneError) else f"{type(error).__name__}: {error}"
-            answer = (number, True, said)
-        content = pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL)
-        answers.write(HEADER.pack(len(content)) + content)
-        answers.flush()
+            answer(number, FAILED, said)
 
 
 def main() -> None:
