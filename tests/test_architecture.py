@@ -33,7 +33,7 @@ FLOORS = """
     boards
     control quiet
     llm_router accounts memories past routines mcp_servers receipt
-    failover history personas
+    failover history personas ledger
     persona_reading
     mind store logs stopwatch model_hub model_import
     config

@@ -1,0 +1,112 @@
+"""The privacy receipt: every call that left this machine, to whom, how much of what, and for which turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from roomtone.core.persona import Egress
+from roomtone.database import Statement
+from roomtone.flow import Feed
+from roomtone.ledger import Ledger
+from roomtone.outbound import Note, Sent
+
+KEPT = timedelta(days=400)
+"""A row older than this goes when a new day begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the receipt: what was sent, in which turn (its trace, "" outside of any), as which persona."""
+
+    sent: Sent
+    trace: str = ""
+    persona: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """How many calls went to a host, how far that is, and how many bytes of each kind they had."""
+
+    host: str
+    reach: Egress
+    calls: int
+    text: int
+    audio: int
+
+
+class Receipts:
+    """Keeps what left this machine and tells the feed (``egress.sent``); a turn neither waits for it nor fails."""
+
+    def __init__(self, ledger: Ledger, feed: Feed) -> None:
+        self._ledger = ledger
+        self._feed = feed
+        self._day: date | None = None
+
+    def note(self, trace: str = "", persona: str = "") -> Note:
+        """Return what ``outbound.within`` is to tell in a turn, or outside of any."""
+
+        def note(sent: Sent) -> None:
+            if self._day != sent.at.date():
+                self._day = sent.at.date()
+                self._ledger.add(pruning(sent.at))
+            entry = Entry(sent, trace, persona)
+            self._ledger.add(keeping(entry))
+            self._feed.publish("egress.sent", entry, source="receipt", trace=trace or None)
+
+        return note
+
+
+def keeping(entry: Entry) -> Statement:
+    """Return the statement that keeps a line of the receipt."""
+    sent = entry.sent
+    at = sent.at.astimezone(UTC).isoformat()
+    row = (at, entry.trace, entry.persona, sent.host, sent.reach, sent.bytes, sent.kind, sent.why)
+    return "INSERT INTO sent (at, trace, persona, host, reach, bytes, kind, why) VALUES (?,?,?,?,?,?,?,?)", row
+
+
+def pruning(at: datetime) -> Statement:
+    """Return the statement that lets go of what is older than is kept."""
+    return "DELETE FROM sent WHERE at < ?", ((at - KEPT).astimezone(UTC).isoformat(),)
+
+
+async def entries(ledger: Ledger, since: datetime) -> list[Entry]:
+    """Return what left this machine since a moment, the oldest first. Raises StoreError."""
+    query = "SELECT * FROM sent WHERE at >= ? ORDER BY at, id"
+    return [
+        Entry(
+            Sent(
+                row["host"],
+                Egress(row["reach"]),
+                row["bytes"],
+                row["kind"],
+                row["why"],
+                datetime.fromisoformat(row["at"]),
+            ),
+            row["trace"],
+            row["persona"],
+        )
+        for row in await ledger.read(query, since.astimezone(UTC).isoformat())
+    ]
+
+
+async def sent_since(ledger: Ledger, since: datetime) -> list[Sent]:
+    """Return what left this machine since a moment, the oldest first. Raises StoreError."""
+    return [entry.sent for entry in await entries(ledger, since)]
+
+
+def totals(sent: Iterable[Sent]) -> list[Total]:
+    """Add up what was sent by host, those beyond the house first, then those that were sent most."""
+    found: dict[tuple[str, Egress], Total] = {}
+    for each in sent:
+        key = each.host, each.reach
+        before = found.get(key, Total(*key, 0, 0, 0))
+        audio = each.bytes if each.kind == "audio" else 0
+        found[key] = Total(*key, before.calls + 1, before.text + each.bytes - audio, before.audio + audio)
+    return sorted(found.values(), key=lambda total: (total.reach is not Egress.ANY, -total.text - total.audio))
+
+
+def today(now: datetime) -> datetime:
+    """Return the midnight with which the day began, in the zone of ``now``."""
+    return now.replace(hour=0, minute=0, second=0, microsecond=0)
