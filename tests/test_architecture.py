@@ -26,15 +26,17 @@ FLOORS = """
     hand
     cast recorder persona_answers
     ears turn
+    anticipating
     household mouth utterance overhearing
+    minds
     timers
     persona_versions
     edges
     boards
     control quiet
-    llm_router accounts memories past routines mcp_servers receipt
-    failover history personas ledger
-    persona_reading
+    llm_router memories past routines mcp_servers
+    failover history personas accounts receipt
+    persona_reading ledger
     mind store logs stopwatch model_hub model_import
     config
     settings database
