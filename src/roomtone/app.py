@@ -139,6 +139,7 @@ async def _parts(opened: _Opener, store: Store, state_dir: Path, device: SoundDe
         mouth=Mouth(tts, sound.loudspeaker, settings.language),
         timers=Timers(store, settings.zone, phrases, inbox.post, quiet.now),
         quiet=quiet,
+        minds=None,
         store=store,
         feed=feed,
         inbox=inbox,

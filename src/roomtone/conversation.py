@@ -10,12 +10,13 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from roomtone import logs
+from roomtone import logs, outbound
 from roomtone.cast import Cast, News, ReadyPersona, in_words
 from roomtone.core.dialog import Ended, Source, Turn, Voice, new_id
 from roomtone.core.effects import (
@@ -50,6 +51,7 @@ from roomtone.flow import Feed, Inbox
 from roomtone.hand import Hand
 from roomtone.household import TurnHousehold
 from roomtone.mind.phrases import Phrases
+from roomtone.minds import Minds
 from roomtone.mouth import Mouth
 from roomtone.quiet import Quiet
 from roomtone.recorder import Recorder
@@ -107,6 +109,7 @@ class Parts:
     mouth: Mouth
     timers: Timers
     quiet: Quiet
+    minds: Minds | None
     store: Store
     feed: Feed
     inbox: Inbox[Signal]
@@ -301,6 +304,8 @@ class Conversation:
             keep=lambda live: self.recorder.keep(live, self._loudspeaker.heard),
             kept=self.recorder.kept,
             note_health=self._health.__setitem__,
+            outgoing=self._outgoing,
+            anticipates=parts.minds is not None and parts.minds.anticipates,
             ring_line=parts.timers.line,
             only_tells=parts.timers.only_tells,
         )
@@ -313,6 +318,12 @@ class Conversation:
         speaker = began if self.speaker.persona.id == began.persona.id else self.speaker
         voice = speaker.persona.voice
         return voice.model_copy(update={"volume": voice.volume * self.parts.quiet.volume()})
+
+    def _outgoing(self, live: LiveTurn) -> AbstractContextManager[None]:
+        """Hold back what the persona may not let travel, and keep a receipt of what does."""
+        persona, minds = self.speaker.persona, self.parts.minds
+        note = minds.receipts.note(live.trace, persona.id) if minds is not None else None
+        return outbound.within(persona.egress, note)
 
     def _hints(self, live: LiveTurn) -> Hints:
         speaker = self.speaker
@@ -338,6 +349,8 @@ class Conversation:
             partial(self.recorder.erase, asking=live),
             parts.cast.all,
             lambda persona: self._switcher.switch(persona, live.source, live.heard),
+            parts.minds,
+            partial(self.recorder.before, live),
         )
 
     async def _chime(self, effect: Chime) -> None:

@@ -1,4 +1,4 @@
-"""The only concurrency helpers: ahead(), beside(), task_group(), Feed, Worker, keep_trying().
+"""The only concurrency helpers: ahead(), beside(), task_group(), cancelling_group(), Feed, Worker, keep_trying().
 
 Everything else is a TaskGroup or a context manager. Nothing here outlives the ``async with`` that opened it.
 """
@@ -113,6 +113,20 @@ async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
         if len(failures.exceptions) == 1:
             raise failures.exceptions[0] from None
         raise
+
+
+@asynccontextmanager
+async def cancelling_group() -> AsyncIterator[asyncio.TaskGroup]:
+    """Open a task group whose tasks are cancelled when the context ends, and have ended when it has."""
+    opened: asyncio.Future[asyncio.TaskGroup] = asyncio.get_running_loop().create_future()
+
+    async def hold() -> None:
+        async with task_group() as group:
+            opened.set_result(group)
+            await asyncio.Event().wait()
+
+    async with beside(hold(), "holding a group"):
+        yield await opened
 
 
 async def close(source: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,8 +10,14 @@ from zoneinfo import ZoneInfo
 
 from roomtone.clock import utc_now
 from roomtone.core.dialog import HandStopwatch, Item, Timer, Turn
+from roomtone.core.errors import ToolError
 from roomtone.core.persona import Persona
 from roomtone.engines.audio import Loudspeaker
+from roomtone.mind.context import Past
+from roomtone.mind.memory import Memory
+from roomtone.minds import Minds
+from roomtone.outbound import Sent
+from roomtone.receipt import sent_since
 from roomtone.store import Store
 from roomtone.timers import Timers
 
@@ -30,6 +36,44 @@ class TurnHousehold:
     erase: Callable[[datetime], Awaitable[int]]
     cast: Callable[[], Awaitable[list[Persona]]]
     switch: Callable[[str], Awaitable[Persona]]
+    minds: Minds | None
+    before: Callable[[], tuple[str, ...]]
+
+    @property
+    def memory(self) -> Memory:
+        """What is known beyond this conversation."""
+        return self._minds.memory
+
+    @property
+    def _minds(self) -> Minds:
+        assert self.minds is not None
+        return self.minds
+
+    def acts(self) -> None:
+        """Note that something is about to be done that cannot be unsaid."""
+        self.on_act()
+
+    async def past(self) -> Past:
+        """Return what was said in this conversation before this turn. Raises StoreError."""
+        return await self._minds.past(self.before())
+
+    async def sent_out(self, since: datetime) -> list[Sent]:
+        """List what has left this machine since a moment. Raises StoreError."""
+        return await sent_since(self._minds.ledger, since)
+
+    async def undo(self) -> str | None:
+        """Take back what a tool did last; return what to say of it, None where there is nothing to take back."""
+        outcome = await self._minds.tools.undo(self)
+        return outcome.text if outcome is not None else None
+
+    async def routines(self) -> list[str]:
+        """List the routines that can be started, by name."""
+        return []
+
+    async def run_routine(self, name: str) -> AsyncIterator[str]:
+        """Run a routine; yield what it says."""
+        raise ToolError(name)
+        yield
 
     def now(self) -> datetime:
         """Return the present in the household's time zone."""

@@ -222,6 +222,13 @@ class Recorder:
             self.write(self._settle(), proves=True)
         return turn
 
+    def before(self, live: LiveTurn) -> tuple[str, ...]:
+        """Return the messages that a turn's question follows, known or still to come."""
+        entry = self._open.get(live.number)
+        if entry is not None and entry.asked is not None:
+            return entry.asked[1]
+        return () if self._over() else self.tips
+
     def forget(self, live: LiveTurn) -> None:
         """Take a turn back that was heard as part of another."""
         entry = self._open.pop(live.number, None)

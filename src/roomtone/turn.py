@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+from roomtone.anticipating import Foresight, anticipating
 from roomtone.clock import utc_now
-from roomtone.core.dialog import Ended, Session, Source, Stage, Turn, TurnError, Voice, new_id
+from roomtone.core.dialog import Ended, Latency, Session, Source, Stage, Turn, TurnError, Voice, new_id
 from roomtone.core.endpoint import Completeness
-from roomtone.core.errors import EngineError, EngineTimeout, RoomtoneError, ToolError
+from roomtone.core.errors import EgressRefused, EngineError, EngineTimeout, RoomtoneError, ToolError
 from roomtone.core.signals import Dismiss, FirstSound, FloorKept, FloorTaken, Overheard, Prompt, Signal
+from roomtone.engines.llm import LlmError, Trouble
 from roomtone.engines.stt import Hints, Transcript
 from roomtone.failover import SttLine
 from roomtone.flow import close
@@ -84,6 +87,11 @@ class LiveTurn:
             return Stage.SPEAKING
         return Stage.HEARING if self.watch.understood is None else Stage.THINKING
 
+    def _latency(self) -> Latency:
+        saved = self.answer.saved_s if self.answer else None
+        measured = self.watch.latency()
+        return measured if saved is None else measured.model_copy(update={"saved": round(saved * 1000, 3)})
+
     def fail(self, error: RoomtoneError) -> None:
         """Note why it failed."""
         self.ended = Ended.FAILED
@@ -103,14 +111,16 @@ class LiveTurn:
             heard=self.heard,
             confidence=self.transcript.confidence if self.transcript and self.transcript.text else None,
             intent=self.answer.intent if self.answer else None,
+            recalled=list(self.answer.recalled) if self.answer else [],
             answered_by=self.answer.answered_by if self.answer else "none",
+            tokens=self.answer.tokens if self.answer else None,
             said=self.said.strip(),
             spoken=self.speech.spoken(heard_samples),
             offers=self.answer.offers if self.answer else None,
             stage=self.stage,
             ended=self.ended,
             error=self.error,
-            latency_ms=self.watch.latency(),
+            latency_ms=self._latency(),
             at=utc_now(),
         )
 
@@ -134,12 +144,19 @@ class Chain:
     keep: Callable[[LiveTurn], None]
     kept: Callable[[LiveTurn], Awaitable[None]]
     note_health: Callable[[str, str], None]
+    outgoing: Callable[[LiveTurn], AbstractContextManager[None]]
+    anticipates: bool
     ring_line: Callable[[str], str | None]
     only_tells: Callable[[str], bool]
 
 
 async def take(live: LiveTurn, chain: Chain) -> None:
     """Run a turn to its end. Every failure becomes a line spoken aloud; only cancellation comes through."""
+    with chain.outgoing(live):
+        await _take(live, chain)
+
+
+async def _take(live: LiveTurn, chain: Chain) -> None:
     error = await _attempt(_answer_it(live, chain))
     if error is None:
         return
@@ -166,10 +183,15 @@ async def _attempt(work: Coroutine[Any, Any, None]) -> RoomtoneError | None:
 
 
 async def _answer_it(live: LiveTurn, chain: Chain) -> None:
+    async with anticipating(chain.mind, chain.household, live.watch.waiting) as foresight:
+        if live.utterance is not None:
+            await _hear(live, live.utterance, chain, foresight)
+        await live.committed.wait()
+        await _answer_heard(live, chain, foresight)
+
+
+async def _answer_heard(live: LiveTurn, chain: Chain, foresight: Foresight) -> None:
     loop = asyncio.get_running_loop()
-    if live.utterance is not None:
-        await _hear(live, live.utterance, chain)
-    await live.committed.wait()
     live.watch.understood = loop.time()
     chain.tell(live, "turn.heard")
     chain.keep(live)
@@ -179,7 +201,7 @@ async def _answer_it(live: LiveTurn, chain: Chain) -> None:
     if live.prompt is not None and live.prompt.alarm is not None:
         await _come_due(live, live.prompt.alarm, chain)
         return
-    live.answer = await _think(live, chain)
+    live.answer = await _think(live, chain, foresight)
     if live.answer is None:
         return
     beyond = live.into_ring and live.answer.answered_by == "offline"
@@ -189,12 +211,12 @@ async def _answer_it(live: LiveTurn, chain: Chain) -> None:
     await _speak(live, live.answer.deltas, chain)
 
 
-async def _hear(live: LiveTurn, utterance: Utterance, chain: Chain) -> None:
+async def _hear(live: LiveTurn, utterance: Utterance, chain: Chain, foresight: Foresight) -> None:
     """Recognise the utterance while it is being spoken. Raises EngineError, but not before it may be answered."""
     try:
         async with asyncio.timeout(None) as bound:
             with live.watch.waiting(), utterance.limiting(bound, STT_BOUND_S):
-                await _transcribe(live, utterance, chain)
+                await _transcribe(live, utterance, chain, foresight)
         chain.note_health("stt", "ok")
     except Exception as error:  # whatever it was: nobody may speak up before the person has finished
         late = f"the recogniser had no answer after {STT_BOUND_S:g} s"
@@ -208,12 +230,14 @@ async def _hear(live: LiveTurn, utterance: Utterance, chain: Chain) -> None:
         raise failure from error
 
 
-async def _transcribe(live: LiveTurn, utterance: Utterance, chain: Chain) -> None:
+async def _transcribe(live: LiveTurn, utterance: Utterance, chain: Chain, foresight: Foresight) -> None:
     transcripts = chain.stt.transcribe(utterance, chain.hints)
     try:
         async for transcript in transcripts:
             live.transcript = transcript
             _judge(live, transcript, chain)
+            if chain.anticipates and not (live.rival or utterance.overheard or transcript.growing):
+                foresight.consider(transcript.text)
     finally:
         await close(transcripts)
 
@@ -251,13 +275,17 @@ def _are_words(live: LiveTurn, transcript: Transcript, chain: Chain) -> bool:
     return not match.backchannel or (live.into_ring and match.agrees is not None)
 
 
-async def _think(live: LiveTurn, chain: Chain) -> Answer | None:
+async def _think(live: LiveTurn, chain: Chain, foresight: Foresight) -> Answer | None:
     """Return the answer, or None where silence is right."""
     if live.prompt is not None and live.prompt.verbatim:
         return Answer(answered_by="none", deltas=_whole(live.prompt.text))
     if not live.heard and not chain.admits(live):
         return None
-    return await chain.mind.answer(live.heard, chain.household)
+    if live.into_ring:  # whatever is said to a ring, it was heard; a model need not be asked what it means
+        return await chain.mind.answer(live.heard, chain.household)
+    if live.prompt is not None and live.prompt.routine is not None:
+        return Answer("routine", chain.household.run_routine(live.prompt.routine), live.prompt.routine)
+    return await foresight.answer(live.heard)
 
 
 async def _come_due(live: LiveTurn, alarm: str, chain: Chain) -> None:
@@ -333,10 +361,24 @@ async def _speak(live: LiveTurn, deltas: AsyncIterator[str], chain: Chain) -> No
     chain.note_health("tts", "ok")
 
 
+_TROUBLES = {
+    Trouble.KEY: "model_key",
+    Trouble.CREDIT: "model_credit",
+    Trouble.LIMIT: "model_limit",
+    Trouble.MODEL: "model_unknown",
+    Trouble.REFUSED: "model_refused",
+}
+
+
 def _apology(live: LiveTurn, chain: Chain, error: RoomtoneError) -> str:
     """Return what to say about a failure: what a skill says of itself, else which part of the turn it hit."""
     if isinstance(error, ToolError):
         return error.message
+    if isinstance(error, LlmError):
+        lost = bool(live.speech.pieces)
+        return chain.phrases.say("model_lost" if lost else _TROUBLES.get(error.trouble, "model_gone"))
+    if isinstance(error, EgressRefused):
+        return chain.phrases.say("model_forbidden")
     if live.watch.understood is None:
         return chain.phrases.say("hearing_failed")
     return chain.phrases.say("thinking_failed" if live.answer is None else "speaking_failed")

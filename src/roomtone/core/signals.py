@@ -41,7 +41,7 @@ class Prompt:
 
     ``ticket`` is the asker's own mark, by which it finds the turn again; ``alarm`` is the id of a ring: the turn
     rings until it is over. Without ``kept`` it is no part of what was said here: a word about a button, or an
-    answer once more.
+    answer once more. ``routine`` is the name of one to run instead.
     """
 
     text: str
@@ -50,6 +50,7 @@ class Prompt:
     ticket: str | None = None
     alarm: str | None = None
     kept: bool = True
+    routine: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ class Answer:
     reply short, being quiet is the answer and the deltas go unspoken. ``opens``: it was a greeting; said into a reply
     it means "listen to me", and is answered by being quiet too. ``offers`` is what a yes to its last question
     asks for. ``recalled`` are the ids of the facts a model was told, ``told`` what stood before the question in its
-    prompt, ``tokens`` what it took.
+    prompt, ``tokens`` what it took, ``saved_s`` the seconds by which it was begun early.
     """
 
     answered_by: str
@@ -126,4 +126,5 @@ class Answer:
     offers: Offer | None = None
     recalled: tuple[str, ...] = ()
     told: str = ""
+    saved_s: float | None = None
     tokens: Tokens | None = None

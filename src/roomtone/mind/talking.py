@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from roomtone.core.dialog import Message, Offer, Role, Tokens
-from roomtone.core.errors import RoomtoneError
+from roomtone.core.errors import EngineError, RoomtoneError
 from roomtone.core.persona import Persona
 from roomtone.core.sentences import Sentences
 from roomtone.core.thoughts import Aloud
-from roomtone.engines.llm import Llm, Options, Text, ToolCall, Usage
+from roomtone.engines.llm import Llm, Options, Piece, Text, ToolCall, Usage
 from roomtone.flow import Stream, ahead, task_group
 from roomtone.mind import Answer, Household
 from roomtone.mind.context import Budget, Prompt, build
@@ -67,7 +67,7 @@ class Talk:
     llm: Llm
     where: Callable[[], Surroundings]
     tools: Toolbox | None = None
-    budget: Budget = Budget()
+    budget: Budget = field(default_factory=Budget)
     route: Callable[[Persona], tuple[str, ...]] = lambda persona: persona.llm.route
 
 
@@ -84,6 +84,7 @@ class Known:
 class _Telling:
     """One answer while it is made: what the model is told, and what of its own it has said so far."""
 
+    question: str
     messages: list[Message]
     options: Options
     answer: Answer
@@ -121,12 +122,14 @@ class Talking:
     async def answer(self, text: str, house: Household, scope: Scope, known: Known) -> Answer:
         """Begin to answer a text. A failure of the model travels through the answer's deltas, in its place."""
         prompt = await self._prompt(text, house, known)
-        return self._begin(prompt, house, scope, known)
+        return self._begin(text, prompt, house, scope, known)
 
     async def go_on_with(self, agreed: str, offer: Offer, house: Household, scope: Scope) -> Answer:
         """Do what somebody has said yes to (``agreed``, in their words), and tell what came of it."""
         prompt = await self._prompt(agreed, house, Known())
-        answer = self._begin(prompt, house, scope, Known(), ToolCall("agreed", offer.tool, _json(offer.slots)))
+        answer = self._begin(
+            agreed, prompt, house, scope, Known(), ToolCall("agreed", offer.tool, _json(offer.slots))
+        )
         answer.answered_by = "tool"
         return answer
 
@@ -169,11 +172,18 @@ class Talking:
         )
 
     def _begin(
-        self, prompt: Prompt, house: Household, scope: Scope, known: Known, call: ToolCall | None = None
+        self,
+        question: str,
+        prompt: Prompt,
+        house: Household,
+        scope: Scope,
+        known: Known,
+        call: ToolCall | None = None,
     ) -> Answer:
         stream: Stream[str] = Stream(DELTAS_AHEAD)
-        answer = Answer("llm", stream, recalled=tuple(fact.id for fact in known.facts), told=prompt.told)
+        answer = Answer("offline", stream, recalled=tuple(fact.id for fact in known.facts), told=prompt.told)
         telling = _Telling(
+            question,
             list(prompt.messages),
             self._options(),
             answer,
@@ -190,12 +200,26 @@ class Talking:
 
     async def _tell(self, telling: _Telling) -> None:
         for _ in range(ROUNDS):
-            if not telling.calls:
-                await self._listen(telling)
+            if not telling.calls and not await self._listened(telling):
+                return
             if not telling.calls or not await self._use_tools(telling):
                 return
         log.warning("the model called tools %d times and came to no answer", ROUNDS)
         await telling.put(self._phrases.say("tools_without_end"))
+
+    async def _listened(self, telling: _Telling) -> bool:
+        """Listen to the model; where it has not a word to say, the persona's own notes answer, if there are any."""
+        try:
+            await self._listen(telling)
+        except EngineError:
+            found = self._notes.found(telling.question, 1) if self._notes is not None else []
+            if telling.spoke or not found:
+                raise
+            telling.answer.answered_by = "notes"
+            await telling.scope.permit.wait()
+            await telling.put(self._phrases.say("from_notes", passage=found[0].said(telling.question)))
+            return False
+        return True
 
     async def _listen(self, telling: _Telling) -> None:
         """Pass on what the model says until it has ended or calls tools."""
@@ -215,17 +239,16 @@ class Talking:
         if rest := telling.aloud.rest():
             await telling.put(rest)
 
-    async def _next(self, pieces: Stream[Any], telling: _Telling) -> Text | ToolCall | Usage | None:
+    async def _next(self, pieces: Stream[Piece], telling: _Telling) -> Piece | None:
         """Return the next piece, None after the last; who waits long for a first word is told so once."""
         try:
-            if telling.spoke:
-                return await anext(pieces)
-            try:
-                return await pieces.within(PATIENCE_S)
-            except TimeoutError:
-                await telling.scope.permit.wait()
-                await self._bridge(telling, "thinking_on")
-                return await anext(pieces)
+            if not telling.spoke:
+                try:
+                    return await pieces.within(PATIENCE_S)
+                except TimeoutError:
+                    await telling.scope.permit.wait()
+                    await self._bridge(telling, "thinking_on")
+            return await anext(pieces)
         except StopAsyncIteration:
             return None
 
@@ -288,9 +311,7 @@ def _called(said: str, calls: Sequence[ToolCall]) -> Message:
 
 
 def _count(usage: Usage, answer: Answer) -> None:
-    used = Tokens(
-        read=usage.input_tokens, cached=usage.cached_tokens, written=usage.output_tokens, cost=usage.cost
-    )
+    used = Tokens(read=usage.input_tokens, cached=usage.cached_tokens, written=usage.output_tokens, cost=usage.cost)
     answer.tokens = used + answer.tokens if answer.tokens is not None else used
 
 

@@ -15,6 +15,7 @@ from roomtone.mind.own_code import PATIENCE_S
 from roomtone.mind.phrases import Phrases, Texts
 from roomtone.mind.sentences import Skills
 from roomtone.mind.skills import Asked, Match, Offering, Skill
+from roomtone.mind.talking import Known, Scope, Talking
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,8 @@ SKILL_BOUND_S = PATIENCE_S
 
 
 class Mind:
-    """Answers by skills, else out of ``notes``, and says so honestly where neither fits.
+    """Answers by skills, else by ``talking`` with a language model; without one out of ``notes``, and says so
+    honestly where nothing fits.
 
     ``everyone`` are the skills that some persona has.
     """
@@ -36,7 +38,9 @@ class Mind:
         *,
         everyone: Skills | None = None,
         notes: Notes | None = None,
+        talking: Talking | None = None,
     ) -> None:
+        self.talking = talking
         self._skills = skills
         self._notes = notes
         self._everyone = everyone or skills
@@ -44,23 +48,54 @@ class Mind:
         self._random = random or Random()
         self._by_name = {skill.name: skill for skill in skills.skills}
 
-    async def answer(self, text: str, household: Household) -> Answer:
-        """Answer what was heard ("" where nothing was understood); what was asked for is done on return.
+    async def answer(self, text: str, household: Household, scope: Scope | None = None) -> Answer:
+        """Answer what was heard ("" where nothing was understood); what a skill was asked for is done on return.
 
-        Raises ToolError, its message in the person's language, where a skill failed.
+        What is remembered is looked up while the intent is found. Without a ``scope`` no model is asked. Raises
+        ToolError, its message in the person's language, where a skill failed.
         """
         if not text.strip():
             return Answer("none", _deltas([self._phrases.say("not_heard")]))
-        match = self._skills.recognise(text)
+        match, known = await self._recognised(text, household, scope)
         if match is not None and match.agrees is not None:
-            offered = await self._offered_text(match, household)
-            if offered:
-                return await self.answer(offered, household)
+            before = await household.last_turn() if match.agrees else None
+            offer = before.offers if before else None
+            if offer is not None and offer.tool and scope is not None and self.talking is not None:
+                return await self.talking.go_on_with(text, offer, household, scope)
+            if offer is not None and offer.text and offer.text != match.text:
+                return await self.answer(offer.text, household, scope)
             match = await self._agreed(match, household)
+        if match is None and self.talking is not None and scope is not None:
+            known = known or await self.talking.know(text, household)
+            return await self.talking.answer(text, household, scope, known)
         if match is None:
             return self._without_skill(text, household.persona.name)
         said, offers = await self._ask(match, household)
-        return Answer("skill", _deltas(said), match.intent, match.dismisses, match.opening, offers)
+        return Answer("skill", said, match.intent, match.dismisses, match.opening, offers)
+
+    async def draft(self, text: str, household: Household, scope: Scope) -> Answer | None:
+        """Begin to answer what may not be all yet; None where that is a skill's, which waits until it is certain."""
+        if self.talking is None or not text.strip():
+            return None
+        match, known = await self._recognised(text, household, scope)
+        if match is not None or known is None:
+            return None
+        return await self.talking.answer(text, household, scope, known)
+
+    async def _recognised(
+        self, text: str, household: Household, scope: Scope | None
+    ) -> tuple[Match | None, Known | None]:
+        """Return the intent of a text, and where there is none, what belongs to it: looked for side by side."""
+        if self.talking is None or scope is None:
+            return self._skills.recognise(text), None
+        knowing = scope.group.create_task(self.talking.know(text, household), name="recall")
+        await asyncio.sleep(0)  # the store's thread is at work while this one recognises
+        match = self._skills.recognise(text)
+        if match is not None:
+            knowing.cancel()
+            return match, None
+        with scope.waiting():
+            return None, await knowing
 
     def _without_skill(self, text: str, persona: str) -> Answer:
         """Answer from the persona's own notes, or admit that there is no answer."""
@@ -78,26 +113,20 @@ class Mind:
         own = {key.removeprefix(mine): text for key, text in self._phrases.texts.items() if key.startswith(mine)}
         return {**skill.texts, **own} if own else skill.texts
 
-    async def _offered_text(self, match: Match, household: Household) -> str:
-        """Return what a yes asks for as if it had been said itself, "" where that was not offered."""
-        before = await household.last_turn() if match.agrees else None
-        text = before.offers.text if before and before.offers else ""
-        return text if text != match.text else ""
-
     async def _agreed(self, match: Match, household: Household) -> Match | None:
         """Return what a yes asks for, the no itself, or, where nothing was offered, what can be made of the words."""
         before = await household.last_turn()
         offer = before.offers if before else None
         own = self._by_name[match.skill].persona is not None
-        if offer is None or (offer.skill not in self._by_name and not offer.text):
+        if offer is None or (offer.skill not in self._by_name and not offer.text and not offer.tool):
             return match if match.backchannel or own else None
         if own and offer.skill == match.skill:
             return match  # who has a "go on" of its own knows what it means
-        if not match.agrees or offer.text:
+        if not match.agrees or offer.text or offer.tool:
             return match
         return Match(offer.skill, offer.intent, tuple(offer.slots.items()), text=match.text)
 
-    async def _ask(self, match: Match, household: Household) -> tuple[list[str], Offer | None]:
+    async def _ask(self, match: Match, household: Household) -> tuple[AsyncIterator[str], Offer | None]:
         skill = self._by_name[match.skill]
         phrases = self._phrases.of(self._words_of(skill))
         asked = Asked(match, phrases, skill.data, household, self._skills.skills, self._random)
@@ -113,14 +142,16 @@ class Mind:
             raise ToolError(self._phrases.say(told), intent=match.intent, reason=str(error)) from error
 
 
-def _said(skill: Skill, reply: list[str] | Offering) -> tuple[list[str], Offer | None]:
+def _said(skill: Skill, reply: list[str] | Offering | AsyncIterator[str]) -> tuple[AsyncIterator[str], Offer | None]:
     """Take apart what a skill returned. Raises TypeError where it is nothing that can be said."""
+    if isinstance(reply, AsyncIterator):
+        return reply, None
     sentences = reply.sentences if isinstance(reply, Offering) else reply
     if not isinstance(sentences, list) or not all(isinstance(sentence, str) for sentence in sentences):
         raise TypeError(f"{skill.name}: answer must return a list of sentences, not {reply!r:.80}")
     if not isinstance(reply, Offering):
-        return sentences, None
-    return sentences, Offer(skill=skill.name, intent=reply.intent, slots=dict(reply.slots))
+        return _deltas(sentences), None
+    return _deltas(sentences), Offer(skill=skill.name, intent=reply.intent, slots=dict(reply.slots))
 
 
 async def _reply(asked: Asked) -> list[str]:
