@@ -1,0 +1,160 @@
+"""One answer out of several models' words: what a second says is joined to what the first had said.
+
+A model that is asked to go on where another broke off rarely begins with the very next word. It says the whole answer
+again, or the last sentence, or the last words, and writes them a little differently. All of these begin with some
+end of what was said; the longest such end is passed over. What goes out always ends at the end of a word, so that
+there is always a place to go on from.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+"""Thai, Lao, Burmese, Khmer, Japanese and Chinese: written without spaces, so each letter may end a word."""
+
+_LONE = re.compile(rf"\s*[{_UNSPACED}]\Z")
+_WORD = re.compile(rf"\s*(?:[{_UNSPACED}]|[^\s{_UNSPACED}]+)")
+_SIGNS = re.compile(r"[\W_]+")
+_CLOSING = re.compile(r"[,.;:!?…)\]}»”’%、。，！？；：]")
+_STOPS = re.compile(r"[,.;:!?…、。，！？；：]+\Z")
+_ELLIPSIS = re.compile(r"\A\s*(?:\.{2,}|…)+")
+_SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’)\]»]*\Z")
+
+LONGEST_WORD = 64
+"""Letters that are held back for the end of a word; a longer run is no word of any language."""
+
+SHORT = 3
+"""Fewer words than these that end a reply, said before but not last, are an answer and no repetition."""
+
+REPEATS, REPEATED_WORDS, LONGEST_PHRASE = 4, 8, 60
+"""A model loops when it says a phrase of up to 60 words four times running, eight words in all at least: people say
+"very, very, very", and a chorus comes three times."""
+
+
+class Words:
+    """Takes deltas, gives whole words; the last is held back until it is known to be whole."""
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def feed(self, delta: str) -> list[str]:
+        """Add text; return the words that are complete now, each with the white space before it."""
+        self._held += delta
+        words, start = [], 0
+        for found in _WORD.finditer(self._held):
+            word = found.group()
+            if found.end() == len(self._held) and len(word) <= LONGEST_WORD and not _LONE.match(word):
+                break
+            words.append(word)
+            start = found.end()
+        self._held = self._held[start:]
+        return words
+
+    def end(self) -> list[str]:
+        """Return the word that was held back, if there is one: nothing more comes."""
+        held, self._held = self._held, ""
+        return [held] if held.strip() else []
+
+
+class Continuation:
+    """A reply that goes on from ``said``, the words of others; with nothing said, a reply from its beginning.
+
+    ``loops`` becomes true where the model says the same again and again; from there on nothing goes out.
+    """
+
+    def __init__(self, said: str = "") -> None:
+        self.loops = False
+        self._words = Words()
+        self._said = said
+        self._known = [bare for word in _WORD.findall(said) if (bare := _bare(word))]
+        self._tail = list(self._known)
+        self._starts = list(range(len(self._known)))
+        self._met = 0
+        self._pending: list[str] = []
+        self._repeated = 0
+        self._joined = not said
+
+    def feed(self, delta: str) -> str:
+        """Add what the model says; return what may go out."""
+        return "".join([self._weighed(word) for word in self._words.feed(delta)])
+
+    def end(self) -> str:
+        """Return what is still held back and is no repetition: the reply has ended regularly."""
+        out = "".join([self._weighed(word) for word in self._words.end()])
+        if self._joined or not self._pending:
+            return out
+        if self._met >= SHORT and self._repeated < len(self._pending):
+            return out  # it only said again what stands somewhere before
+        return self._join()
+
+    def _weighed(self, word: str) -> str:
+        """Hold a word back while it may be one that was said; return all that is new once that is settled."""
+        if self._joined:
+            return self._told(word)
+        self._pending.append(word)
+        bare = _bare(word)
+        if not bare:
+            return ""
+        self._starts = [start for start in self._starts if self._known[start + self._met] == bare]
+        self._met += 1
+        if self._starts and self._starts[-1] + self._met == len(self._known):
+            self._starts.pop()
+            self._repeated = len(self._pending)
+        return "" if self._starts else self._join()
+
+    def _join(self) -> str:
+        self._joined = True
+        repeated, new = self._pending[: self._repeated], self._pending[self._repeated :]
+        stop = _STOPS.search(repeated[-1]) if repeated else None
+        added = stop.group() if stop and not _SIGNS.search(self._said[-1:]) else ""
+        said = self._said + added
+        text = "".join([self._told(word) for word in new])
+        return added + (_fitted(said, text, whole=bool(repeated)) if text else "")
+
+    def _told(self, word: str) -> str:
+        """Return a word that goes out, or nothing where the model has begun to loop."""
+        if self.loops:
+            return ""
+        bare = _bare(word)
+        if bare:
+            self._tail = [*self._tail[-REPEATS * LONGEST_PHRASE :], bare]
+            self.loops = _loops(self._tail)
+        return "" if self.loops else word
+
+
+def _bare(word: str) -> str:
+    """Return a word without what two models write differently: case, signs, how an accent is coded."""
+    return _SIGNS.sub("", unicodedata.normalize("NFKC", word).casefold())
+
+
+def _fitted(said: str, text: str, *, whole: bool) -> str:
+    """Return ``text`` with the space and the capital that it needs behind ``said``.
+
+    ``whole``: the model began with words of ``said`` itself, so its capitals are those of the sentence.
+    """
+    text = _ELLIPSIS.sub(" ", text) if not _SENTENCE_END.search(said) else text
+    bare = text.lstrip()
+    if not bare:
+        return ""
+    first = bare.split(maxsplit=1)[0]
+    if _SENTENCE_END.search(said):
+        bare = bare[0].upper() + bare[1:] if first.islower() else bare
+    elif not whole and first.istitle() and re.search(rf"\b{re.escape(first.lower())}\b", said):
+        bare = bare[0].lower() + bare[1:]
+    unspaced = _LONE.match(said[-1]) is not None or _LONE.match(bare[0]) is not None
+    if said[-1].isspace() or _CLOSING.match(bare) or (unspaced and text[0] == bare[0]):
+        return bare
+    return ("\n" if "\n" in text[: len(text) - len(bare)] else " ") + bare
+
+
+def _loops(words: list[str]) -> bool:
+    """Say whether the last words are one phrase, again and again."""
+    for length in range(1, min(LONGEST_PHRASE, len(words) // REPEATS) + 1):
+        count = max(REPEATS * length, REPEATED_WORDS)
+        if len(words) < count or words[-1] != words[-1 - length]:
+            continue
+        if words[-count:-length] == words[-count + length :]:
+            return True
+    return False
