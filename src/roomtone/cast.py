@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from roomtone import outbound
 from roomtone.core.dialog import Voice
 from roomtone.core.errors import EngineError, PersonaError, PersonaNotFound
 from roomtone.core.persona import AdaptationMode, Persona
@@ -171,14 +172,16 @@ class Cast:
             if not ready.is_warm:
                 voice = ready.persona.voice
                 if voice.engine or voice.voice_id:  # the voice of an engine that is open is loaded
-                    await warm_voice(self._tts, voice)
+                    with outbound.within(ready.persona.egress):
+                        await warm_voice(self._tts, voice)
                 await self.expect(ready)
 
     async def expect(self, ready: ReadyPersona) -> None:
         """Let the recogniser learn what this one expects to hear."""
         if not ready.is_warm:
             ready.is_warm = True
-            await warm(self._stt, ready.rival_hints)  # its grammars are those of all other turns too
+            with outbound.within(ready.persona.egress):
+                await warm(self._stt, ready.rival_hints)  # its grammars are those of all other turns too
 
     def _make(self, persona: str) -> ReadyPersona:
         read = self.library.load(persona)

@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from roomtone import engines
+from roomtone import engines, outbound
 from roomtone.core.dialog import Voice
 from roomtone.core.errors import EngineError, EngineTimeout, EngineUnavailable
 from roomtone.core.sound import Audio
@@ -48,6 +48,12 @@ class Place(Generic[E]):
     rests_until: float = float("-inf")
     trouble: str = ""
 
+    @property
+    def host(self) -> str | None:
+        """Where what it is given goes; None where it stays on this machine."""
+        host: str | None = getattr(self.engine, "host", None)
+        return host
+
 
 class Line(Generic[E]):
     """The engines of one seam, best first; ``served_by`` names the one that did the last piece of work."""
@@ -65,9 +71,21 @@ class Line(Generic[E]):
         return self.places[0].trouble or "ok"
 
     def order(self, preferred: str | None = None) -> list[Place[E]]:
-        """Return the places in the order in which they are asked now: ``preferred`` first, who rests last."""
+        """Return the places in the order in which they are asked now: ``preferred`` first, who rests last.
+
+        Whoever is farther away than what is said in this task may travel is left out. Raises EngineUnavailable where
+        that leaves nobody.
+        """
         now = asyncio.get_running_loop().time()
-        return sorted(self.places, key=lambda place: (place.rests_until > now, place.name != preferred))
+        near = [place for place in self.places if outbound.allows(place.host)]
+        if not near:
+            hosts = ", ".join(sorted({place.host or "" for place in self.places}))
+            raise EngineUnavailable(
+                f"nothing may be sent to {hosts} here, and no {self.seam} engine runs on this machine; "
+                "give the persona more egress, or run: roomtone engines",
+                seam=self.seam,
+            )
+        return sorted(near, key=lambda place: (place.rests_until > now, place.name != preferred))
 
     def served(self, place: Place[E]) -> None:
         """Note that an engine did its work."""
@@ -96,7 +114,8 @@ class SttLine(Line[Stt]):
     async def transcribe(self, utterance: AsyncIterable[Audio | Pause], hints: Hints) -> AsyncIterator[Transcript]:
         """Recognise an utterance; where an engine fails, the next hears it from its beginning.
 
-        ``utterance`` can be read more than once. Raises the last engine's EngineError where all failed.
+        ``utterance`` can be read more than once. Raises the last engine's EngineError where all failed,
+        EngineUnavailable where none may be asked.
         """
         places = self.order()
         for place in places:
@@ -130,10 +149,11 @@ class TtsLine(Line[Tts]):
         """Say a sentence in the persona's voice, or with the next engine where one fails.
 
         ``voice.engine`` is asked first. An engine that fails in mid-sentence leaves it to the next to begin the
-        sentence again. Raises the last engine's EngineError where all failed.
+        sentence again. Raises the last engine's EngineError where all failed, EngineUnavailable where none may be
+        asked.
         """
         places = self.order(voice.engine)
-        if voice.engine not in (None, *(place.name for place in places), *self._absent):
+        if voice.engine not in (None, *(place.name for place in self.places), *self._absent):
             self._absent.add(voice.engine)
             log.warning(
                 "tts engine '%s' is not open here, %s speaks instead; see: roomtone engines",

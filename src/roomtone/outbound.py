@@ -227,6 +227,10 @@ class Sending:
 
     bytes: int = 0
 
+    def count(self, size: int) -> None:
+        """Add a piece."""
+        self.bytes += size
+
 
 @contextmanager
 def sending(host: str | None, kind: str, why: str) -> Iterator[Sending]:

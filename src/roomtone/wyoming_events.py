@@ -6,7 +6,7 @@ The events themselves are the package ``wyoming``'s, which is imported when a co
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -112,13 +112,37 @@ def server_uri(uri: str) -> str:
     return uri
 
 
+def host_of(uri: str) -> str | None:
+    """Return the host of a server's address, None for a Unix socket."""
+    return urlsplit(uri).hostname
+
+
+@dataclass(slots=True)
+class _Counted:
+    """What the package writes an event to: a stream writer whose bytes are counted."""
+
+    writer: asyncio.StreamWriter
+    count: Callable[[int], None]
+
+    def write(self, data: bytes) -> None:
+        self.count(len(data))
+        self.writer.write(data)
+
+    def writelines(self, lines: Iterable[bytes]) -> None:
+        for line in lines:
+            self.write(line)
+
+    async def drain(self) -> None:
+        await self.writer.drain()
+
+
 @dataclass(slots=True)
 class Server:
     """One connection to a Wyoming server; every wait is bounded by ``timeout_s``."""
 
     name: str
     reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
+    writer: _Counted
     timeout_s: float
 
     async def send(self, *nouns: Any) -> None:
@@ -127,7 +151,7 @@ class Server:
 
         async with asyncio.timeout(self.timeout_s):
             for noun in nouns:
-                await async_write_event(noun.event(), self.writer)
+                await async_write_event(noun.event(), cast("asyncio.StreamWriter", self.writer))
 
     async def next(self) -> Event:
         """Return the next event; the server's own error is raised as EngineError."""
@@ -140,8 +164,10 @@ class Server:
 
 
 @asynccontextmanager
-async def connected(uri: str, connect_timeout_s: float, timeout_s: float) -> AsyncIterator[Server]:
-    """Connect to a Wyoming server; leaving cuts the connection at once.
+async def connected(
+    uri: str, connect_timeout_s: float, timeout_s: float, count: Callable[[int], None]
+) -> AsyncIterator[Server]:
+    """Connect to a Wyoming server; leaving cuts the connection at once. ``count`` is told the bytes that are sent.
 
     Raises EngineError, and EngineTimeout where a wait in here took too long: one line that names the server.
     """
@@ -156,7 +182,7 @@ async def connected(uri: str, connect_timeout_s: float, timeout_s: float) -> Asy
     except OSError as error:
         raise EngineError(f"{name} cannot be reached ({_why(error)}); is it running?") from error
     try:
-        yield Server(name, reader, writer, timeout_s)
+        yield Server(name, reader, _Counted(writer, count), timeout_s)
     except NotWyoming as error:
         raise EngineError(f"{name} sent {error}") from error
     except TimeoutError:

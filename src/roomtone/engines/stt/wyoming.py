@@ -14,12 +14,13 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from roomtone import outbound
 from roomtone.clock import engine_working
 from roomtone.core.sound import RATE, Audio
 from roomtone.engines import EngineSettings, lacking
 from roomtone.engines.stt import Hints, Pause, Transcript
 from roomtone.flow import task_group
-from roomtone.wyoming_events import NotWyoming, Server, connected, server_uri, text_of
+from roomtone.wyoming_events import NotWyoming, Server, connected, host_of, server_uri, text_of
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +57,10 @@ def missing(settings: Settings) -> str | None:
 
 
 class Wyoming:
-    """Lets a server recognise; each utterance is a connection of its own."""
+    """Lets a server recognise; each utterance is a connection of its own. ``host`` is where it goes."""
 
     def __init__(self, settings: Settings, tasks: asyncio.TaskGroup) -> None:
+        self.host = host_of(settings.uri or "")
         self._settings = settings
         self._tasks = tasks
 
@@ -66,7 +68,7 @@ class Wyoming:
         """Send the utterance; yield what the server makes of it. One without sound is "" and needs no server.
 
         Raises EngineError with the server's name where it is not there, hangs up, or sends what cannot be used;
-        EngineTimeout where it does not answer.
+        EngineTimeout where it does not answer; EgressRefused where what is said may not travel there.
         """
         # Sending and reading go on while whoever reads this does other things, so they have a task of their own.
         found: Found = asyncio.Queue()
@@ -108,14 +110,15 @@ class Wyoming:
         self, opening: list[Any], utterance: AsyncIterator[Audio | Pause], language: str, found: Found
     ) -> None:
         settings = self._settings
-        async with (
-            connected(settings.uri or "", settings.connect_timeout_s, settings.timeout_s) as server,
-            asyncio.timeout(None) as bound,
-            task_group() as tasks,
-        ):
-            sending = tasks.create_task(self._send(server, opening, utterance, bound), name="wyoming sound")
-            await _receive(server, language, found)
-            sending.cancel()
+        with outbound.sending(self.host, "audio", "hearing") as sent:
+            async with (
+                connected(settings.uri or "", settings.connect_timeout_s, settings.timeout_s, sent.count) as server,
+                asyncio.timeout(None) as bound,
+                task_group() as tasks,
+            ):
+                sending = tasks.create_task(self._send(server, opening, utterance, bound), name="wyoming sound")
+                await _receive(server, language, found)
+                sending.cancel()
 
     async def _send(
         self, server: Server, opening: list[Any], utterance: AsyncIterator[Audio | Pause], bound: asyncio.Timeout
@@ -177,5 +180,6 @@ def _transcript(text: str, language: str, *, final: bool) -> Transcript:
 @asynccontextmanager
 async def open(settings: Settings) -> AsyncIterator[Wyoming]:  # noqa: A001  # the name every engine has
     """Be ready; the server is called with the first sound of each utterance."""
+    await outbound.look_up(host_of(settings.uri or ""))
     async with task_group() as tasks:
         yield Wyoming(settings, tasks)

@@ -12,11 +12,12 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from roomtone import outbound
 from roomtone.clock import engine_working
 from roomtone.core.dialog import Voice
 from roomtone.core.sound import Audio
 from roomtone.engines import EngineSettings, lacking
-from roomtone.wyoming_events import NotWyoming, Server, connected, server_uri, sound_of
+from roomtone.wyoming_events import NotWyoming, Server, connected, host_of, server_uri, sound_of
 
 NAME = "wyoming"
 
@@ -47,29 +48,31 @@ def missing(settings: Settings) -> str | None:
 
 
 class Wyoming:
-    """Lets a server speak; each sentence is a connection of its own."""
+    """Lets a server speak; each sentence is a connection of its own. ``host`` is where it goes."""
 
     def __init__(self, settings: Settings) -> None:
+        self.host = host_of(settings.uri or "")
         self._settings = settings
 
     async def speak(self, sentence: str, voice: Voice) -> AsyncIterator[Audio]:
         """Yield a sentence's sound as the server sends it; its voice is the persona's where that is of this engine.
 
         Raises EngineError with the server's name where it is not there, hangs up, or sends what cannot be used;
-        EngineTimeout where it does not answer.
+        EngineTimeout where it does not answer; EgressRefused where what is said may not travel there.
         """
         if not sentence.strip():
             return
-        settings = self._settings
+        own = self._settings
         seconds = 0.0
-        async with connected(settings.uri or "", settings.connect_timeout_s, settings.timeout_s) as server:
-            await server.send(self._request(sentence, voice))
-            while (sound := await _next_sound(server)) is not None:
-                seconds += sound.seconds
-                if seconds > LONGEST_S:
-                    raise NotWyoming(f"more than {LONGEST_S:g} s of sound for one sentence")
-                if len(sound):
-                    yield sound
+        with outbound.sending(self.host, "text", "speaking") as sent:
+            async with connected(own.uri or "", own.connect_timeout_s, own.timeout_s, sent.count) as server:
+                await server.send(self._request(sentence, voice))
+                while (sound := await _next_sound(server)) is not None:
+                    seconds += sound.seconds
+                    if seconds > LONGEST_S:
+                        raise NotWyoming(f"more than {LONGEST_S:g} s of sound for one sentence")
+                    if len(sound):
+                        yield sound
 
     def _request(self, sentence: str, voice: Voice) -> Any:
         from wyoming.tts import Synthesize, SynthesizeVoice
@@ -94,4 +97,5 @@ async def _next_sound(server: Server) -> Audio | None:
 @asynccontextmanager
 async def open(settings: Settings) -> AsyncIterator[Wyoming]:  # noqa: A001  # the name every engine has
     """Be ready; the server is called with each sentence."""
+    await outbound.look_up(host_of(settings.uri or ""))
     yield Wyoming(settings)
