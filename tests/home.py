@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from roomtone.core.dialog import HandStopwatch, Item, Timer, Turn
 from roomtone.core.errors import PersonaNotFound
 from roomtone.core.persona import Persona
+from roomtone.mind.context import Past
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -34,6 +35,8 @@ class Home:
     disk_full: bool = False
     cast: dict[str, Persona] = field(default_factory=dict)
     notebook: dict[tuple[str, str], Any] = field(default_factory=dict)
+    acted: int = 0
+    before: Past = field(default_factory=Past)
 
     def now(self) -> datetime:
         return self.clock
@@ -115,6 +118,12 @@ class Home:
         gone = [at for at in self.said_at if at >= since]
         self.said_at = [at for at in self.said_at if at < since]
         return len(gone)
+
+    def acts(self) -> None:
+        self.acted += 1
+
+    async def past(self) -> Past:
+        return self.before
 
     def pass_time(self, **time: float) -> None:
         self.clock += timedelta(**time)
