@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from roomtone.core.dialog import HandStopwatch, Item, Offer, Timer, Tokens, Turn
 from roomtone.core.persona import Persona
-from roomtone.mind.context import Past
+from roomtone.mind.context import Past, Told
 from roomtone.mind.memory import Memory
 from roomtone.outbound import Sent
 
@@ -114,8 +114,8 @@ class Answer:
     ``deltas`` is the text as it comes. ``dismisses`` says that the person wants silence: where the turn cut a
     reply short, being quiet is the answer and the deltas go unspoken. ``opens``: it was a greeting; said into a reply
     it means "listen to me", and is answered by being quiet too. ``offers`` is what a yes to its last question
-    asks for. ``recalled`` are the ids of the facts a model was told, ``told`` what stood before the question in its
-    prompt, ``tokens`` what it took, ``saved_s`` the seconds by which it was begun early.
+    asks for. ``recalled`` are the ids of the facts a model was told, ``told`` what its prompt is to tell
+    again, ``tokens`` what it took, ``saved_s`` the seconds by which it was begun early.
     """
 
     answered_by: str
@@ -125,6 +125,6 @@ class Answer:
     opens: bool = False
     offers: Offer | None = None
     recalled: tuple[str, ...] = ()
-    told: str = ""
+    told: Told | None = None
     saved_s: float | None = None
     tokens: Tokens | None = None

@@ -6,6 +6,7 @@ after the first change is read anew at every turn: on a Pi the slowest stage of 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,6 +17,11 @@ from roomtone.mind.phrases import Phrases
 
 EXAMPLES = 3
 """So many of a persona's examples go into its prompt."""
+
+FENCE = "context"
+"""The mark around what is told beside a question."""
+
+_FENCES = re.compile(rf"<(?=\s*/?\s*{FENCE}\b)", re.IGNORECASE)
 
 PLACEHOLDERS = ("persona", "room", "household", "preferences", "time_of_day", "language")
 """What ``system_prompt.md`` may name with a dollar sign: ``$room``, or ``${room}`` before a letter; ``$$`` is a
@@ -54,48 +60,77 @@ def system_prompt(
     tools: Sequence[str] = (),
     passages: Sequence[str] = (),
 ) -> str:
-    """Return the system prompt of a persona, its parts separated by empty lines.
+    """Return all that a persona's model is told beside what is said, its parts separated by empty lines.
 
     ``tools`` are what it can do, in words; ``passages`` those of its notes that belong to what was just asked. Raises
     ValueError or KeyError for a template with a placeholder that is none (``mistakes_in`` tells which).
     """
-    return "\n\n".join([*_lasting(persona, phrases, where, tools), *_passing(phrases, where, passages)])
+    return "\n\n".join([lasting(persona, phrases, where, tools), passing(phrases, where, passages=passages)])
 
 
-def _lasting(persona: Persona, phrases: Phrases, where: Surroundings, tools: Sequence[str]) -> list[str]:
-    """Return what is the same at every turn."""
+def lasting(
+    persona: Persona,
+    phrases: Phrases,
+    where: Surroundings,
+    tools: Sequence[str] = (),
+    likes: Sequence[str] = (),
+) -> str:
+    """Return what is the same at every turn: the system message.
+
+    ``likes`` are what the household was heard to like, beside what its configuration says. What a template names
+    itself is not said again. Raises as ``system_prompt`` does.
+    """
     texts = phrases.language.prompt
-    values = {
-        "persona": persona.name,
-        "room": where.room,
-        "household": _joined(phrases, where.names) or texts["nobody_named"],
-        "preferences": _listed(where.preferences) or texts["nothing_known"],
-        "time_of_day": phrases.part_of_day(where.now),
-        "language": phrases.language.language,
-    }
-    parts = [Template(persona.system_prompt).substitute(values)]
+    parts = [_filled(persona, phrases, where, likes)]
     for key, lines in (("tone", persona.tone_rules), ("constraints", persona.behavior_constraints)):
         parts += ["\n".join([texts[key], *(f"- {line}" for line in lines)])] if lines else []
     if persona.examples:
         shown = [_example(texts, example) for example in persona.examples[:EXAMPLES]]
         parts.append("\n\n".join([texts["examples"], *shown]))
+    parts.append(texts["heard"])
+    parts.append(texts["fenced"])
     if tools:
         parts.append(texts["tools"].format(tools=_joined(phrases, tools)))
-    return parts
+    parts += _around(persona, phrases, where, likes)
+    return "\n\n".join(parts)
 
 
-def _passing(phrases: Phrases, where: Surroundings, passages: Sequence[str]) -> list[str]:
-    """Return what may be different at every turn."""
+def _filled(persona: Persona, phrases: Phrases, where: Surroundings, likes: Sequence[str]) -> str:
     texts = phrases.language.prompt
-    now = texts["now"].format(room=where.room, time=phrases.time(where.now), date=phrases.date(where.now))
-    parts = [now]
-    if where.names:
+    values = {
+        "persona": persona.name,
+        "room": where.room,
+        "household": _joined(phrases, where.names) or texts["nobody_named"],
+        "preferences": _listed(where.preferences, likes) or texts["nothing_known"],
+        "time_of_day": phrases.part_of_day(where.now),
+        "language": phrases.language.language,
+    }
+    return Template(persona.system_prompt).substitute(values).strip()
+
+
+def _around(persona: Persona, phrases: Phrases, where: Surroundings, likes: Sequence[str]) -> list[str]:
+    """Return what of the room and its people the persona's own words leave out."""
+    texts, named = phrases.language.prompt, Template(persona.system_prompt).get_identifiers()
+    parts = [] if "room" in named else [texts["room"].format(room=where.room)]
+    if where.names and "household" not in named:
         parts.append(texts["household"].format(names=_joined(phrases, where.names)))
-    if where.preferences:
-        parts.append(texts["preferences"].format(preferences=_listed(where.preferences)))
+    if (where.preferences or likes) and "preferences" not in named:
+        parts.append(texts["preferences"].format(preferences=_listed(where.preferences, likes)))
+    return [" ".join(parts)] if parts else []
+
+
+def passing(phrases: Phrases, where: Surroundings, facts: Sequence[str] = (), passages: Sequence[str] = ()) -> str:
+    """Return what may be different at every turn: the time, and what is known that belongs to the question.
+
+    It stands in a fence, which ``lasting`` has said to hold no orders; nothing in it can close the fence.
+    """
+    texts = phrases.language.prompt
+    parts = [texts["now"].format(time=phrases.time(where.now), date=phrases.date(where.now))]
+    if facts:
+        parts.append("\n".join([texts["remembered"], *(f"- {' '.join(fact.split())}" for fact in facts)]))
     if passages:
-        parts.append("\n\n".join([texts["notes"], *passages]))
-    return parts
+        parts.append("\n".join([texts["notes"], *passages]))
+    return f"<{FENCE}>\n{_FENCES.sub('(', chr(10).join(parts))}\n</{FENCE}>"
 
 
 def _example(texts: Mapping[str, str], example: Example) -> str:
@@ -107,5 +142,5 @@ def _joined(phrases: Phrases, parts: Sequence[str]) -> str:
     return phrases.joined(parts) if parts else ""
 
 
-def _listed(preferences: Mapping[str, str]) -> str:
-    return "; ".join(f"{what}: {how}" for what, how in preferences.items())
+def _listed(preferences: Mapping[str, str], likes: Sequence[str] = ()) -> str:
+    return "; ".join([*(f"{what}: {how}" for what, how in preferences.items()), *likes])
