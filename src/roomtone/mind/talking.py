@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from roomtone.core.dialog import Message, Offer, Role, Tokens
@@ -22,7 +22,7 @@ from roomtone.core.thoughts import Aloud
 from roomtone.engines.llm import Llm, Options, Piece, Text, ToolCall, Usage
 from roomtone.flow import Stream, ahead, task_group
 from roomtone.mind import Answer, Household
-from roomtone.mind.context import Budget, Prompt, build
+from roomtone.mind.context import Budget, Count, Prompt, build
 from roomtone.mind.knowledge import Notes
 from roomtone.mind.memory import Fact
 from roomtone.mind.phrases import Phrases
@@ -67,6 +67,7 @@ class Talk:
     llm: Llm
     where: Callable[[], Surroundings]
     tools: Toolbox | None = None
+    count: Count | None = None
     budget: Budget = field(default_factory=Budget)
     route: Callable[[Persona], tuple[str, ...]] = lambda persona: persona.llm.route
 
@@ -143,7 +144,7 @@ class Talking:
     async def _prompt(self, text: str, house: Household, known: Known) -> Prompt:
         past = await house.past()
         tools = self._talk.tools.specs(self._persona) if self._talk.tools else ()
-        count = getattr(self._talk.llm, "count", None)
+        budget = replace(self._talk.budget, context=getattr(self._talk.llm, "context", 0))
         return await build(
             self._persona,
             self._phrases,
@@ -154,8 +155,9 @@ class Talking:
             likes=[fact.text for fact in known.likes],
             passages=known.passages,
             tools=[tool.name for tool in tools],
-            budget=self._talk.budget,
-            count=count,
+            besides=[json.dumps({"name": each.name, **each.parameters}) + each.description for each in tools],
+            budget=budget,
+            count=self._talk.count,
         )
 
     def _options(self) -> Options:
@@ -181,7 +183,9 @@ class Talking:
         call: ToolCall | None = None,
     ) -> Answer:
         stream: Stream[str] = Stream(DELTAS_AHEAD)
-        answer = Answer("offline", stream, recalled=tuple(fact.id for fact in known.facts), told=prompt.told)
+        answer = Answer(
+            "offline", stream, recalled=tuple(fact.id for fact in known.facts), told=prompt.told.model_dump()
+        )
         telling = _Telling(
             question,
             list(prompt.messages),
