@@ -183,9 +183,7 @@ class Talking:
         call: ToolCall | None = None,
     ) -> Answer:
         stream: Stream[str] = Stream(DELTAS_AHEAD)
-        answer = Answer(
-            "offline", stream, recalled=tuple(fact.id for fact in known.facts), told=prompt.told.model_dump()
-        )
+        answer = Answer("offline", stream, recalled=tuple(fact.id for fact in known.facts), told=prompt.told)
         telling = _Telling(
             question,
             list(prompt.messages),
