@@ -11,16 +11,18 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from roomtone.clock import utc_now
-from roomtone.core.dialog import Message, Role, Session, Stage, Turn
+from roomtone.core.dialog import Ended, Message, Role, Session, Stage, Turn
 from roomtone.core.errors import RoomtoneError, SessionExpired, SessionNotFound, StoreError
 from roomtone.core.persona import Context, Persona
 from roomtone.flow import Feed
+from roomtone.mind import Answer
 from roomtone.store import Standing, Store
 from roomtone.turn import LiveTurn
 
@@ -229,6 +231,12 @@ class Recorder:
             return entry.asked[1]
         return () if self._over() else self.tips
 
+    @property
+    def unkept(self) -> tuple[Said, ...]:
+        """What was said and may not be in the store yet: a full disk may have refused it."""
+        asked = [entry.asked for entry in self._open.values() if entry.asked is not None and not entry.erased]
+        return (*(said for closed in self._owed for said in closed.messages), *asked)
+
     def forget(self, live: LiveTurn) -> None:
         """Take a turn back that was heard as part of another."""
         entry = self._open.pop(live.number, None)
@@ -283,7 +291,7 @@ class Recorder:
         """
         if not turn.spoken:
             return []
-        message = self._message(entry.live, Role.ROOMTONE, turn.spoken)
+        message = self._message(entry.live, Role.ROOMTONE, turn.spoken, _as_meant(turn, entry.live.answer))
         asked = entry.asked[0].id if entry.asked is not None else None
         if entry.live.session is not self._session:
             self._answer_left(entry.live.session, message.id, asked)
@@ -301,9 +309,11 @@ class Recorder:
                 tips = _without(left.tips, asked) if asked else left.tips
                 self._left[persona] = left._replace(tips=(*tips, message))
 
-    def _message(self, live: LiveTurn, role: Role, text: str) -> Message:
+    def _message(
+        self, live: LiveTurn, role: Role, text: str, more: Mapping[str, Any] = MappingProxyType({})
+    ) -> Message:
         assert live.session is not None
-        where = {"session": live.session.id, "persona": live.session.persona, "data": {"trace": live.trace}}
+        where = {"session": live.session.id, "persona": live.session.persona, "data": {"trace": live.trace, **more}}
         return Message(role=role, text=text, at=utc_now(), **where)
 
     # ------------------------------------------------------------------------------------------- writing
@@ -347,6 +357,18 @@ class Recorder:
             if proves and self.health != "ok":
                 self.health = "ok"
                 self._feed.publish("store.back", source="recorder")
+
+
+def _as_meant(turn: Turn, answer: Answer | None) -> dict[str, Any]:
+    """Return what a model is to know of an answer beside the words that were heard (see ``mind.context.Past``)."""
+    data: dict[str, Any] = {}
+    if turn.ended in (Ended.INTERRUPTED, Ended.DISMISSED):
+        data["cut"] = True
+    elif turn.ended is Ended.COMPLETED and turn.said != turn.spoken:
+        data["meant"] = turn.said
+    if answer is not None and answer.told is not None:
+        data["told"] = answer.told.model_dump()
+    return data
 
 
 def _without(tips: tuple[str, ...], message: str) -> tuple[str, ...]:
