@@ -24,7 +24,7 @@ FLOORS = """
     conversation
     switching
     hand
-    cast recorder persona_answers
+    cast recorder persona_answers memory_answers
     ears turn
     anticipating
     household mouth utterance overhearing
@@ -35,8 +35,8 @@ FLOORS = """
     boards
     control quiet
     llm_router memories past routines mcp_servers
-    failover history personas accounts receipt
-    persona_reading ledger
+    failover history personas accounts receipt memory_search
+    persona_reading ledger memory_vectors
     mind store logs stopwatch model_hub model_import
     config
     settings database

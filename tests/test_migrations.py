@@ -109,6 +109,12 @@ ROWS: Mapping[str, Mapping[str, list[tuple[Any, ...]]]] = {
         "tool_runs": [("r1", "2026-05-01T10:00:00+00:00", "t1", "s1", "chef", "timer.set", "done", "{}")],
         "routine_runs": [("q1", "2026-05-01T10:00:00+00:00", None, "t1", "s1", "morning", "done", "{}")],
     },
+    "0008 memories": {
+        "memories": [
+            (1, "f1", "fact", ODD, None, "2026-05-01T10:00:00+00:00", None, "t1", "drop table turns"),
+            (2, "f2", "preference", LONG, "chef", "2026-05-01T10:00:00+00:00", "2999-01-01T00:00:00+00:00", "", "w"),
+        ],
+    },
 }
 """What a household had when a step was the last one taken: rows as they are in that version."""
 

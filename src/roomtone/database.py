@@ -29,13 +29,15 @@ _ERASE = (
     f"DELETE FROM turns WHERE trace IN ({_TURNS})",
     "DELETE FROM sessions WHERE id NOT IN (SELECT session FROM turns UNION SELECT session FROM messages)",
     "DELETE FROM items WHERE removed >= :since",
+    "DELETE FROM memories WHERE level = 'summary' AND at >= :since",
     "DELETE FROM kept WHERE key LIKE 'persona/%' AND at >= :since",
     "UPDATE persona_switches SET cause = '' WHERE at >= :since AND source NOT IN ('schedule', 'button')",
 )
 """What takes everything that was said from a moment on; a message goes with its turn.
 
 Lists are not what was said and stay. What was taken off one since then could only be put back: it goes too, and so
-does what a persona has noted since, and the words that changed who speaks.
+does what a persona has noted since, and the words that changed who speaks. Of what is remembered only that goes which
+tells what a conversation was about: the rest was told to be kept.
 """
 
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -122,6 +124,9 @@ def erase(connection: sqlite3.Connection, which: Mapping[str, str]) -> int:
 
 def shrink(connection: sqlite3.Connection) -> None:
     """Rewrite the file without the pages that were freed, so that what was erased cannot be read from it."""
+    connection.execute(
+        "INSERT INTO memory_index (memory_index) VALUES ('rebuild')"
+    )  # it keeps words of what has gone
     connection.execute("VACUUM")
     connection.execute("PRAGMA user_version = 0")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

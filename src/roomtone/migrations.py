@@ -85,6 +85,34 @@ def _minds(db: Database) -> None:
     db.table("routine_runs").create({**routine, "data": str}, pk="id")
 
 
+def _memories(db: Database) -> None:
+    """What is known beyond a conversation, an index of its words, and vectors of what it means.
+
+    ``same`` is the text without case and marks: one fact is kept once. Beside its words the index holds whose a fact
+    is, so that looking for one persona's costs nothing for all others'. Numbers are never given twice.
+    """
+    fact = (
+        "id TEXT NOT NULL UNIQUE, level TEXT, text TEXT, persona TEXT, at TEXT, expires TEXT, trace TEXT, same TEXT"
+    )
+    db.execute(f"CREATE TABLE memories (number INTEGER PRIMARY KEY AUTOINCREMENT, {fact})")
+    db.execute("CREATE UNIQUE INDEX memories_once ON memories (same, coalesce(persona, ''))")
+    db.execute("CREATE INDEX memories_by_time ON memories (at)")
+    whose = "'p' || hex(coalesce({}persona, ''))"
+    db.execute(f"CREATE VIEW memory_entries AS SELECT number, text, {whose.format('')} AS whose FROM memories")
+    options = "content = 'memory_entries', content_rowid = 'number', columnsize = 0, tokenize = 'porter unicode61'"
+    db.execute(f"CREATE VIRTUAL TABLE memory_index USING fts5(text, whose, {options})")
+    vector = "number INTEGER PRIMARY KEY, embedder TEXT, signature BLOB, vector BLOB"
+    db.execute(f"CREATE TABLE memory_vectors ({vector})")
+    columns = "(memory_index, rowid, text, whose) VALUES ('delete', old.number, old.text, "
+    leave = f"INSERT INTO memory_index {columns}{whose.format('old.')})"
+    enter = f"INSERT INTO memory_index (rowid, text, whose) VALUES (new.number, new.text, {whose.format('new.')})"
+    vectorless = "DELETE FROM memory_vectors WHERE number = old.number"
+    changed = "UPDATE OF text, persona ON memories WHEN (old.text, old.persona) IS NOT (new.text, new.persona)"
+    db.execute(f"CREATE TRIGGER memory_kept AFTER INSERT ON memories BEGIN {enter}; END")
+    db.execute(f"CREATE TRIGGER memory_forgotten AFTER DELETE ON memories BEGIN {leave}; {vectorless}; END")
+    db.execute(f"CREATE TRIGGER memory_changed AFTER {changed} BEGIN {leave}; {vectorless}; {enter}; END")
+
+
 STEPS: tuple[tuple[str, Callable[[Database], None]], ...] = (
     ("0001 conversations", _conversations),
     ("0002 timers", _timers),
@@ -93,6 +121,7 @@ STEPS: tuple[tuple[str, Callable[[Database], None]], ...] = (
     ("0005 lean edges", _lean_edges),
     ("0006 personas", _personas),
     ("0007 minds", _minds),
+    ("0008 memories", _memories),
 )
 
 

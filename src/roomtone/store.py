@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ FILE_NAME = "roomtone.db"
 _SAID = ("sessions", "messages", "edges", "turns")
 _KEPT = (
     *("timers", "stopwatch", "items", "persona_versions", "persona_switches", "kept"),
-    *("summaries", "llm_calls", "sent", "tool_runs", "routine_runs"),
+    *("summaries", "llm_calls", "sent", "tool_runs", "routine_runs", "memories"),
 )
 _SHORTEST_ID = 4
 """Characters of an id by which something can be asked for, where no other begins like it."""
@@ -345,8 +345,9 @@ class Store:
         await self._run(lambda connection: database.commit(connection, statements, durable))
 
     async def read(self, query: str, *values: Any) -> list[sqlite3.Row]:
-        """Return the rows that a query finds."""
-        rows: list[sqlite3.Row] = await self._run(lambda connection: connection.execute(query, values).fetchall())
+        """Return the rows that a query finds; its values are given in order, or by name as one mapping."""
+        given = values[0] if len(values) == 1 and isinstance(values[0], Mapping) else values
+        rows: list[sqlite3.Row] = await self._run(lambda connection: connection.execute(query, given).fetchall())
         return rows
 
     async def _one(self, what: str, table: str, id_: str) -> sqlite3.Row:

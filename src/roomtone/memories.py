@@ -1,0 +1,258 @@
+"""The memory in the store: facts, found by their words and, where an embedder is installed, by what they mean."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from roomtone import engines
+from roomtone.clock import utc_now
+from roomtone.core.errors import ConfigError, EngineError, EngineUnavailable, StoreError
+from roomtone.database import Statement
+from roomtone.engines.embed import Embed
+from roomtone.flow import beside
+from roomtone.memory_search import COLUMNS, MAY_KNOW, VALID, Search, fact_of, iso
+from roomtone.memory_vectors import Vectors
+from roomtone.mind import relevance
+from roomtone.mind.memory import Fact, Level, Memory, Recalled
+from roomtone.mind.phrases import load_language
+from roomtone.settings import Settings
+from roomtone.store import Store
+
+log = logging.getLogger(__name__)
+
+OnEvent = Callable[[str, dict[str, Any]], None]
+"""Is told what became of memories: the kind of event, and its data (ids, never texts)."""
+
+BELONGS = 0.2
+"""Relevance from which a fact is told to who answers: one telling word of five will do, for a model leaves out what
+does not fit."""
+
+MEANT = 0.6
+"""Relevance from which a fact is what somebody means who asks for it, or wants it forgotten."""
+
+PREFERENCES = 50
+"""So many preferences reach a prompt, the newest."""
+
+SWEEP_S = 3600.0
+SHORTEST_ID = 4
+
+
+class StoreMemory:
+    """Implements ``mind.memory.Memory`` in the store's one file; see there.
+
+    ``small_words`` are those of the language that say nothing. ``is_idle`` says whether nobody is being answered:
+    only then are vectors computed. Open it with ``open_memory``, which keeps it in order beside.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        embed: Embed | None = None,
+        on_event: OnEvent | None = None,
+        *,
+        small_words: frozenset[str] = frozenset(),
+        is_idle: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._store = store
+        self._tell = on_event or _to_nobody
+        self._is_idle = is_idle
+        self._vectors = Vectors(store, embed) if embed is not None else None
+        self._search = Search(store, self._vectors, small_words)
+        self._news = asyncio.Event()
+        self._unshrunk = False
+
+    # ------------------------------------------------------------------------------------------- asking
+
+    async def recall(self, text: str, persona: str, limit: int = 5) -> list[Recalled]:
+        """Return what belongs to a text, the best first; preferences are not among it: every prompt has them."""
+        found = await self._search.found(text, persona, BELONGS)
+        best = [each for each in found if each.fact.level is not Level.PREFERENCE][:limit]
+        if best:
+            self._tell("memory.recalled", {"ids": [each.fact.id for each in best], "persona": persona})
+        return best
+
+    async def preferences(self, persona: str) -> list[Fact]:
+        """List what the household likes, the newest first."""
+        where = f"level = '{Level.PREFERENCE}' AND {MAY_KNOW} AND {VALID}"
+        return await self._facts(where, persona, PREFERENCES)
+
+    async def facts(self, persona: str | None = None, text: str = "", limit: int = 100) -> list[Fact]:
+        """List what a persona may know, the newest first; with ``text``, what is meant by it, the best first."""
+        if text:
+            return [each.fact for each in (await self._search.found(text, persona, MEANT))[:limit]]
+        return await self._facts(f"{MAY_KNOW} AND {VALID}", persona, limit)
+
+    async def count(self, persona: str | None = None) -> int:
+        """Return how many facts a persona may know (None: how many there are)."""
+        key = {"persona": persona, "now": iso(utc_now())}
+        [row] = await self._read(f"SELECT count(*) AS facts FROM memories WHERE {MAY_KNOW} AND {VALID}", key)
+        return int(row["facts"])
+
+    async def with_id(self, id_: str) -> list[Fact]:
+        """Return the fact of an id, or those, two at most, whose id begins so; none for less than four letters."""
+        if len(id_) < SHORTEST_ID:
+            return []
+        where = "id >= :id AND id < :id || char(1114111) ORDER BY id LIMIT 2"
+        found = [
+            fact_of(row) for row in await self._read(f"SELECT {COLUMNS} FROM memories WHERE {where}", {"id": id_})
+        ]
+        exact = [fact for fact in found if fact.id == id_]
+        return exact or found
+
+    # ------------------------------------------------------------------------------------------ changing
+
+    async def keep(self, fact: Fact) -> Fact:
+        """Keep a fact; it is on the disk when this returns. One with the same words is brought up to date instead."""
+        row = {**_row(fact), "same": _same(fact.text)}
+        twin = "same = :same AND coalesce(persona, '') = coalesce(:persona, '')"
+        places = ", ".join(f":{column}" for column in row)
+        update = ", ".join(f"{column} = excluded.{column}" for column in row if column != "id")
+        known = f"DELETE FROM memories WHERE {twin} AND id != :id AND EXISTS (SELECT 1 FROM memories WHERE id = :id)"
+        insert = f"INSERT INTO memories ({', '.join(row)}) VALUES ({places}) ON CONFLICT DO UPDATE SET {update}"
+        await self._store.write((known, row), (insert, row), durable=True)
+        [kept] = await self._read(f"SELECT number, {COLUMNS} FROM memories WHERE {twin}", row)
+        if self._vectors is not None:
+            self._vectors.lacks(kept["number"])
+        self._news.set()
+        self._tell("memory.kept", {"id": kept["id"], "level": kept["level"], "persona": kept["persona"]})
+        return fact_of(kept)
+
+    async def forget(self, ids: Sequence[str]) -> list[Fact]:
+        """Forget facts; an id's beginning that several have is none. Their bytes leave the file a little later."""
+        found = [known[0] for id_ in ids if len(known := await self.with_id(id_)) == 1]
+        gone = list({fact.id: fact for fact in found}.values())
+        if gone:
+            await self._forget("id IN (SELECT value FROM json_each(:ids))", [fact.id for fact in gone])
+        return gone
+
+    async def forget_all(self, persona: str | None = None) -> int:
+        """Forget everything (of one persona's own, where one is given); return how much that was."""
+        where = "persona = :persona" if persona is not None else "1"
+        [row] = await self._read(f"SELECT count(*) AS facts FROM memories WHERE {where}", {"persona": persona})
+        if row["facts"]:
+            await self._forget(where, [], persona)
+        return int(row["facts"])
+
+    async def shrink(self) -> None:
+        """Take what was forgotten out of the file, where anything was."""
+        if self._unshrunk:
+            await self._store.shrink()
+            self._unshrunk = False
+
+    async def _forget(self, where: str, ids: list[str], persona: str | None = None) -> None:
+        key = {"ids": json.dumps(ids), "persona": persona}
+        numbers = [row["number"] for row in await self._read(f"SELECT number FROM memories WHERE {where}", key)]
+        # Should the power go before the file is shrunk, the next opening shrinks it.
+        leave: Statement = (f"DELETE FROM memories WHERE {where}", key)
+        await self._store.write(leave, ("PRAGMA user_version = 1", ()), durable=True)
+        if self._vectors is not None:
+            self._vectors.drop(numbers)
+        self._unshrunk = True
+        self._news.set()
+        self._tell("memory.forgotten", {"ids": ids, "count": len(numbers), "persona": persona})
+
+    # --------------------------------------------------------------------------------------- in order
+
+    async def run(self) -> None:
+        """Keep memories in order until cancelled: vectors of what is new, no byte of what is forgotten or expired."""
+        while True:
+            self._news.clear()
+            try:
+                await self._sweep()
+                await self.shrink()
+                if self._vectors is not None:
+                    await self._vectors.complete(self._is_idle)
+            except (EngineError, StoreError) as error:
+                log.warning("memories are not in order yet: %s", error.message)
+            except Exception:
+                log.exception("memories are not in order yet")  # a room that cannot tidy up still answers
+            try:
+                async with asyncio.timeout(SWEEP_S):
+                    await self._news.wait()
+            except TimeoutError:
+                log.debug("looking for memories that have expired")
+
+    async def _sweep(self) -> None:
+        expired = "expires IS NOT NULL AND expires <= :now"
+        rows = await self._read(f"SELECT id FROM memories WHERE {expired}", {"now": iso(utc_now())})
+        if rows:
+            await self._forget("id IN (SELECT value FROM json_each(:ids))", [row["id"] for row in rows])
+
+    async def _facts(self, where: str, persona: str | None, limit: int) -> list[Fact]:
+        query = f"SELECT {COLUMNS} FROM memories WHERE {where} ORDER BY at DESC, number DESC LIMIT :limit"
+        key = {"persona": persona, "now": iso(utc_now()), "limit": limit}
+        return [fact_of(row) for row in await self._read(query, key)]
+
+    async def _read(self, query: str, key: dict[str, Any]) -> list[Any]:
+        return await self._store.read(query, key)
+
+
+# ------------------------------------------------------------------------------------------------ opening
+
+
+@asynccontextmanager
+async def open_memory(
+    settings: Settings,
+    store: Store,
+    on_event: OnEvent | None = None,
+    *,
+    embed: Embed | None = None,
+    is_idle: Callable[[], bool] = lambda: True,
+) -> AsyncIterator[Memory]:
+    """Open the memory that the configuration names, and keep it in order for as long as the context lasts.
+
+    Another than ``sqlite`` is a module's dotted name; its ``open()`` is an async context manager that yields a
+    Memory. Raises ConfigError where there is no such module.
+    """
+    name = settings.memory.engine
+    if name != "sqlite":
+        async with _foreign(name).open() as other:
+            yield other
+        return
+    small = load_language(settings.language).small_words
+    memory = StoreMemory(store, embed, on_event, small_words=small, is_idle=is_idle)
+    async with beside(memory.run(), "memory"):
+        yield memory
+
+
+def _foreign(name: str) -> Any:
+    try:
+        module = importlib.import_module(name) if "." in name else None
+    except ModuleNotFoundError:
+        module = None
+    if not hasattr(module, "open"):
+        raise ConfigError(
+            f"memory.engine: there is no '{name}'; write sqlite, or a module that has open(), as in my.memory"
+        )
+    return module
+
+
+@asynccontextmanager
+async def open_embed(settings: Settings) -> AsyncIterator[Embed | None]:
+    """Open the embedder that is installed here; None where none is, or none can be opened: words are enough."""
+    async with AsyncExitStack() as stack:
+        embed: Embed | None = None
+        try:
+            embed = await stack.enter_async_context(engines.open_engine("embed", *settings.engine("embed")))
+        except EngineUnavailable as error:
+            log.debug("%s", error.message)
+        yield embed
+
+
+def _to_nobody(_kind: str, _data: dict[str, Any]) -> None:
+    """Tell nobody."""
+
+
+def _same(text: str) -> str:
+    """Return what two texts that say the same in the same words have in common."""
+    return " ".join(relevance.WORD.findall(text.casefold())) or text.strip()
+
+
+def _row(fact: Fact) -> dict[str, Any]:
+    return {**fact.model_dump(), "level": str(fact.level), "at": iso(fact.at), "expires": iso(fact.expires)}
