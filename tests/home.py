@@ -12,6 +12,7 @@ from roomtone.core.dialog import HandStopwatch, Item, Timer, Turn
 from roomtone.core.errors import PersonaNotFound
 from roomtone.core.persona import Persona
 from roomtone.mind.context import Past
+from roomtone.outbound import Sent
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -37,6 +38,7 @@ class Home:
     notebook: dict[tuple[str, str], Any] = field(default_factory=dict)
     acted: int = 0
     before: Past = field(default_factory=Past)
+    sent: list[Sent] = field(default_factory=list)
 
     def now(self) -> datetime:
         return self.clock
@@ -121,6 +123,9 @@ class Home:
 
     def acts(self) -> None:
         self.acted += 1
+
+    async def sent_out(self, since: datetime) -> list[Sent]:
+        return [sent for sent in self.sent if sent.at >= since]
 
     async def past(self) -> Past:
         return self.before

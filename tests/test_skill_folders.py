@@ -15,12 +15,13 @@ import pytest
 from conftest import Run
 from home import BERLIN, Home, whole
 from roomtone.core.dialog import Source, Timer, Turn
-from roomtone.core.persona import Persona
+from roomtone.core.persona import Egress, Persona
 from roomtone.mind import Answer, skillfiles
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills
 from roomtone.mind.skills import Exchange
 from roomtone.mind.thinking import Mind
+from roomtone.outbound import Sent
 
 SKILLS = Skills.load()
 FOLDERS = [folder for folder in skillfiles.SHIPPED.iterdir() if (folder / "en.yaml").is_file()]
@@ -143,6 +144,8 @@ def prepare(home: Home, exchange: Exchange) -> None:
         home.persona = Persona.model_validate(given.pop("persona"))
     if "latency" in given:
         home.last = recorded("anything", Answer("none", _nothing()), "", latency_ms=given.pop("latency"))
+    if "sent" in given:
+        home.sent = [Sent(**{**row, "reach": Egress(row["reach"])}) for row in given.pop("sent")]
     if "ringing" in given:
         home.ringing = [Timer.model_validate(timer) for timer in given.pop("ringing")]
     for name, value in given.items():
