@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,10 +11,48 @@ from zoneinfo import ZoneInfo
 from roomtone.core.dialog import HandStopwatch, Item, Timer, Turn
 from roomtone.core.errors import PersonaNotFound
 from roomtone.core.persona import Persona
+from roomtone.mind import relevance
 from roomtone.mind.context import Past
+from roomtone.mind.memory import Fact, Level, Recalled
+from roomtone.mind.phrases import load_language
+from roomtone.mind.relevance import telling_words
 from roomtone.outbound import Sent
 
 BERLIN = ZoneInfo("Europe/Berlin")
+
+
+@dataclass
+class HomeMemory:
+    """A memory in memory: it finds by words, and every word counts alike."""
+
+    known: dict[str, Fact] = field(default_factory=dict)
+
+    async def recall(self, text: str, persona: str, limit: int = 5) -> list[Recalled]:
+        found = [Recalled(fact, fits) for fact in await self.facts(persona) if (fits := self._fits(fact, text)) > 0.2]
+        return sorted(found, key=lambda each: each.score, reverse=True)[:limit]
+
+    async def preferences(self, persona: str) -> list[Fact]:
+        return [fact for fact in await self.facts(persona) if fact.level is Level.PREFERENCE]
+
+    async def facts(self, persona: str | None = None, text: str = "", limit: int = 100) -> list[Fact]:
+        mine = [fact for fact in self.known.values() if persona is None or fact.persona in (None, persona)]
+        meant = [fact for fact in mine if not text or self._fits(fact, text) >= 0.6]
+        return meant[::-1][:limit]
+
+    async def keep(self, fact: Fact) -> Fact:
+        for known in list(self.known.values()):
+            if (known.text.casefold(), known.persona) == (fact.text.casefold(), fact.persona):
+                fact = fact.model_copy(update={"id": self.known.pop(known.id).id})
+        self.known[fact.id] = fact
+        return fact
+
+    async def forget(self, ids: Sequence[str]) -> list[Fact]:
+        return [self.known.pop(id_) for id_ in ids if id_ in self.known]
+
+    def _fits(self, fact: Fact, text: str) -> float:
+        words = telling_words(text, load_language("en").small_words, 12)
+        held = set(telling_words(fact.text, frozenset(), 100))
+        return relevance.in_words([1.0 for word in words if word in held], [1.0 for _ in words], len(held))
 
 
 @dataclass
@@ -38,6 +76,7 @@ class Home:
     notebook: dict[tuple[str, str], Any] = field(default_factory=dict)
     acted: int = 0
     before: Past = field(default_factory=Past)
+    memory: HomeMemory = field(default_factory=HomeMemory)
     sent: list[Sent] = field(default_factory=list)
 
     def now(self) -> datetime:
