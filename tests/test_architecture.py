@@ -30,7 +30,7 @@ FLOORS = """
     household mouth utterance overhearing
     minds
     timers
-    persona_versions
+    persona_versions tool_runs
     edges
     boards
     control quiet

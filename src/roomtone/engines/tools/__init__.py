@@ -41,8 +41,13 @@ class Traits:
 class Tool(Protocol):
     """Something a persona can do: named ``family.verb``, as ``timer.set`` or ``weather.today``."""
 
-    spec: ToolSpec
-    traits: Traits
+    @property
+    def spec(self) -> ToolSpec:
+        """How a model is told of it."""
+
+    @property
+    def traits(self) -> Traits:
+        """What it is like."""
 
     async def run(self, arguments: Mapping[str, Any], house: Any) -> Result:
         """Do it with arguments that were checked; ``house`` is a ``mind.Household``.

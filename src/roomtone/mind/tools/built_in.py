@@ -81,4 +81,5 @@ def _told(part: Any) -> Any:
 
 def _wrong(error: Mapping[str, Any]) -> str:
     where = ".".join(str(each) for each in error["loc"])
-    return f"{where}: {error['msg']}" if where else str(error["msg"])
+    what = str(error["msg"]).removeprefix("Value error, ")
+    return f"{where}: {what}" if where else what

@@ -52,7 +52,7 @@ class NewTimer(Noun):
 class Which(Noun):
     """One of what is set, or all."""
 
-    which: str = Field("", max_length=200, description="name, id, kind or all")
+    which: str = Field(min_length=1, max_length=200, description="name, id, kind or all")
 
 
 class Kept(Noun):
@@ -133,9 +133,9 @@ async def _mine(house: Household) -> list[Timer]:
 
 
 def _meant(which: str, timers: list[Timer]) -> list[Timer]:
-    if which == "all" or (not which and len(timers) == 1):
+    if which == "all":
         return timers
-    named = [timer for timer in timers if which and timer.name.casefold() == which]
+    named = [timer for timer in timers if timer.name.casefold() == which]
     by_id = [timer for timer in timers if len(which) >= SHORTEST_ID and timer.id.startswith(which)]
     return named or by_id or [timer for timer in timers if timer.kind == which]
 
