@@ -78,6 +78,7 @@ class Home:
     before: Past = field(default_factory=Past)
     memory: HomeMemory = field(default_factory=HomeMemory)
     sent: list[Sent] = field(default_factory=list)
+    taken_back: list[str] = field(default_factory=list)
 
     def now(self) -> datetime:
         return self.clock
@@ -165,6 +166,9 @@ class Home:
 
     async def sent_out(self, since: datetime) -> list[Sent]:
         return [sent for sent in self.sent if sent.at >= since]
+
+    async def undo(self) -> str | None:
+        return self.taken_back.pop(0) if self.taken_back else None
 
     async def past(self) -> Past:
         return self.before
