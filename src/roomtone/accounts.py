@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from roomtone.clock import utc_now
 from roomtone.core.dialog import Tokens
 from roomtone.database import Statement
-from roomtone.ledger import Ledger
+from roomtone.ledger import Ledger, asked_since
 
 KEPT = timedelta(days=400)
 """A row older than this goes when a new day begins."""
@@ -105,6 +106,19 @@ async def totals(ledger: Ledger, since: datetime, zone: ZoneInfo, by: Sequence[s
         tokens = Tokens(read=row["read"], cached=row["cached"], written=row["written"], cost=row["cost"])
         sums[of].append(Sum(of, row["calls"], row["failed"], tokens))
     return [_together(sums[of]) for of in sorted(sums)]
+
+
+async def answer(request: Mapping[str, Any], ledger: Ledger, zone: ZoneInfo) -> AsyncIterator[dict[str, Any]]:
+    """Answer the request ``costs``: ``{"cost"}`` a day and provider ``since`` then (ISO 8601), then how many.
+
+    Raises UsageError for a wrong request, StoreError.
+    """
+    sums = await totals(ledger, asked_since(request), zone, ("day", "provider"))
+    for each in sums:
+        day, provider = each.of
+        counted = {"calls": each.calls, "failed": each.failed, **each.tokens.model_dump()}
+        yield {"cost": {"day": day, "provider": provider, **counted}}
+    yield {"result": len(sums)}
 
 
 def _together(sums: list[Sum]) -> Sum:

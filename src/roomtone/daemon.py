@@ -15,7 +15,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from roomtone import history, models, persona_answers, persona_versions
+from roomtone import accounts, history, models, persona_answers, persona_versions, receipt
 from roomtone.app import Room, how_called, open_room
 from roomtone.clock import utc_now
 from roomtone.control import socket_path, state_lock
@@ -27,6 +27,7 @@ from roomtone.edges import control, gpio, persona_files, wyoming
 from roomtone.engines.tts import piper
 from roomtone.failover import open_stt, open_tts
 from roomtone.flow import beside
+from roomtone.ledger import Ledger
 from roomtone.metrics import Metrics
 from roomtone.mind.prompt import Surroundings
 from roomtone.morning import tell_what_was_cut_off
@@ -265,6 +266,8 @@ class Answers:
             "history": lambda request: history.answer(request, self._room.store, conversation.recorder.erase),
             "status": self._status,
             "metrics": self._page,
+            "receipt": lambda request: receipt.answer(request, self._ledger()),
+            "costs": lambda request: accounts.answer(request, self._ledger(), self._room.settings.zone),
             "personas": lambda request: persona_answers.answer(request, self._household()),
             "wake": lambda _: self._post(Wake(Source.CLI)),
             "stop": lambda _: self._post(Dismiss(Source.CLI)),
@@ -284,6 +287,10 @@ class Answers:
             await self._room.conversation.recorder.go_on(str(request["session"]))
         turn: Turn = await self._room.conversation.answer(prompt)
         yield {"result": turn.model_dump(mode="json")}
+
+    def _ledger(self) -> Ledger:
+        minds = self._room.parts.minds
+        return minds.ledger if minds is not None else Ledger(self._room.store)
 
     def _household(self) -> persona_answers.Household:
         room, cast = self._room, self._room.parts.cast

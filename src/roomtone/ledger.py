@@ -6,9 +6,11 @@ import asyncio
 import logging
 import sqlite3
 from collections import deque
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
-from roomtone.core.errors import StoreError
+from roomtone.core.errors import StoreError, UsageError
 from roomtone.database import Statement
 from roomtone.store import Store
 
@@ -61,3 +63,11 @@ class Ledger:
         """Return the rows that a query finds, among them all that were noted. Raises StoreError."""
         await self.flush()
         return await self._store.read(query, *values)
+
+
+def asked_since(request: Mapping[str, Any]) -> datetime:
+    """Return the moment from which on a request wants rows (ISO 8601). Raises UsageError where it names none."""
+    try:
+        return datetime.fromisoformat(str(request.get("since"))).astimezone(UTC)
+    except (ValueError, OverflowError):  # the first of all days is out of range in UTC
+        raise UsageError("since: give a time as in 2026-11-21T18:00:00+01:00") from None

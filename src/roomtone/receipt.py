@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import sqlite3
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 from roomtone.core.persona import Egress
 from roomtone.database import Statement
 from roomtone.flow import Feed
-from roomtone.ledger import Ledger
+from roomtone.ledger import Ledger, asked_since
 from roomtone.outbound import Note, Sent
 
 KEPT = timedelta(days=400)
@@ -18,11 +20,16 @@ KEPT = timedelta(days=400)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of the receipt: what was sent, in which turn (its trace, "" outside of any), as which persona."""
+    """One line of the receipt: what was sent, in which turn (its trace, "" outside of any), as which persona.
+
+    ``session`` and ``turn``, its number there, are known once the turn is kept, and until it is forgotten.
+    """
 
     sent: Sent
     trace: str = ""
     persona: str = ""
+    session: str | None = None
+    turn: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +80,16 @@ def pruning(at: datetime) -> Statement:
 
 async def entries(ledger: Ledger, since: datetime) -> list[Entry]:
     """Return what left this machine since a moment, the oldest first. Raises StoreError."""
-    query = "SELECT * FROM sent WHERE at >= ? ORDER BY at, id"
-    return [
-        Entry(
-            Sent(
-                row["host"],
-                Egress(row["reach"]),
-                row["bytes"],
-                row["kind"],
-                row["why"],
-                datetime.fromisoformat(row["at"]),
-            ),
-            row["trace"],
-            row["persona"],
-        )
-        for row in await ledger.read(query, since.astimezone(UTC).isoformat())
-    ]
+    columns = "sent.host, sent.reach, sent.bytes, sent.kind, sent.why, sent.at, sent.trace, sent.persona"
+    joined = "sent LEFT JOIN turns ON sent.trace != '' AND turns.trace = sent.trace"
+    query = f"SELECT {columns}, turns.session, turns.turn FROM {joined} WHERE sent.at >= ? ORDER BY sent.at, sent.id"
+    return [_entry(row) for row in await ledger.read(query, since.astimezone(UTC).isoformat())]
+
+
+def _entry(row: sqlite3.Row) -> Entry:
+    at = datetime.fromisoformat(row["at"])
+    sent = Sent(row["host"], Egress(row["reach"]), row["bytes"], row["kind"], row["why"], at)
+    return Entry(sent, row["trace"], row["persona"], row["session"], row["turn"])
 
 
 async def sent_since(ledger: Ledger, since: datetime) -> list[Sent]:
@@ -107,6 +108,15 @@ def totals(sent: Iterable[Sent]) -> list[Total]:
     return sorted(found.values(), key=lambda total: (total.reach is not Egress.ANY, -total.text - total.audio))
 
 
-def today(now: datetime) -> datetime:
-    """Return the midnight with which the day began, in the zone of ``now``."""
-    return now.replace(hour=0, minute=0, second=0, microsecond=0)
+async def answer(request: Mapping[str, Any], ledger: Ledger) -> AsyncIterator[dict[str, Any]]:
+    """Answer the request ``receipt``: ``{"sent"}`` a call ``since`` then (ISO 8601), ``{"total"}`` a host, the count.
+
+    Raises UsageError for a wrong request, StoreError.
+    """
+    found = await entries(ledger, asked_since(request))
+    for entry in found:
+        row = asdict(entry)
+        yield {"sent": {**row.pop("sent"), **row}}
+    for total in totals(entry.sent for entry in found):
+        yield {"total": asdict(total)}
+    yield {"result": len(found)}

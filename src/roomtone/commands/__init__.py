@@ -25,6 +25,7 @@ COMMANDS = {
     "config": "the effective configuration, secrets masked",
     "event": "tell the daemon that something has happened",
     "history": "what was said, and why it went so",
+    "receipt": "what left this machine, to whom and why, and what models cost",
     "metrics": "what the running daemon has counted, for Prometheus",
     "personas": "who the room can speak as, and earlier versions of them",
     "engines": "what is installed, what auto chose and why",

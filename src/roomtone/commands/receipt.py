@@ -1,0 +1,106 @@
+"""Show what left this machine: when, to whom, how far that is, how much of what, why and in which turn.
+
+With --costs: what language models were asked, by day and provider, and what that cost where the price is known.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from roomtone import accounts, receipt
+from roomtone.commands import say_json, say_line
+from roomtone.config import Settings
+from roomtone.control import ask_daemon, find_daemon, state_lock
+from roomtone.history import SHOWN, moment
+from roomtone.ledger import Ledger
+from roomtone.store import FILE_NAME, open_store
+
+FAR = {"lan": "in the house", "any": "beyond the house"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take since when, and whether the costs are meant."""
+    parser.add_argument(
+        "--since", default="today", metavar="WHEN", help="today (this is the default), 90m, 7d, 18:00, 2026-11-21"
+    )
+    parser.add_argument("--costs", action="store_true", help="what language models took, by day and provider")
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    """Ask the daemon, or read the store where none runs; print a line a call and the sums, or JSON objects."""
+    now = datetime.now(settings.zone)
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    since = midnight if args.since == "today" else moment(args.since, now)
+    request = {"command": "costs" if args.costs else "receipt", "since": since.isoformat()}
+    *events, _ = asyncio.run(_ask(request, settings, named=args.state_dir is not None))
+    if args.json:
+        for event in events:
+            say_json(event.get("sent") or event.get("cost") or event)
+        return 0
+    if not events:
+        what = "No language model was asked" if args.costs else "Nothing has left this machine"
+        say_line(f"{what} since {since:%Y-%m-%d %H:%M}.")
+    for line in _costs(events) if args.costs else _receipt(events, settings):
+        say_line(line)
+    return 0
+
+
+async def _ask(request: dict[str, Any], settings: Settings, *, named: bool) -> list[dict[str, Any]]:
+    daemon = await find_daemon(settings.state_dir, named=named)
+    if daemon is not None:
+        return [message async for message in ask_daemon(daemon, request)]
+    return await _read(request, settings, settings.state_dir)
+
+
+async def _read(request: dict[str, Any], settings: Settings, state_dir: Path) -> list[dict[str, Any]]:
+    async with state_lock(state_dir), open_store(state_dir / FILE_NAME) as store:
+        if store.mended:
+            sys.stderr.write(f"roomtone: {store.mended}\n")
+        ledger = Ledger(store)
+        costs = request["command"] == "costs"
+        answer: AsyncIterator[dict[str, Any]] = (
+            accounts.answer(request, ledger, settings.zone) if costs else receipt.answer(request, ledger)
+        )
+        return [message async for message in answer]
+
+
+def _receipt(events: list[dict[str, Any]], settings: Settings) -> list[str]:
+    from rich.filesize import decimal
+
+    lines, day = [], ""
+    for sent in (event["sent"] for event in events if "sent" in event):
+        at = _at(sent["at"]).astimezone(settings.zone)
+        if f"{at:%Y-%m-%d}" != day:
+            day = f"{at:%Y-%m-%d}"
+            lines.append(day)
+        what = f"{decimal(sent['bytes'])} of {sent['kind']}"
+        where = f"turn {sent['turn']} of session {sent['session'][:SHOWN]}" if sent["turn"] else ""
+        parts = [sent["host"], FAR[sent["reach"]], what, sent["why"], sent["persona"], where]
+        lines.append(f"  {at:%H:%M:%S}  {', '.join(filter(None, parts))}")
+    for total in (event["total"] for event in events if "total" in event):
+        kinds = [f"{decimal(total[kind])} of {kind}" for kind in ("text", "audio") if total[kind]]
+        calls = "1 call" if total["calls"] == 1 else f"{total['calls']} calls"
+        lines.append(f"{total['host']}, {FAR[total['reach']]}: {', '.join([calls, *kinds])}")
+    return lines
+
+
+def _costs(events: list[dict[str, Any]]) -> list[str]:
+    lines = []
+    for cost in (event["cost"] for event in events):
+        calls = "1 call" if cost["calls"] == 1 else f"{cost['calls']} calls"
+        failed = f" ({cost['failed']} not answered)" if cost["failed"] else ""
+        tokens = f"{cost['read']} tokens read, {cost['cached']} of them cached, {cost['written']} written"
+        price = f", ${cost['cost']:.4f}" if cost["cost"] else ""
+        lines.append(f"{cost['day']}  {cost['provider']}: {calls}{failed}, {tokens}{price}")
+    return lines
+
+
+def _at(at: datetime | str) -> datetime:
+    """Return a time: it comes from a daemon as text."""
+    return at if isinstance(at, datetime) else datetime.fromisoformat(at)
