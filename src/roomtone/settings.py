@@ -190,6 +190,8 @@ class McpServer(Section):
     """One MCP server: a ``command`` to run or a ``url`` to call. Its tools are named ``<server>.<tool>``.
 
     ``tools`` are those that may be used (None: all); those in ``confirm`` need a yes of the person's each time.
+    ``reach``: how far what it is told travels (``none``, ``lan``, ``any``), where its address does not tell; of a
+    program nobody knows, so without it that is ``any``.
     """
 
     command: str | None = None
@@ -200,6 +202,7 @@ class McpServer(Section):
     timeout_s: float = Field(15.0, gt=0, le=300)
     tools: tuple[str, ...] | None = None
     confirm: tuple[str, ...] = ()
+    reach: Egress | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> McpServer:

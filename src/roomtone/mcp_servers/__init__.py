@@ -145,6 +145,8 @@ class Server:
         self._told: list[str] = []
         self._up = asyncio.Event()
         self._watch = Watch()
+        if settings.reach is not None:
+            outbound.declare(self.host, settings.reach)
 
     def tools(self) -> list[RemoteTool]:
         """List its tools, none while it is not there."""
@@ -170,6 +172,8 @@ class Server:
         loop = asyncio.get_running_loop()
         opened: float | None = None
         self._watch = watch = Watch()
+        if self._settings.url is not None:
+            await outbound.look_up(self.host)
         try:
             async with self._connected(watch) as client:
                 await self._list(client, hand)
