@@ -60,7 +60,7 @@ class Tools:
     def specs(self, persona: Persona) -> tuple[Any, ...]:
         return ()
 
-    async def run(self, call: Any, house: Any, *, agreed: bool = False, tainted: bool = False) -> Outcome:
+    async def run(self, call: Any, house: Any, *, agreed: bool = False, tainted: bool = False, **of: str) -> Outcome:
         self.runs.append((call.name, call.arguments))
         self.agreed.append(agreed)
         self.tainted.append(tainted)
@@ -219,7 +219,10 @@ def test_what_needs_a_yes_is_asked_and_done_only_then(run: Run[None]) -> None:
         tools.outcomes["heating_off"] = done("it is off")
         talked.home.last = Turn(
             **dict.fromkeys(("trace", "session", "room", "persona"), "x"),
-            turn=1, source="voice", offers=offer, at=datetime.now(UTC),
+            turn=1,
+            source="voice",
+            offers=offer,
+            at=datetime.now(UTC),
         )
         answer, said = await talked.ask("yes please")
         assert (answer.answered_by, said) == ("tool", "It is off now.")

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from roomtone.flow import Stream, cancelling_group, task_group
 from roomtone.mind import Answer, Household
@@ -37,17 +37,10 @@ class _Draft:
 class Foresight:
     """The drafts of one turn: at most one at a time."""
 
-    def __init__(
-        self,
-        mind: Mind,
-        household: Household,
-        group: asyncio.TaskGroup,
-        waiting: Callable[[], AbstractContextManager[None]],
-    ) -> None:
+    def __init__(self, mind: Mind, household: Household, scope: Scope) -> None:
         self._mind = mind
         self._household = household
-        self._group = group
-        self._waiting = waiting
+        self._scope = scope
         self._draft: _Draft | None = None
 
     def consider(self, text: str) -> None:
@@ -58,9 +51,9 @@ class Foresight:
         if not text.strip() or self._mind.talking is None:
             return
         loop = asyncio.get_running_loop()
-        scope = Scope(self._group, self._waiting, asyncio.Event())
+        scope = replace(self._scope, permit=asyncio.Event())
         self._draft = draft = _Draft(text, scope, loop.time(), loop.create_future())
-        draft.task = self._group.create_task(self._work(draft), name="anticipating")
+        draft.task = self._scope.group.create_task(self._work(draft), name="anticipating")
 
     async def answer(self, text: str) -> Answer:
         """Answer the text that it came to: as it was begun, or anew. Raises what ``Mind.answer`` raises."""
@@ -68,21 +61,20 @@ class Foresight:
         if draft is not None and draft.text == text:
             draft.scope.permit.set()
             permitted_at = asyncio.get_running_loop().time()
-            with self._waiting():
+            with self._scope.waiting():
                 answer = await draft.answer
             if answer is not None:
                 answer.saved_s = min(permitted_at, draft.ready_at or permitted_at) - draft.begun_at
                 return answer
         self._give_up()
-        permit = asyncio.Event()
-        permit.set()
-        return await self._mind.answer(text, self._household, Scope(self._group, self._waiting, permit))
+        self._scope.permit.set()
+        return await self._mind.answer(text, self._household, self._scope)
 
     async def _work(self, draft: _Draft) -> None:
         """Draft an answer; one that fails before anybody waits for it is simply made again."""
         try:
             async with task_group() as group:
-                scope = Scope(group, draft.scope.waiting, draft.scope.permit)
+                scope = replace(draft.scope, group=group)
                 begun = await self._mind.draft(draft.text, self._household, scope)
                 if begun is None:
                     draft.answer.set_result(None)
@@ -112,8 +104,12 @@ async def _pass_on(deltas: AsyncIterator[str], stream: Stream[str], draft: _Draf
 
 @asynccontextmanager
 async def anticipating(
-    mind: Mind, household: Household, waiting: Callable[[], AbstractContextManager[None]]
+    mind: Mind,
+    household: Household,
+    waiting: Callable[[], AbstractContextManager[None]],
+    trace: str = "",
+    session: str = "",
 ) -> AsyncIterator[Foresight]:
-    """Open a turn's foresight; whatever it has begun ends with the context."""
+    """Open the foresight of a turn; whatever it has begun ends with the context."""
     async with cancelling_group() as group:
-        yield Foresight(mind, household, group, waiting)
+        yield Foresight(mind, household, Scope(group, waiting, asyncio.Event(), trace, session))

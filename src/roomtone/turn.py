@@ -183,7 +183,8 @@ async def _attempt(work: Coroutine[Any, Any, None]) -> RoomtoneError | None:
 
 
 async def _answer_it(live: LiveTurn, chain: Chain) -> None:
-    async with anticipating(chain.mind, chain.household, live.watch.waiting) as foresight:
+    session = live.session.id if live.session else ""
+    async with anticipating(chain.mind, chain.household, live.watch.waiting, live.trace, session) as foresight:
         if live.utterance is not None:
             await _hear(live, live.utterance, chain, foresight)
         await live.committed.wait()

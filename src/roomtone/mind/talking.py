@@ -45,6 +45,9 @@ RECALLED = 5
 
 PASSAGES = 2
 
+AGREED = "agreed"
+"""The id of a call that the person has said yes to."""
+
 PIECES_AHEAD, DELTAS_AHEAD = 64, 256
 
 
@@ -53,11 +56,14 @@ class Scope:
     """What a turn lends its mind.
 
     ``group`` ends with the turn. ``waiting`` counts time as an engine's. Until ``permit`` is set nothing may be done.
+    ``trace`` and ``session`` say for the record whose turn it is.
     """
 
     group: asyncio.TaskGroup
     waiting: Callable[[], AbstractContextManager[None]]
     permit: asyncio.Event
+    trace: str = ""
+    session: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,7 @@ class Talk:
     where: Callable[[], Surroundings]
     tools: Toolbox | None = None
     count: Count | None = None
+    answers: Callable[[Options], bool] = lambda _: True
     budget: Budget = field(default_factory=Budget)
     route: Callable[[Persona], tuple[str, ...]] = lambda persona: persona.llm.route
 
@@ -109,6 +116,11 @@ class Talking:
         self._talk = talk
         self._notes = notes
 
+    @property
+    def can_answer(self) -> bool:
+        """Whether there is a model that may be asked in this task."""
+        return self._talk.answers(self._options())
+
     async def know(self, text: str, house: Household) -> Known:
         """Return what belongs to a text. A memory that fails has nothing to say, and the log has why."""
         try:
@@ -128,9 +140,7 @@ class Talking:
     async def go_on_with(self, agreed: str, offer: Offer, house: Household, scope: Scope) -> Answer:
         """Do what somebody has said yes to (``agreed``, in their words), and tell what came of it."""
         prompt = await self._prompt(agreed, house, Known())
-        answer = self._begin(
-            agreed, prompt, house, scope, Known(), ToolCall("agreed", offer.tool, _json(offer.slots))
-        )
+        answer = self._begin(agreed, prompt, house, scope, Known(), ToolCall(AGREED, offer.tool, _json(offer.slots)))
         answer.answered_by = "tool"
         return answer
 
@@ -297,7 +307,14 @@ class Talking:
             async with task_group() as group:
                 running = [
                     group.create_task(
-                        tools.run(call, telling.house, agreed=call.id == "agreed", tainted=telling.tainted)
+                        tools.run(
+                            call,
+                            telling.house,
+                            agreed=call.id == AGREED,
+                            tainted=telling.tainted,
+                            trace=telling.scope.trace,
+                            session=telling.scope.session,
+                        )
                     )
                     for call in calls
                 ]

@@ -65,7 +65,7 @@ class Mind:
             if offer is not None and offer.text and offer.text != match.text:
                 return await self.answer(offer.text, household, scope)
             match = await self._agreed(match, household)
-        if match is None and self.talking is not None and scope is not None:
+        if match is None and self.talking is not None and scope is not None and self.talking.can_answer:
             known = known or await self.talking.know(text, household)
             return await self.talking.answer(text, household, scope, known)
         if match is None:
@@ -75,7 +75,7 @@ class Mind:
 
     async def draft(self, text: str, household: Household, scope: Scope) -> Answer | None:
         """Begin to answer what may not be all yet; None where that is a skill's, which waits until it is certain."""
-        if self.talking is None or not text.strip():
+        if self.talking is None or not text.strip() or not self.talking.can_answer:
             return None
         match, known = await self._recognised(text, household, scope)
         if match is not None or known is None:
