@@ -20,6 +20,7 @@ from roomtone.mind.numbers import in_digits
 from roomtone.mind.phrases import load_language
 from roomtone.mind.skillfiles import IntentFile, Loaded
 from roomtone.mind.skills import Match
+from roomtone.mind.tools import FAMILIES
 
 JOINED = re.compile(r"(?<=\d)\.(?=[0-5]\d(?!\d))|(?<=\w)-(?=\w)")
 """Where words are written as one that other texts mean as one: 7.30, a ten-minute timer."""
@@ -86,17 +87,17 @@ class Skills:
 
     def of(self, tools: Iterable[str] | None, own: Path | None = None) -> Skills:
         """Return what one persona can do: what everyone can, the skills among its ``tools`` (None: all), and those
-        in a folder of its ``own``, which go before the rest.
+        in a folder of its ``own``, which go before the rest. The families of a model's tools are passed over, and so
+        are names such as ``weather.today`` and ``home.*``: whether a server brings them is known once it runs.
 
-        Raises ConfigError for a tool that is no skill, and for a skill of its own that is broken. Those of a shipped
+        Raises ConfigError for a tool that is neither, and for a skill of its own that is broken. Those of a shipped
         persona were held to their samples and dialogues before they were shipped: a switch need not wait for that.
         """
         by_name = {one.skill.name: one for one in self._loaded}
         wanted = set(by_name) if tools is None else set(tools)
-        for name in sorted(wanted - by_name.keys()):
-            raise ConfigError(
-                f"tools: there is no skill '{name}'; choose of {', '.join(sorted(by_name))}", key="tools"
-            )
+        for name in sorted(name for name in wanted - by_name.keys() - FAMILIES if "." not in name):
+            choice = f"{', '.join(sorted(by_name.keys() | FAMILIES))}, or a server's tools as '{name}.*'"
+            raise ConfigError(f"tools: there is no skill '{name}'; choose of {choice}", key="tools")
         more = []
         for folder in skillfiles.folders(own, self.language.language) if own is not None else []:
             if folder.name in by_name:

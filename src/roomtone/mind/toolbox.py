@@ -204,6 +204,8 @@ class Toolbox:
         """Run a tool whose arguments were checked."""
         clock = asyncio.get_running_loop().time
         began = clock()
+        if tool.traits.changes:
+            house.acts()
         try:
             result = await _done(tool, arguments, house)
         except _Declined as declined:
