@@ -122,8 +122,12 @@ def test_the_catalogue_says_of_each_model_where_it_is_and_what_it_consists_of() 
     for name, one in known.items():
         assert models.read_name(name) == (one.kind, one.name)
         named = {path.rpartition("/")[2] for path in one.files}
-        needed = set(models.WHISPER_FILES) if one.kind == "whisper" else {f"{name}.onnx", f"{name}.onnx.json"}
-        assert needed <= named <= needed | set(models.WHISPER_EXTRAS)
+        form = models.FORMS[one.kind]
+        needed = {path.name for path in form.parts(form.path(one.name, Path()))}
+        if one.kind == "llama":  # it is kept under another name
+            assert [Path(name).suffix for name in named] == [".gguf"]
+        else:
+            assert needed <= named <= needed | set(form.extras)
         assert one.repo.count("/") == 1
         assert one.language
         assert one.licence

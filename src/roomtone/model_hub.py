@@ -58,20 +58,37 @@ class Entry:
 def catalogue(file: Path | None = None) -> dict[str, Entry]:
     """Read the catalogue that came with Roomtone: models by the names people type."""
     content = yaml.safe_load((file or shipped("models") / "catalogue.yaml").read_text("utf-8"))
-    entries = [_whisper(model) for model in content["models"]]
+    entries = [_folder(model) for model in content["models"]]
+    entries += [_weights(model, content["languages"]) for model in content["languages"]["models"]]
     voices = content["voices"]
     entries += [_voice(name, size, voices) for name, size in voices["names"].items()]
     return {entry.typed: entry for entry in entries}
 
 
-def _whisper(model: dict[str, Any]) -> Entry:
+def _folder(model: dict[str, Any]) -> Entry:
+    """Make an entry of a model whose name says its kind, and which is a folder of files."""
+    kind, name = models.read_name(model["name"])
     return Entry(
-        kind="whisper",
-        name=model["name"].removeprefix("whisper-"),
+        kind=kind,
+        name=name,
         repo=model["repo"],
         revision=model.get("revision", "main"),
         files=tuple(model["files"]),
         language=model["language"],
+        licence=model["licence"],
+        megabytes=model.get("megabytes"),
+    )
+
+
+def _weights(model: dict[str, Any], common: dict[str, Any]) -> Entry:
+    """Make an entry of a language model, one file, which is kept under another name than it has in its repository."""
+    return Entry(
+        kind="llama",
+        name=model["name"].removeprefix("llm-"),
+        repo=model["repo"],
+        revision=model.get("revision", "main"),
+        files=(model["file"],),
+        language=common["language"],
         licence=model["licence"],
         megabytes=model.get("megabytes"),
     )
@@ -87,7 +104,8 @@ def _voice(name: str, size: int | None, voices: dict[str, Any]) -> Entry:
 
 def find(text: str, known: dict[str, Entry]) -> Entry:
     """Return the entry that is meant. Raises UsageError with what was probably meant where there is none."""
-    for name in (text, text.removesuffix(".onnx"), f"whisper-{text}"):
+    prefixed = (f"{form.prefix}{text}" for form in models.FORMS.values() if form.prefix)
+    for name in (text, text.removesuffix(".onnx"), *prefixed):
         if name in known:
             return known[name]
     near = guess(text, known)
@@ -110,17 +128,13 @@ class Bar(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Remote:
-    """A file as the hub describes it: ``etag`` is a SHA-256, or git's SHA-1 of small files."""
+    """A file as the hub describes it: ``etag`` is a SHA-256, or git's SHA-1 of small files. Here it is ``name``."""
 
-    path: str
+    name: str
     url: str
     size: int
     etag: str
     commit: str
-
-    @property
-    def name(self) -> str:
-        return self.path.rpartition("/")[2]
 
 
 def pull(entry: Entry, folder: Path, bar: Bar) -> models.Record:
@@ -190,7 +204,8 @@ def _describe(hub: Any, entry: Entry) -> list[_Remote]:
             raise ModelError(f"{endpoint} does not say how large {path} is; see what HF_ENDPOINT names")
         revision = told.commit_hash or revision
         url = hub.hf_hub_url(entry.repo, path, revision=revision, endpoint=endpoint)
-        found.append(_Remote(path, url, told.size, told.etag, revision))
+        name = f"{entry.name}.gguf" if entry.kind == "llama" else path.rpartition("/")[2]
+        found.append(_Remote(name, url, told.size, told.etag, revision))
     return found
 
 

@@ -13,6 +13,7 @@ FOREIGN = {
     "model.safetensors": "a Transformers model",
     "pytorch_model.bin": "a PyTorch model",
 }
+IMPORTED = "a CTranslate2 Whisper folder, a Piper voice's .onnx, a .gguf, or an embedder's folder"
 _OF_A_FOLDER = ("faster-whisper-", "whisper-")
 
 
@@ -20,16 +21,26 @@ def recognise(path: Path, name: str | None = None) -> tuple[str, str, list[Path]
     """Return which kind of model a path holds, its name, and its files.
 
     A Whisper model is a folder with ``model.bin``; a voice is an ``.onnx`` with its ``.json``, or a folder with one
-    such pair. Raises ModelError, with what is wrong, for anything else.
+    such pair; a language model is a ``.gguf``; an embedder is a folder with ``model.onnx`` and ``tokenizer.json``.
+    Raises ModelError, with what is wrong, for anything else.
     """
     if not path.exists():
-        raise ModelError(f"{path}: there is no such file or folder; name a Whisper folder or a voice's .onnx")
+        raise ModelError(f"{path}: there is no such file or folder; name {IMPORTED}")
+    return _of_folder(path, name) if path.is_dir() else _of_file(path, name)
+
+
+def _of_file(path: Path, name: str | None) -> tuple[str, str, list[Path]]:
     if path.is_file() and path.suffix == ".onnx":
         return _voice(path, name)
-    if not path.is_dir():
-        raise ModelError(f"{path} is no model: name a CTranslate2 Whisper folder, or a Piper voice's .onnx")
-    if (path / "model.bin").exists():
-        return "whisper", _name(name or _folder_name(path), path), _inside(models.files_of(path), path)
+    if path.is_file() and path.suffix == ".gguf":
+        return "llama", _name(name or path.stem, path, "llama"), [path]
+    raise ModelError(f"{path} is no model: name {IMPORTED}")
+
+
+def _of_folder(path: Path, name: str | None) -> tuple[str, str, list[Path]]:
+    for kind, file in (("whisper", "model.bin"), ("embed", "model.onnx")):
+        if (path / file).exists() and not (path / f"{file}.json").exists():
+            return kind, _name(name or _folder_name(path), path, kind), _inside(models.files_of(kind, path), path)
     voices = sorted(path.glob("*.onnx"))
     if len(voices) == 1:
         return _voice(voices[0], name)
@@ -39,6 +50,9 @@ def recognise(path: Path, name: str | None = None) -> tuple[str, str, list[Path]
         if (path / file).exists():
             convert = f"ct2-transformers-converter --model {path} --output_dir NEW"
             raise ModelError(f"{path} holds {what}; convert it: {convert}")
+    weights = sorted(path.glob("*.gguf"))
+    if weights:
+        raise ModelError(f"{path} is a folder; name the file: roomtone models import {weights[0]}")
     raise ModelError(f"{path} holds neither model.bin (a CTranslate2 Whisper model) nor an .onnx (a Piper voice)")
 
 
@@ -47,7 +61,7 @@ def _voice(path: Path, name: str | None) -> tuple[str, str, list[Path]]:
         raise ModelError(
             f"{path.name}.json is missing beside {path}; a voice needs both: fetch it from where it came"
         )
-    return "piper", _name(name or path.stem, path), _inside(models.files_of(path), path.parent)
+    return "piper", _name(name or path.stem, path, "piper"), _inside(models.files_of("piper", path), path.parent)
 
 
 def _folder_name(path: Path) -> str:
@@ -59,8 +73,8 @@ def _folder_name(path: Path) -> str:
     return name
 
 
-def _name(name: str, path: Path) -> str:
-    name = name.removeprefix("whisper-")
+def _name(name: str, path: Path, kind: str) -> str:
+    name = name.removeprefix(models.FORMS[kind].prefix)
     if not models.NAME.fullmatch(name):
         raise UsageError(f"'{name}' cannot be a model's name; give one: roomtone models import {path} --name NAME")
     return name
@@ -98,9 +112,10 @@ def take_in(path: Path, folder: Path, name: str | None = None) -> tuple[str, str
     shutil.rmtree(incoming, ignore_errors=True)
     try:
         incoming.mkdir(parents=True, mode=0o700)
+        endings = models.FORMS[kind].endings
         for file in files:
             stem = files[0].name
-            target = file.name if kind == "whisper" else file.name.replace(stem, f"{name}.onnx", 1)
+            target = file.name if not endings else file.name.replace(stem, f"{name}{endings[0]}", 1)
             shutil.copyfile(file, incoming / target)
         return kind, name, models.put_in_place(incoming, kind, name, folder, str(path.resolve()))
     except OSError as error:

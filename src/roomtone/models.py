@@ -2,6 +2,8 @@
 
     <models>/whisper/<name>/           a CTranslate2 folder: config.json, model.bin, tokenizer.json, vocabulary.*
     <models>/piper/<voice>.onnx        and <voice>.onnx.json beside it
+    <models>/llama/<name>.gguf         a language model, or an adapter (LoRA) for one
+    <models>/embed/<name>/             a sentence embedder: model.onnx, tokenizer.json
     <models>/<kind>/<name>.roomtone.json   the record: where a model came from, its files' sizes and SHA-256
     <models>/.incoming/                what is on its way; moved to its place only when it is whole
 
@@ -10,6 +12,7 @@ The folder is ``models`` in the state folder. Engines look here, and nothing her
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -21,76 +24,102 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 from roomtone.core.errors import ModelError, UsageError
-from roomtone.core.model_files import Flawed, check_ct2, check_json, check_onnx, check_voice
+from roomtone.core.model_files import Flawed, check_ct2, check_gguf, check_json, check_onnx, check_voice
 
-KINDS = ("whisper", "piper")
 NAME = re.compile(r"\w[\w.+-]{0,99}")
-WHISPER_FILES = ("config.json", "model.bin", "tokenizer.json")
-WHISPER_EXTRAS = ("vocabulary.json", "vocabulary.txt", "preprocessor_config.json")
-"""The files of a Whisper model: those it must have, and those it may have. No other is ever taken."""
 
-INCOMING = ".incoming"
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How models of a kind lie on the disk, and what stands before their names as people type them.
+
+    Either ``endings`` of files that are called as the model is, or the files of a folder: those it must have, and
+    those it may have. No other file is ever taken.
+    """
+
+    prefix: str
+    endings: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
+
+    def path(self, name: str, folder: Path) -> Path:
+        """Return where a model is in the folder of its kind."""
+        return folder / f"{name}{self.endings[0] if self.endings else ''}"
+
+    def parts(self, model: Path) -> list[Path]:
+        """List the files that the model at a path must have."""
+        if not self.endings:
+            return [model / name for name in self.needed]
+        stem = model.name.removesuffix(self.endings[0])
+        return [model.with_name(f"{stem}{ending}") for ending in self.endings]
+
+
+FORMS = {
+    "whisper": Form(
+        "whisper-",
+        needed=("config.json", "model.bin", "tokenizer.json"),
+        extras=("vocabulary.json", "vocabulary.txt", "preprocessor_config.json"),
+    ),
+    "piper": Form("", endings=(".onnx", ".onnx.json")),
+    "llama": Form("llm-", endings=(".gguf",)),
+    "embed": Form("embed-", needed=("model.onnx", "tokenizer.json"), extras=("config.json",)),
+}
+KINDS = tuple(FORMS)
+
+INCOMING, RECORD = ".incoming", ".roomtone.json"
 LARGEST_JSON = 64 * 1024 * 1024
 SPARE_BYTES = 50_000_000
 """Room that must be left on the disk beside a model: the household's own state needs some."""
 
 
 def path_of(kind: str, name: str, models: Path) -> Path:
-    """Return where a model lies or would lie: a folder for Whisper, the .onnx file for a Piper voice."""
-    return models / kind / (name if kind == "whisper" else f"{name}.onnx")
+    """Return where a model lies or would lie: a folder, or the file whose name ends as the kind's do."""
+    return FORMS[kind].path(name, models / kind)
 
 
 def installed(kind: str, models: Path) -> list[str]:
     """List the models of a kind that are whole, by name."""
-    return [name for name in present(kind, models) if lacking(path_of(kind, name, models)) is None]
+    return [name for name in present(kind, models) if lacking(kind, path_of(kind, name, models)) is None]
 
 
 def present(kind: str, models: Path) -> list[str]:
     """List the models of a kind of which there is anything, whole or not, by name."""
-    folder = models / kind
-    if kind == "whisper":
-        found = {path.name for path in folder.glob("*") if path.is_dir() and NAME.fullmatch(path.name)}
-    else:
-        found = {path.name.removesuffix(".onnx") for path in folder.glob("*.onnx")}
-        found |= {path.name.removesuffix(".onnx.json") for path in folder.glob("*.onnx.json")}
-    return sorted(found)
+    folder, endings = models / kind, FORMS[kind].endings
+    if not endings:
+        return sorted(path.name for path in folder.glob("*") if path.is_dir() and NAME.fullmatch(path.name))
+    return sorted({path.name.removesuffix(ending) for ending in endings for path in folder.glob(f"*{ending}")})
 
 
-def lacking(model: Path) -> str | None:
+def lacking(kind: str, model: Path) -> str | None:
     """Return what a model at a path lacks (one line, no mending), or None where all its files are there."""
-    absent = [path for path in _needed(model) if not path.is_file() or not path.stat().st_size]
+    absent = [path for path in FORMS[kind].parts(model) if not path.is_file() or not path.stat().st_size]
     return f"{absent[0]} is missing or empty" if absent else None
 
 
-def _needed(model: Path) -> list[Path]:
-    if model.suffix == ".onnx":
-        return [model, model.with_name(f"{model.name}.json")]
-    return [model / name for name in WHISPER_FILES]
-
-
-def files_of(model: Path) -> list[Path]:
+def files_of(kind: str, model: Path) -> list[Path]:
     """List the files a model consists of, those it must have first, whether or not they are there."""
-    extras = [] if model.suffix == ".onnx" else [model / name for name in WHISPER_EXTRAS]
-    return [*_needed(model), *(path for path in extras if path.is_file())]
+    extras = [model / name for name in FORMS[kind].extras]
+    return [*FORMS[kind].parts(model), *(path for path in extras if path.is_file())]
 
 
 def size_of(model: Path) -> int:
-    """Return how many bytes of a model are on the disk."""
-    return sum(path.stat().st_size for path in files_of(model) if path.is_file())
+    """Return how many bytes of the model at a path are on the disk."""
+    files = model.iterdir() if model.is_dir() else model.parent.glob(f"{glob.escape(model.name)}*")
+    return sum(path.stat().st_size for path in files if path.is_file())
 
 
 # --------------------------------------------------------------------------------------------- names
 
 
 def typed(kind: str, name: str) -> str:
-    """Return a model's name as people type it: ``whisper-base.en``, ``en_US-amy-low``."""
-    return f"whisper-{name}" if kind == "whisper" else name
+    """Return a model's name as people type it: ``whisper-base.en``, ``en_US-amy-low``, ``llm-qwen3-4b``."""
+    return f"{FORMS[kind].prefix}{name}"
 
 
 def read_name(text: str) -> tuple[str, str]:
     """Take a name that was typed apart, into kind and name. Raises UsageError for what can be no model's name."""
-    kind = "whisper" if text.startswith("whisper-") else "piper"
-    name = text.removeprefix("whisper-").removesuffix(".onnx")
+    kind = next((kind for kind, form in FORMS.items() if form.prefix and text.startswith(form.prefix)), "piper")
+    name = text.removeprefix(FORMS[kind].prefix).removesuffix(".onnx")
     if not NAME.fullmatch(name):
         raise UsageError(f"'{text}' cannot be a model's name; roomtone models list shows those there are")
     return kind, name
@@ -117,7 +146,7 @@ class Record:
 
 def record_path(kind: str, name: str, models: Path) -> Path:
     """Return where a model's record lies."""
-    return models / kind / f"{name}.roomtone.json"
+    return models / kind / f"{name}{RECORD}"
 
 
 def read_record(kind: str, name: str, models: Path) -> Record | None:
@@ -168,7 +197,7 @@ def verify(kind: str, name: str, models: Path, *, thorough: bool = True) -> list
     model = path_of(kind, name, models)
     record = read_record(kind, name, models)
     faults = []
-    for file in sorted({*files_of(model), *_recorded(record, model)}):
+    for file in sorted({*files_of(kind, model), *_recorded(record, kind, model)}):
         was = record.files.get(file.name) if record else None
         wrong = _wrong_with(file, was, thorough)
         if wrong is not None:
@@ -189,9 +218,9 @@ def mending(kind: str, name: str, known: bool) -> str:
     return f"take it in anew: roomtone models import PATH --name {name}"
 
 
-def _recorded(record: Record | None, model: Path) -> Iterator[Path]:
+def _recorded(record: Record | None, kind: str, model: Path) -> Iterator[Path]:
     """List the files a record names. A name with a path in it is not one that was ever written there."""
-    folder = model.parent if model.suffix == ".onnx" else model
+    folder = model.parent if FORMS[kind].endings else model
     for name in record.files if record else ():
         if "/" not in name:
             yield folder / name
@@ -216,6 +245,9 @@ def _wrong_with(file: Path, was: Stamp | None, thorough: bool) -> str | None:
     return None
 
 
+CHECKS = {".bin": check_ct2, ".gguf": check_gguf, ".onnx": check_onnx}
+
+
 def check_format(file: Path) -> None:
     """Look whether a model's file is of the format its name says. Raises Flawed, OSError."""
     size = file.stat().st_size
@@ -227,9 +259,9 @@ def check_format(file: Path) -> None:
         content = check_json(file.read_bytes())
         if file.name.endswith(".onnx.json"):
             check_voice(content)
-    elif file.suffix in (".bin", ".onnx"):
+    elif file.suffix in CHECKS:
         with file.open("rb") as opened, mmap(opened.fileno(), 0, access=ACCESS_READ) as content:
-            (check_ct2 if file.suffix == ".bin" else check_onnx)(content)
+            CHECKS[file.suffix](content)
 
 
 # --------------------------------------------------------------------------------------- taking in, out
@@ -264,8 +296,8 @@ def put_in_place(incoming: Path, kind: str, name: str, models: Path, source: str
     What was there under that name is replaced only now. Raises ModelError, with nothing changed, where a file is
     missing or of another format.
     """
-    model = incoming / (f"{name}.onnx" if kind == "piper" else "")
-    files = files_of(model)
+    form = FORMS[kind]
+    files = files_of(kind, form.path(name, incoming) if form.endings else incoming)
     for file in files:
         wrong = _wrong_with(file, None, False)
         if wrong is not None:
@@ -276,10 +308,10 @@ def put_in_place(incoming: Path, kind: str, name: str, models: Path, source: str
     for file in files:
         _settle(file)
     record_path(kind, name, models).unlink(missing_ok=True)
-    if kind == "whisper":
+    if not form.endings:
         _swap(incoming, files, target)
     else:
-        for file in reversed(files):  # the .onnx last: a voice is there once it is
+        for file in reversed(files):  # the model itself last: it is there once it is
             file.replace(target.with_name(file.name))
     _write_record(record_path(kind, name, models), record)
     _settle(target.parent)
@@ -325,7 +357,7 @@ def remove(kind: str, name: str, models: Path) -> int:
     Raises ModelError where there is nothing of that name.
     """
     model, incoming = path_of(kind, name, models), incoming_of(kind, name, models)
-    places = [model, incoming] if kind == "whisper" else [*_needed(model), incoming]
+    places = [*(FORMS[kind].parts(model) if FORMS[kind].endings else [model]), incoming]
     there = [place for place in [*places, record_path(kind, name, models)] if os.path.lexists(place)]
     if not there:
         raise ModelError(f"there is no model {typed(kind, name)} in {models}; see: roomtone models list")

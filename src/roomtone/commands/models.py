@@ -1,7 +1,7 @@
-"""Get recognisers and voices, and look whether those that are here are whole.
+"""Get recognisers, voices and language models, and look whether those that are here are whole.
 
-The names are those that `list` shows: whisper-base.en is a recogniser, en_US-amy-low a voice. Nothing is ever fetched
-but by `pull`. Models lie in the folder models of the state folder.
+The names are those that `list` shows: whisper-base.en is a recogniser, llm-qwen2.5-1.5b-instruct a language model,
+en_US-amy-low a voice. Nothing is ever fetched but by `pull`. Models lie in the folder models of the state folder.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from roomtone import model_hub, model_import, models
 from roomtone.commands import common_options, say_json, say_line
 from roomtone.config import Settings
 from roomtone.core.errors import ModelError, RoomtoneError
+from roomtone.engines.llm import llama_cpp
 from roomtone.engines.stt import _whisper_models
 from roomtone.engines.tts import piper
 
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, run_it, about, arguments in (
         ("list", _list, "the catalogue, and what is here", None),
         ("pull", _pull, "fetch models by name; goes on where it broke off", "+"),
-        ("import", _import, "take in a folder with a Whisper model, or a voice's .onnx", None),
+        ("import", _import, "take in a Whisper model's folder, a voice's .onnx, a .gguf", None),
         ("verify", _verify, "look whether models are whole; all of them where none is named", "*"),
         ("remove", _remove, "remove models", "+"),
     ):
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if arguments:
             verb.add_argument("names", nargs=arguments, metavar="NAME", help="as roomtone models list shows it")
         if name == "import":
-            verb.add_argument("path", type=Path, help="a CTranslate2 Whisper folder, or a Piper voice's .onnx")
+            verb.add_argument("path", type=Path, help=model_import.IMPORTED)
             verb.add_argument("--name", help="the name it is to have here; without it, that of the folder or file")
 
 
@@ -65,7 +66,7 @@ def _rows(folder: Path, settings: Settings) -> Iterator[dict[str, Any]]:
     """Describe every model of the catalogue, and every other one that is here."""
     known = model_hub.catalogue()
     for kind in models.KINDS:
-        used = _used(kind, settings)
+        used = _used(kind, settings, folder)
         here = models.present(kind, folder)
         listed = [entry.name for entry in known.values() if entry.kind == kind]
         for name in [*listed, *(name for name in here if name not in listed)]:
@@ -75,7 +76,7 @@ def _rows(folder: Path, settings: Settings) -> Iterator[dict[str, Any]]:
                 "name": models.typed(kind, name),
                 "kind": kind,
                 "state": state,
-                "used": name == used and state == "installed",
+                "used": name in used and state == "installed",
                 "bytes": models.size_of(models.path_of(kind, name, folder)) or None,
                 "megabytes": entry.megabytes if entry else None,
                 "language": entry.language if entry else None,
@@ -93,19 +94,23 @@ def _state(kind: str, name: str, folder: Path) -> tuple[str, str | None]:
     return ("begun", f"{models.megabytes(waiting)} have arrived") if waiting else ("absent", None)
 
 
-def _used(kind: str, settings: Settings) -> str | None:
-    """Return the model that is in use as configured; None where the seam's engine is another."""
+def _used(kind: str, settings: Settings, folder: Path) -> set[str | None]:
+    """Return the models of a kind that are in use as configured; none where the seam's engine is another."""
+    if kind == "llama":
+        providers = [one for one in settings.llm.providers.values() if one.engine == "llama_cpp"]
+        asked = [one.keys.get("model") for one in providers] or ([] if settings.llm.providers else [None])
+        return {str(name).removeprefix("llm-") if name else llama_cpp.best(folder) for name in asked}
     try:
         engine, keys = settings.engine(SEAMS[kind])
-    except RoomtoneError:
-        return None
+    except (RoomtoneError, LookupError):
+        return set()
     if engine != kind:
-        return None
+        return set()
     chosen: Any = keys
     if kind == "piper":
-        return chosen.voice.removesuffix(".onnx") if chosen.voice else piper.find_voice(chosen)
+        return {chosen.voice.removesuffix(".onnx") if chosen.voice else piper.find_voice(chosen)}
     named = chosen.model.removeprefix("whisper-") if chosen.model else None
-    return named or _whisper_models.best(chosen.models_dir, chosen.language)
+    return {named or _whisper_models.best(chosen.models_dir, chosen.language)}
 
 
 def _show(rows: list[dict[str, Any]], folder: Path) -> None:
@@ -237,11 +242,10 @@ def _named(names: list[str], folder: Path) -> list[tuple[str, str]]:
 
 
 def _meant(text: str, folder: Path) -> tuple[str, str]:
-    """Read a model's name; a recogniser's may be typed without its kind where no voice is called so."""
-    kind, name = models.read_name(text)
-    if name not in models.present(kind, folder) and name in models.present("whisper", folder):
-        return "whisper", name
-    return kind, name
+    """Read a model's name; it may be typed without its kind where no voice is called so."""
+    meant = models.read_name(text)
+    known = [meant, *((kind, text.removesuffix(".gguf")) for kind in models.KINDS)]
+    return next(((kind, name) for kind, name in known if name in models.present(kind, folder)), meant)
 
 
 def _remove(args: argparse.Namespace, folder: Path, _: Settings) -> int:

@@ -1,12 +1,16 @@
 """What a model's files look like from outside, so that a wrong or cut one is told before an engine meets it.
 
 Nothing of a model is loaded: only the frames around its contents are walked. Formats: CTranslate2's model.bin as its
-``ModelSpec`` writes it (binary version 6), and ONNX's ``ModelProto`` as Protocol Buffers encode it.
+``ModelSpec`` writes it (binary version 6), ONNX's ``ModelProto`` as Protocol Buffers encode it, and GGUF, versions 2
+and 3, as ggml's ``docs/gguf.md`` describes it.
 """
 
 from __future__ import annotations
 
 import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
 from mmap import mmap
 from typing import Any
 
@@ -17,6 +21,23 @@ CT2_VERSION = 6
 
 IR_VERSION, GRAPH, LAST_FIELD = 1, 7, 25
 """Numbers of fields of ONNX's ModelProto: the two that every model has, and the last."""
+
+GGUF_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+GGUF_TEXT, GGUF_ARRAY, GGUF_ALIGNMENT = 8, 9, 32
+"""Bytes of GGUF's plain values by the number of their type, the two types that are longer, and what tensors start at
+multiples of unless the file says otherwise."""
+
+# fmt: off
+GGML_BLOCKS = {
+    0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 40),
+    10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292), 16: (256, 66),
+    17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82), 23: (256, 136),
+    24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2), 34: (256, 54),
+    35: (256, 66), 39: (32, 17), 40: (64, 36), 41: (128, 18),
+}
+# fmt: on
+"""Numbers in a block of a tensor, and the block's bytes, by the number of the tensor's type in ggml. Of a tensor of
+another type only the beginning is looked at."""
 
 
 class Flawed(ValueError):
@@ -90,12 +111,69 @@ def check_onnx(content: Buffer) -> None:
         raise Flawed("is not an ONNX model, or is cut short")
 
 
+@dataclass(frozen=True, slots=True)
+class Gguf:
+    """What a GGUF file's head says: an ``adapter`` (LoRA) or a model, and how many tokens it knows (0: unsaid)."""
+
+    architecture: str
+    adapter: bool
+    context: int
+
+
+def read_gguf(content: Buffer) -> Gguf:
+    """Return what a GGUF file's head says, without walking its vocabulary where that comes later. Raises Flawed."""
+    walk, found = _Walk(content), {}
+    for key, kind in _gguf_keys(walk, _gguf_counts(walk)[1]):
+        found[key] = walk.gguf_value(kind)
+        architecture = str(found.get("general.architecture", ""))
+        if f"{architecture}.context_length" in found:
+            break
+    context = found.get(f"{architecture}.context_length", 0) if found else 0
+    return Gguf(architecture, found.get("general.type") == "adapter", context if isinstance(context, int) else 0)
+
+
+def check_gguf(content: Buffer) -> None:
+    """Look whether a file's content is a whole GGUF file, with all its tensors. Raises Flawed."""
+    walk, alignment, end = _Walk(content), GGUF_ALIGNMENT, 0
+    tensors, keys = _gguf_counts(walk)
+    for key, kind in _gguf_keys(walk, keys):
+        value = walk.gguf_value(kind)
+        if key == "general.alignment" and isinstance(value, int) and value > 0:
+            alignment = value
+    for _ in range(tensors):
+        walk.gguf_text()
+        numbers = 1
+        for _ in range(walk.number(4)):
+            numbers *= walk.number(8)
+        block, size = GGML_BLOCKS.get(walk.number(4), (1, 0))
+        end = max(end, walk.number(8) + numbers // block * size)
+    walk.step(-walk.at % alignment + end)
+
+
+def _gguf_counts(walk: _Walk) -> tuple[int, int]:
+    """Step over the magic and the version; return how many tensors and keys the file announces."""
+    if walk.number(4) != int.from_bytes(b"GGUF", "little") or walk.number(4) not in (2, 3):
+        raise Flawed("is not a GGUF model")
+    return walk.number(8), walk.number(8)
+
+
+def _gguf_keys(walk: _Walk, count: int) -> Iterator[tuple[str, int]]:
+    """Give each key with the type of the value that follows; whoever asks for the next has stepped over that."""
+    for _ in range(count):
+        key = walk.gguf_text()
+        yield key, walk.number(4)
+
+
 class _Walk:
     """A place in a file's content that only moves on. What lies behind the end raises Flawed."""
 
     def __init__(self, content: Buffer) -> None:
         self._content = content
         self._at = 0
+
+    @property
+    def at(self) -> int:
+        return self._at
 
     @property
     def ended(self) -> bool:
@@ -128,3 +206,33 @@ class _Walk:
             if byte < 0x80:
                 return value
         raise Flawed("is not an ONNX model")
+
+    def gguf_text(self) -> str:
+        """Read a text with its length, eight bytes, before it."""
+        length = self.number(8)
+        start = self._at
+        self.step(length)
+        return bytes(self._content[start : self._at]).decode("utf-8", "replace")
+
+    def gguf_value(self, kind: int) -> str | int | None:
+        """Read a text or a whole number; step over any other value."""
+        if kind == GGUF_TEXT:
+            return self.gguf_text()
+        if kind == GGUF_ARRAY:
+            self._step_over_array(self.number(4), self.number(8))
+            return None
+        if kind not in GGUF_SIZES:
+            raise Flawed("is not a GGUF model, or is damaged")
+        return self.number(GGUF_SIZES[kind])
+
+    def _step_over_array(self, kind: int, count: int) -> None:
+        if kind in GGUF_SIZES:
+            return self.step(count * GGUF_SIZES[kind])
+        if kind != GGUF_TEXT:
+            raise Flawed("is not a GGUF model, or is damaged")
+        at, last, length = self._at, len(self._content) - 8, struct.Struct("<Q")
+        for _ in range(count):  # as many as there are words in a vocabulary
+            if at > last:
+                raise Flawed("is cut short")
+            at += 8 + length.unpack_from(self._content, at)[0]
+        return self.step(at - self._at)
