@@ -15,7 +15,7 @@ FLOORS = """
     commands
     doctor
     bench
-    demo_day
+    demo_day demo_mind
     demo hearing asking
     daemon rehearsal timeline
     morning
@@ -35,16 +35,18 @@ FLOORS = """
     boards
     control quiet
     llm_router memories past routines mcp_servers
+    llm_line llm_reply
+    llm_calls
     failover history personas accounts receipt memory_search
     persona_reading ledger memory_vectors
     mind store logs stopwatch model_hub model_import
     config
-    settings database
+    settings database llm_models
     config_sources migrations shipped persona_files
     engines
     outbound
     child flow models wyoming_events
-    clock child_main scripted_provider
+    clock child_main scripted_provider demo_house
     core
 """
 """Arrows point down only: a room knows the floors below its own, never its own floor or one above."""

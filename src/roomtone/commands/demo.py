@@ -10,24 +10,28 @@ import argparse
 import asyncio
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.markup import escape
 
-from roomtone import demo_day, engines
+from roomtone import demo_day, demo_mind, engines
 from roomtone.clock import run_skipping, utc_now
 from roomtone.commands import say_json
 from roomtone.config import Settings
 from roomtone.core.dialog import Turn
+from roomtone.core.sound import Audio
 from roomtone.demo import Visit, play
 from roomtone.engines import EngineSettings
 from roomtone.flow import Event
 from roomtone.rehearsal import Rehearsal, prepare, rehearsing, state_for, write_out
 from roomtone.timeline import stages
+
+SHOWN: dict[str, Callable[[Any], str]] = {}
+"""What else is told of as it happens, and how."""
 
 COLOURS = {"idle": "dim", "listening": "green", "thinking": "yellow", "speaking": "cyan", "interrupt": "red"}
 
@@ -44,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scene",
         choices=SCENES,
         default="visits",
-        help="visits: a few minutes with visitors; day: a wake word, buttons, bedtime, three personas, a power cut",
+        help="visits: a few minutes with visitors; day: a wake word, buttons, bedtime, three personas, a power cut; "
+        "mind: language models, one of which breaks off, a memory, a routine",
     )
     parser.add_argument("--simulate", action="store_true", help="accepted for symmetry: the demo is always simulated")
     parser.add_argument("--out", type=Path, default=Path("roomtone-demo"), metavar="DIR", help="where to write")
@@ -74,31 +79,69 @@ async def _visits(args: argparse.Namespace, settings: Settings) -> int:
 
 async def _day(args: argparse.Namespace, settings: Settings) -> int:
     """Play a whole day, on a disk of its own."""
-    settings, console, timeline = demo_day.settings_for(settings, utc_now()), _console(args), None
+    settings = demo_day.settings_for(settings, utc_now())
+    stage = _Stage(args)
+    day = demo_day.Day(lambda folder: stage.room(folder, settings), stage.show)
+    return await stage.play(day, "the day begins")
+
+
+async def _mind(args: argparse.Namespace, settings: Settings) -> int:
+    """Play the scene of the models, on a disk of its own."""
+    stage = _Stage(args)
+    with demo_mind.settings_for(settings) as household:
+        return await stage.play(demo_mind.Scene(household, stage.room, stage.show), "somebody comes in")
+
+
+class _Scene(Protocol):
+    """Plays in rooms that it opens one after the other."""
+
+    wrong: list[str]
+    turns: list[Turn]
+
+    async def play(self, folder: Path) -> None:
+        """Play it in rooms that keep their state within a folder."""
+
+    def recording(self) -> Audio:
+        """Return all that was heard."""
+
+
+class _Stage:
+    """Where a scene of several rooms is played: one timeline, and a disk that is gone afterwards."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args = args
+        self._console = _console(args)
+        self._timeline: Timeline | None = None
+        self._status: Any = None
+        self._rooms = 0
 
     @asynccontextmanager
-    async def opens(state_dir: Path) -> AsyncIterator[Rehearsal]:
-        nonlocal timeline
-        out = args.out / state_dir.name
+    async def room(self, state_dir: Path, settings: Settings) -> AsyncIterator[Rehearsal]:
+        """Open the next room of the scene."""
+        self._rooms += 1
+        out = self._args.out / f"room-{self._rooms}"
         prepare(out)
         async with rehearsing(settings, state_dir, _room(), out, one_session=False) as rehearsal:
-            timeline = timeline or Timeline(console, rehearsal.room.engines)
-            timeline.status = status
-            rehearsal.show = timeline.show
+            self._timeline = self._timeline or Timeline(self._console, rehearsal.room.engines)
+            self._timeline.status = self._status
+            rehearsal.show = self._timeline.show
             yield rehearsal
 
-    def show(who: str, what: str) -> None:
-        assert timeline is not None
-        timeline.line(f"[bold]{who}[/bold]", escape(what))
+    def show(self, who: str, what: str) -> None:
+        """Show who did what."""
+        assert self._timeline is not None
+        self._timeline.line(f"[bold]{who}[/bold]", escape(what))
 
-    day = demo_day.Day(opens, show)
-    with console.status("the day begins") as status, tempfile.TemporaryDirectory(prefix="roomtone-") as folder:
-        await day.play(Path(folder))
-    write_out(args.out, day.recording(), day.turns)
-    return _close(args, console, day.turns, day.wrong)
+    async def play(self, scene: _Scene, begins: str) -> int:
+        """Play a scene and write down what came of it; 1 where that is not what its script expects."""
+        with self._console.status(begins) as status, tempfile.TemporaryDirectory(prefix="roomtone-") as folder:
+            self._status = status
+            await scene.play(Path(folder))
+        write_out(self._args.out, scene.recording(), scene.turns)
+        return _close(self._args, self._console, scene.turns, scene.wrong)
 
 
-SCENES = {"visits": _visits, "day": _day}
+SCENES = {"visits": _visits, "day": _day, "mind": _mind}
 
 
 def _room() -> tuple[str, EngineSettings]:
@@ -145,6 +188,8 @@ class Timeline:
             self.line("heard", escape(event.data.heard or "(nothing understood)"))
         elif event.kind == "turn.ended":
             self._turn(event.data.turn)
+        elif event.kind in SHOWN:
+            self.line(f"[magenta]{event.kind}[/magenta]", escape(SHOWN[event.kind](event.data)))
 
     def _turn(self, turn: Turn) -> None:
         said = escape(turn.spoken or "(nothing)")
