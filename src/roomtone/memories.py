@@ -125,10 +125,13 @@ class StoreMemory:
 
     async def forget(self, ids: Sequence[str]) -> list[Fact]:
         """Forget facts; an id's beginning that several have is none. Their bytes leave the file a little later."""
-        found = [known[0] for id_ in ids if len(known := await self.with_id(id_)) == 1]
-        gone = list({fact.id: fact for fact in found}.values())
+        where = "id IN (SELECT value FROM json_each(:ids))"
+        rows = await self._read(f"SELECT {COLUMNS} FROM memories WHERE {where}", {"ids": json.dumps(list(ids))})
+        named = {row["id"]: fact_of(row) for row in rows}
+        begun = [await self.with_id(id_) for id_ in ids if id_ not in named]
+        gone = list({**named, **{known[0].id: known[0] for known in begun if len(known) == 1}}.values())
         if gone:
-            await self._forget("id IN (SELECT value FROM json_each(:ids))", [fact.id for fact in gone])
+            await self._forget(where, [fact.id for fact in gone])
         return gone
 
     async def forget_all(self, persona: str | None = None) -> int:
