@@ -58,8 +58,8 @@ WORDS = {
     "item": ["milk", "rye bread"], "lone": ["milk", "rye bread"], "date": ["christmas", "the fifth of may"],
     "year": ["nineteen hundred"], "amount": ["two", "half a", "ninety"], "options": ["tea or coffee"], "low": ["one"],
     "high": ["ten"], "sum": ["two plus two", "the square root of nine"], "place": ["kitchen"], "stuff": ["flour"],
-    "stranger": ["pirate"], "text": ["the cat is called Rex"], "clause": ["my sister lives in Oslo"], "own": ["my car"],
-    "name": ["Anna"],
+    "stranger": ["pirate"], "text": ["the cat is called Rex"], "clause": ["my sister lives in Oslo"],
+    "own": ["my car"], "name": ["Anna"],
 }  # fmt: skip
 """What may stand where a template leaves the words open."""
 
