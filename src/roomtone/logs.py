@@ -40,11 +40,15 @@ def during(place: Place) -> Iterator[None]:
         _place.set(before)  # no token: what was opened in one task may be closed in another
 
 
+def standing() -> Mapping[str, object]:
+    """Return where things stand for whoever runs this: {} outside of any turn."""
+    place = _place.get()
+    return place() if place is not None else {}
+
+
 def add_place(record: logging.LogRecord) -> bool:
     """Put the place into a record; a filter that keeps every record."""
-    place = _place.get()
-    known = place() if place is not None else {}
-    record.place = {key: value for key, value in known.items() if value is not None}
+    record.place = {key: value for key, value in standing().items() if value is not None}
     return True
 
 

@@ -89,6 +89,11 @@ class Continuation:
             return out  # it only said again what stands somewhere before
         return self._join()
 
+    @property
+    def met_the_end(self) -> bool:
+        """Whether the model said again what was said, to its end: it knows where it goes on."""
+        return self._repeated > 0
+
     def _weighed(self, word: str) -> str:
         """Hold a word back while it may be one that was said; return all that is new once that is settled."""
         if self._joined:
@@ -122,6 +127,11 @@ class Continuation:
             self._tail = [*self._tail[-REPEATS * LONGEST_PHRASE :], bare]
             self.loops = _loops(self._tail)
         return "" if self.loops else word
+
+
+def ends_sentence(text: str) -> bool:
+    """Say whether a text ends where a sentence does."""
+    return _SENTENCE_END.search(text.rstrip()) is not None
 
 
 def _bare(word: str) -> str:

@@ -110,9 +110,17 @@ class Llm(Protocol):
     answer; cheap, and no message leaves with it), ``context`` (tokens that fit, 0 unknown).
     """
 
-    continues: bool
-    host: str | None
-    model: str
+    @property
+    def continues(self) -> bool:
+        """Whether it can go on in mid-sentence."""
+
+    @property
+    def host(self) -> str | None:
+        """Where messages go."""
+
+    @property
+    def model(self) -> str:
+        """Which model answers."""
 
     def reply(self, messages: Sequence[Message], options: Options) -> AsyncIterator[Piece]:
         """Answer the last message. Raises LlmError or another EngineError where the model failed.
