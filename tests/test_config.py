@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from roomtone import config
 from roomtone.config import find_file, flat, keep, load, load_or_last_good, masked
+from roomtone.config_sources import read
 from roomtone.core.errors import ConfigError
 from roomtone.settings import Settings
 
@@ -70,7 +71,7 @@ features: {offline_mode: false}
 log: {level: info, format: text}
 """)
     settings = load(file, {"ANTHROPIC": "sk-1"})
-    key = settings.llm.providers["claude"].api_key
+    key = settings.llm.providers["claude"].keys["api_key"]
     assert settings.device.room == "kitchen"
     assert settings.llm.route == ("house", "claude", "pi")
     assert key is not None
@@ -132,7 +133,6 @@ time_zone: Europe/Berln
         "device.room: 12 is not a text; put it in quotes",
         "listen.mode: 'wakeword' is not possible; choose 'wake_word', 'button' or 'open'",
         "listen.folow_up_s: unknown key; did you mean follow_up_s?",
-        "llm.providers.claud.modell: unknown key; did you mean model?",
         "web.listen: 8080 is not a text; put it in quotes",
         "time_zone: 'Europe/Berln' is no time zone; did you mean Europe/Berlin?",
         "ROOMTONE__LOG__LEVEL: log.level: 'loud' is not possible; choose 'debug', 'info', 'warning' or 'error'",
@@ -144,7 +144,36 @@ time_zone: Europe/Berln
     assert rest[0] == "vad.mode: 9 is not possible; it should be less than or equal to 3"
     assert rest[1].startswith("stt.engine: there is no engine 'pocket'; ")
     assert rest[2].startswith("tts.frob: unknown key of 'tone'; possible here: ")
-    assert len(rest) == 3
+    assert rest[3:] == ["llm.providers.claud.modell: unknown key; did you mean model?"]
+
+
+def test_a_provider_is_checked_with_the_settings_of_its_engine(file: Path) -> None:
+    file.write_text("""
+llm:
+  providers:
+    one: {engine: skript}
+    two: {engine: script, texts: 3, stall_s: 0}
+    three: {model: x}
+""")
+    told = mistakes(file)
+    assert told[0] == "llm.providers.two.stall_s: 0 is not possible; it should be greater than 0"
+    assert told[1] == "llm.providers.three.engine: is missing; add it"
+    assert told[2] == "llm.providers.one.engine: there is no engine 'skript'; did you mean script?"
+    assert told[3].startswith("llm.providers.two.texts: 3 is not a list")
+    assert len(told) == 4
+
+
+def test_no_secret_of_a_provider_is_shown(file: Path) -> None:
+    file.write_text("""
+llm:
+  providers:
+    house: {engine: script, api_key: credential:house, headers: {X-Tenant: "me", Authorization: credential:house}}
+mcp:
+  notes: {command: notes, env: {NOTES_AT: "https://me:pw@notes.local"}}
+""")
+    shown = str(masked(Settings.model_validate(read(file, {"HOUSE": "sk-1"}).values)))
+    assert not any(secret in shown for secret in ("sk-1", "'me'", "pw"))
+    assert "'house'" in shown
 
 
 def test_a_route_names_providers_that_are_there(file: Path) -> None:
@@ -228,7 +257,7 @@ def test_a_credential_comes_from_systemd_before_the_environment(file: Path, tmp_
     (tmp_path / "my-key").write_text("from systemd\n")
     env = {"CREDENTIALS_DIRECTORY": str(tmp_path), "MY_KEY": "from the environment"}
     for variables, value in ((env, "from systemd"), ({"MY_KEY": env["MY_KEY"]}, "from the environment")):
-        key = load(with_key(file, "credential:my-key"), variables).llm.providers["c"].api_key
+        key = load(with_key(file, "credential:my-key"), variables).llm.providers["c"].keys["api_key"]
         assert key is not None
         assert key.get_secret_value() == value
 

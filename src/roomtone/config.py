@@ -20,7 +20,7 @@ from pydantic_core import ErrorDetails, to_jsonable_python
 from roomtone import engines
 from roomtone.config_sources import SECRET_NAME, Raw, describe, dotted, guess, read, without_password
 from roomtone.core.errors import ConfigError
-from roomtone.settings import SEAMS, Settings, default_state_dir
+from roomtone.settings import SEAMS, Provider, Settings, default_state_dir
 
 __all__ = [
     "LAST_GOOD",
@@ -38,6 +38,9 @@ __all__ = [
 
 SYSTEM_FILE = Path("/etc/roomtone/config.yaml")
 LAST_GOOD = "config.last-good.yaml"
+
+ALL_SECRET = ("headers", "env")
+"""Sections in which every value may be a key, whatever it is called."""
 
 
 # -------------------------------------------------------------------------------------------- loading
@@ -135,10 +138,8 @@ def _checked(raw: Raw) -> Settings | None:
         for detail in error.errors(include_url=False):
             fields = _fields_at(detail["loc"][:-1])
             raw.mistake(detail["loc"], *describe(detail, fields, dotted(Settings.model_fields)))
-    for seam in SEAMS:
-        section = raw.values.get(seam)
-        if isinstance(section, dict):
-            _check_engine(raw, seam, section)
+    for path, seam, section in _engine_sections(raw.values):
+        _check_engine(raw, path, seam, section)
     if settings is not None:
         for name in settings.llm.route:
             if name not in settings.llm.providers:
@@ -156,9 +157,22 @@ def _fields_at(loc: tuple[int | str, ...]) -> list[str]:
     return list(getattr(model, "model_fields", {}))
 
 
-def _check_engine(raw: Raw, seam: str, section: dict[str, Any]) -> None:
+def _engine_sections(values: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], str, dict[str, Any]]]:
+    """List the sections that hold an engine's own keys: where each stands, for which seam, and what is in it."""
+    for seam in SEAMS:
+        if isinstance(values.get(seam), dict):
+            yield (seam,), seam, values[seam]
+    llm = values.get("llm")
+    providers = llm.get("providers") if isinstance(llm, dict) else None
+    if isinstance(providers, dict):
+        for name, section in providers.items():
+            if isinstance(section, dict) and "engine" in section:
+                yield ("llm", "providers", name), "llm", section
+
+
+def _check_engine(raw: Raw, path: tuple[str, ...], seam: str, section: dict[str, Any]) -> None:
     """Check an engine's own keys with that engine's Settings; with ``auto``, against all of the seam's."""
-    own = type(Settings.model_fields[seam].default).model_fields
+    own = Provider.model_fields if seam == "llm" else type(Settings.model_fields[seam].default).model_fields
     keys = {key: value for key, value in section.items() if key not in own}
     name = section.get("engine", "auto")
     if not isinstance(name, str):
@@ -169,26 +183,27 @@ def _check_engine(raw: Raw, seam: str, section: dict[str, Any]) -> None:
         candidates = {each: engines.load(seam, each).Settings for each in (shipped if name == "auto" else [name])}
     except Exception as error:  # another package's module may raise anything
         wrong = f"there is no engine '{name}'" if "." not in name else f"'{name}' cannot be imported ({error})"
-        raw.mistake((seam, "engine"), wrong, guess(name, ["auto", *engines.names(seam)]))
+        raw.mistake((*path, "engine"), wrong, guess(name, ["auto", *engines.names(seam)]))
         return
     known = {*own, *(key for candidate in candidates.values() for key in candidate.model_fields)}
     for key in keys.keys() - known:
-        raw.mistake((seam, key), "unknown key" + ("" if name == "auto" else f" of '{name}'"), guess(key, known))
+        of_whom = "" if name == "auto" or seam == "llm" else f" of '{name}'"
+        raw.mistake((*path, key), "unknown key" + of_whom, guess(key, known))
     for candidate in order if name == "auto" else [name]:
         fields = candidates[candidate].model_fields
-        _check_values(raw, seam, candidates[candidate], {key: keys[key] for key in keys if key in fields})
+        _check_values(raw, path, candidates[candidate], {key: keys[key] for key in keys if key in fields})
 
 
-def _check_values(raw: Raw, seam: str, model: type[engines.EngineSettings], keys: dict[str, Any]) -> None:
+def _check_values(raw: Raw, path: tuple[str, ...], model: type[engines.EngineSettings], keys: dict[str, Any]) -> None:
     try:
         model.model_validate(keys)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
-            raw.mistake((seam, *detail["loc"]), *describe(_with_seam(detail, seam), model.model_fields))
+            raw.mistake((*path, *detail["loc"]), *describe(_placed(detail, path), model.model_fields))
 
 
-def _with_seam(detail: ErrorDetails, seam: str) -> ErrorDetails:
-    return {**detail, "loc": (seam, *detail["loc"])}
+def _placed(detail: ErrorDetails, path: tuple[str, ...]) -> ErrorDetails:
+    return {**detail, "loc": (*path, *detail["loc"])}
 
 
 # --------------------------------------------------------------------------------------------- showing
@@ -202,7 +217,8 @@ def masked(settings: Settings) -> dict[str, Any]:
 
 def _masked(name: str, value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _masked(key, inner) for key, inner in value.items()}
+        secret = name in ALL_SECRET
+        return {key: "***" if secret else _masked(key, inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_masked(name, inner) for inner in value]
     if value in (None, ""):
