@@ -56,7 +56,7 @@ class Ledger:
         try:
             await self._store.write(*rows)
         except StoreError as error:
-            self._owed.extendleft(reversed(rows))
+            self._owed = deque([*rows, *self._owed], maxlen=OWED)
             log.error("what was sent and spent is not kept yet: %s", error.message)
 
     async def read(self, query: str, *values: Any) -> list[sqlite3.Row]:

@@ -161,6 +161,8 @@ def _bare(host: str) -> str | None:
     if address is not None:
         return address if _address(address) is not None else None
     name = written["name"].removesuffix(".")
+    if name != written["name"] and _address(name) is not None:  # a name server may be asked for it
+        return None
     return name if all(map(_LABEL.fullmatch, name.split("."))) else None
 
 
