@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
@@ -20,8 +21,11 @@ from roomtone import outbound
 from roomtone.clock import engine_working
 from roomtone.engines import EngineSettings, lacking
 from roomtone.engines.llm import LlmError, Trouble
+from roomtone.engines.llm._sse import Events
 from roomtone.engines.llm._trouble import NO_ANSWER, Provider, broken, complaint, refused
 from roomtone.flow import worker
+
+log = logging.getLogger(__name__)
 
 IMPORT_S = 60.0
 """Longest that importing an SDK may take: one took 1.3 s on a fast machine, and SD cards are slow."""
@@ -34,6 +38,9 @@ AFTER_END_S = 0.5
 
 KEPT = {"host", "accept", "connection", "content-type", "content-length", "user-agent", "anthropic-version"}
 """Headers that go out as the SDK makes them; its others tell of this machine, or come from the environment."""
+
+DONE = b"[DONE]"
+"""Ends a stream of chat completions; it is no JSON."""
 
 NO_KEY = "-"
 """What SDKs are given for a key, else they take one from the environment; the real one is a header of ours."""
@@ -146,7 +153,25 @@ def _http_client(settings: HttpSettings, own: Mapping[str, str]) -> Any:
     )
 
 
-_END = object()
+class _Stream:
+    """The bytes of an answer, below the SDK: its own iterators cannot be left in the midst without leaving tasks."""
+
+    def __init__(self, response: Any) -> None:
+        self._response = response
+        self._pieces = aiter(response.stream)
+
+    async def more(self) -> bytes | None:
+        """Return the next bytes, None at the end."""
+        return cast("bytes | None", await anext(self._pieces, None))
+
+    async def leave(self) -> None:
+        """Close the connection if the answer is not over, and end every reader below at once."""
+        await self._response.aclose()
+        try:
+            async for _ in self._pieces:
+                pass
+        except Exception as error:
+            log.debug("an answer was left: %r", error)
 
 
 class Api:
@@ -168,12 +193,19 @@ class Api:
         whatever goes wrong before the reply is over, EgressRefused where nothing may be sent to this host.
         """
         stream = await self._ask(path, body, why, optional)
+        decoded, came, done = Events(), 0, False
         try:
-            while (event := await self._next(stream, over())) is not _END:
-                yield event
+            while (piece := await self._more(stream, over() or done)) is not None:
+                came += len(piece)
+                for data in decoded.feed(piece):
+                    done = done or data == DONE
+                    if not done:
+                        yield self._event(data)
         finally:
             with engine_working():
-                await stream.close()
+                await stream.leave()
+        if came and not decoded.count:
+            raise self.provider.trouble(Trouble.NONSENSE, NO_ANSWER)
 
     async def check(self, path: str) -> None:
         """Ask for the list of models: no message leaves. Raises LlmError if the provider cannot be used."""
@@ -186,14 +218,14 @@ class Api:
             if failed.trouble is not Trouble.MODEL:  # not every server can list what it has
                 raise failed from error
 
-    async def _ask(self, path: str, body: dict[str, Any], why: str, optional: Mapping[str, str | None]) -> Any:
+    async def _ask(self, path: str, body: dict[str, Any], why: str, optional: Mapping[str, str | None]) -> _Stream:
         """Open the stream; what the server says it does not know is left out, this time and from now on."""
         while True:
             sent = json.dumps(_without(body, self._refuses, optional), ensure_ascii=False).encode()
             outbound.leaving(self.settings.host, len(sent), "text", why)
             try:
                 with engine_working():
-                    return await self._client.post(
+                    stream = await self._client.post(
                         path,
                         cast_to=object,
                         content=sent,
@@ -201,37 +233,47 @@ class Api:
                         stream=True,
                         stream_cls=self.sdk.AsyncStream[object],
                     )
+                    return _Stream(stream.response)
             except Exception as error:
                 unknown = self._unknown(error, body.keys() & optional.keys()) - self._refuses
                 if not unknown:
                     raise self._failure(error, began=False) from error
                 self._refuses |= unknown
 
-    async def _next(self, stream: Any, over: bool) -> Any:
+    async def _more(self, stream: _Stream, over: bool) -> bytes | None:
         with engine_working():
             try:
                 async with asyncio.timeout(AFTER_END_S if over else None):
-                    return await anext(stream, _END)
+                    return await stream.more()
             except Exception as error:
                 if over:
-                    return _END  # nothing of the reply is missing
+                    return None  # nothing of the reply is missing
                 raise self._failure(error, began=True) from error
+
+    def _event(self, data: bytes) -> Any:
+        try:
+            event = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise self.provider.trouble(Trouble.NONSENSE, NO_ANSWER) from error
+        if isinstance(event, dict) and event.get("error"):
+            raise refused(self.provider, complaint(event, None))
+        return event
 
     def _unknown(self, error: Exception, optional: set[str]) -> set[str]:
         """Return the optional keys that a refusal is about."""
         if not isinstance(error, self.sdk.APIStatusError):
             return set()
-        said = complaint(error)
+        said = complaint(error.body, error.response)
         if said.status not in (400, 422) or said.trouble is not Trouble.NONSENSE:
             return set()
         return {key for key in optional if key in said.words}
 
     def _failure(self, error: Exception, *, began: bool) -> LlmError:
         """Say in one line what an exception of the SDK's, or of anything below it, means."""
-        if isinstance(error, (ValueError, RecursionError)) or TOO_MUCH in (str(error), str(error.__cause__)):
+        if TOO_MUCH in (str(error), str(error.__cause__)):
             return self.provider.trouble(Trouble.NONSENSE, NO_ANSWER)
         if isinstance(error, self.sdk.APIError) and not isinstance(error, self.sdk.APIConnectionError):
-            return refused(self.provider, complaint(error))
+            return refused(self.provider, complaint(error.body, getattr(error, "response", None)))
         return broken(self.provider, error, began=began)
 
 

@@ -22,6 +22,8 @@ LONGEST_ARGUMENTS = 65_536
 
 ENDLESS = "endless"
 
+BROKE_OFF = "broke off in the midst of its reply"
+
 LONGEST_NAME = 64
 """Letters of a tool's name (the API references of OpenAI and Anthropic: ``^[a-zA-Z0-9_-]{1,64}$``)."""
 
@@ -150,6 +152,8 @@ class Reading:
             return
         if refused:
             raise self.provider.trouble(Trouble.REFUSED, "will not answer this")
+        if reason == "error":
+            raise self.provider.trouble(Trouble.BUSY, BROKE_OFF)
         self.finish, self.cut = reason, cut
         if not self.calls and not self._letters:
             why = (
@@ -162,6 +166,6 @@ class Reading:
     def closed(self) -> Usage:
         """Return what the reply took. Raises LlmError where it broke off without an end."""
         if not self.over:
-            raise self.provider.trouble(Trouble.BUSY, "broke off in the midst of its reply")
+            raise self.provider.trouble(Trouble.BUSY, BROKE_OFF)
         used = self.usage
         return Usage(used.input_tokens, used.output_tokens, used.cached_tokens, cut=self.cut, cost=used.cost)

@@ -110,20 +110,18 @@ class Complaint:
         return Trouble.NONSENSE if 400 <= self.status < 500 else Trouble.BUSY
 
 
-def complaint(error: Any) -> Complaint:
-    """Read an SDK's error: both have ``body``, and ``status_code`` and ``response`` where there was an answer."""
-    inner = error.body
-    while isinstance(inner, Mapping) and "error" in inner:
-        inner = inner["error"]
-    said: Mapping[str, Any] = inner if isinstance(inner, Mapping) else {"message": inner or ""}
+def complaint(body: Any, response: Any) -> Complaint:
+    """Read what a provider says of a failure: the JSON, or text, it sends, and the answer it came with, if it did."""
+    while isinstance(body, Mapping) and "error" in body:
+        body = body["error"]
+    said: Mapping[str, Any] = body if isinstance(body, Mapping) else {"message": body or ""}
     kinds = tuple(str(said[key]) for key in ("code", "type") if isinstance(said.get(key), str))
-    response = getattr(error, "response", None)
-    status = 0 if response is None or response.is_success else int(response.status_code)
-    if not status and isinstance(said.get("code"), int):
-        status = said["code"]  # in mid-stream some gateways put the status there
     headers = {} if response is None else response.headers
-    number = str(headers.get("x-request-id") or headers.get("request-id") or "")
-    return Complaint(status, kinds, str(said.get("message") or ""), number[:64], retry_after(headers))
+    status = 0 if response is None else int(response.status_code)
+    if not status and isinstance(said.get("code"), int):
+        status = said["code"]  # some gateways put it there when the stream has begun
+    request = str(headers.get("x-request-id") or headers.get("request-id") or "")
+    return Complaint(status, kinds, str(said.get("message") or ""), request[:64], retry_after(headers))
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
