@@ -1,10 +1,10 @@
 """Make the small models in tests/models anew, or measure the recogniser that is there.
 
     pip install --group fixtures --editable .
-    python scripts/make_fixture_models.py {piper,whisper,chat,all,measure}
+    python scripts/make_fixture_models.py {piper,whisper,embed,chat,adapter,all,measure}
 
 Steps and seeds are fixed: two runs on one machine with the same libraries give the same bytes. One thread is used;
-the voices take a second, the recogniser 22 CPU minutes and the chat model 3.
+the voices take a second, the recogniser 22 CPU minutes, the chat model 3 and its adapter 1.
 """
 
 from __future__ import annotations
@@ -23,10 +23,14 @@ from fixture_phrases import HELD_OUT_VOICES, PHRASES
 MANIFEST = FOLDER / "manifest.json"
 WHISPER = Path("whisper/fixture")
 CHAT = Path("chat/fixture-chat-q8_0.gguf")
+ADAPTER = Path("chat/fixture-butler-lora.gguf")
+EMBED = Path("embed/fixture")
 LIBRARIES = {
+    "embed": ("numpy", "onnx", "tokenizers"),
     "piper": ("onnx", "piper-tts"),
     "whisper": ("torch", "ctranslate2", "tokenizers", "faster-whisper", "espeakng-loader", "soxr", "numpy"),
     "chat": ("torch", "tokenizers", "gguf"),
+    "adapter": ("torch", "tokenizers", "gguf"),
 }
 
 
@@ -61,6 +65,21 @@ def make_chat() -> None:
     )
 
 
+def make_adapter() -> None:
+    from fixture_models import adapter
+
+    adapter.make(FOLDER / CHAT, FOLDER / ADAPTER)
+    made_of = {"seed": adapter.SEED, "steps": adapter.STEPS, "phrases": fingerprint([*adapter.answers().values()])}
+    note("adapter", [FOLDER / ADAPTER], made_of)
+
+
+def make_embed() -> None:
+    from fixture_models import embedder
+
+    embedder.make(FOLDER / EMBED)
+    note("embed", [*(FOLDER / EMBED).iterdir()], {"seed": embedder.SEED, "words": fingerprint([*embedder.MEANINGS])})
+
+
 def measure() -> None:
     from fixture_models import hearing
 
@@ -85,7 +104,13 @@ def fingerprint(phrases: list[str]) -> str:
     return hashlib.sha256("\n".join(phrases).encode()).hexdigest()
 
 
-MAKING = {"piper": make_piper, "whisper": make_whisper, "chat": make_chat}
+MAKING = {
+    "piper": make_piper,
+    "whisper": make_whisper,
+    "embed": make_embed,
+    "chat": make_chat,
+    "adapter": make_adapter,
+}
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from conftest import Run
-from roomtone import engines
+from roomtone import engines, flow
 from roomtone.core.dialog import Voice
 from roomtone.core.sound import FRAME, HOP, RATE, Audio
 from roomtone.engines.stt import Hints, Pause
@@ -170,3 +170,38 @@ def test_a_wake_word_engine_takes_sound_of_any_length(run: Run[None], seam: str,
                     assert wake.feed(NOISE.cut(0, length)) is None
 
     run(scenario())
+
+
+@pytest.mark.parametrize(("seam", "name"), usable("embed"))
+def test_an_embedder_gives_a_row_of_length_one_a_text(run: Run[None], seam: str, name: str) -> None:
+    texts = ["the cat is called Minka", "", "  ", "\U0001f408 \x00", "words " * 2000]
+
+    async def scenario() -> None:
+        for _ in range(2):  # reopened
+            async with opened(seam, name) as embed:
+                assert embed.name
+                rows = await embed.embed(texts)
+                assert rows.shape[0] == len(texts)
+                assert rows.dtype == np.float32
+                assert np.allclose(np.linalg.norm(rows[[0, 3, 4]], axis=1), 1, atol=1e-3)
+                assert not np.isnan(rows).any()
+                assert np.allclose(rows[0], (await embed.embed(texts[:1]))[0], atol=1e-4), "it depends on its company"
+                assert (await embed.embed([])).shape == (0, rows.shape[1])
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("seam", "name"), usable("embed"))
+def test_an_embedder_can_be_left_in_mid_work(run: Run[None], seam: str, name: str) -> None:
+    async def scenario() -> None:
+        async with opened(seam, name) as embed:
+            async with flow.beside(_dropped(embed), "embedding"):
+                await asyncio.sleep(0)
+            async with asyncio.timeout(CLOSING_BOUND_S):
+                assert len(await embed.embed(["and on"])) == 1
+
+    run(scenario())
+
+
+async def _dropped(embed: Any) -> None:
+    await embed.embed(["a text"] * 64)

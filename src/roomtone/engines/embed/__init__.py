@@ -17,4 +17,4 @@ class Embed(Protocol):
     name: str
 
     async def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Return one normalised row a text: shape (n, d)."""
+        """Return one normalised row a text: shape (n, d). One that says nothing may have a row of zeros."""
