@@ -25,12 +25,15 @@ log = logging.getLogger(__name__)
 AROUND_A_MESSAGE = 8
 """Tokens that a chat template puts around a message, about: ChatML's marks, role and line ends are six."""
 
+BETWEEN = 2
+"""Tokens of the empty line between two parts of one message."""
+
 LETTERS_PER_TOKEN = 3
 """Of English text a token is about four characters (OpenAI, "What are tokens and how to count them?"); of other
 languages in Latin letters rather three."""
 
-ROOMY = 0.6
-"""So much of its room the conversation takes when its window begins anew."""
+ROOMY = 0.5
+"""So much of its room the conversation takes when its window begins anew: more tells more, less lasts longer."""
 
 LARGEST_SHARE = 4
 """No earlier message, and no summary, takes more than one part in so many of all tokens."""
@@ -223,7 +226,7 @@ class _Parts:
 def _fitted(parts: _Parts, budget: Budget, tokens: int, size: Size) -> Prompt:
     """Return the prompt within its budget: all of the system message, then the question, then what went before."""
     most = tokens // LARGEST_SHARE
-    room = tokens - size(parts.system) - AROUND_A_MESSAGE * 2
+    room = tokens - size(parts.system) - 2 * (AROUND_A_MESSAGE + BETWEEN)
     question = shortened(parts.question, max(FEWEST, room), size)
     room -= size(question)
     before = shortened(parts.before, room, size) if room >= FEWEST else ""
