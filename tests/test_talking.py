@@ -70,7 +70,7 @@ class Tools:
 
 
 def done(text: str, **more: Any) -> Outcome:
-    return Outcome(ToolRun(tool="any", status=RunStatus.DONE), text, **more)
+    return Outcome(ToolRun(tool="any", status=RunStatus.DONE, at=datetime.now(UTC)), text, **more)
 
 
 @dataclass

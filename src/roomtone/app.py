@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from roomtone.cast import Cast, ReadyPersona
 from roomtone.conversation import Conversation, Manners, Parts
 from roomtone.core.endpoint import Endpointer
 from roomtone.core.errors import EngineError, PersonaError, StoreError
+from roomtone.core.machine import Mode
 from roomtone.core.persona import Persona, Trigger
 from roomtone.core.signals import Signal
 from roomtone.core.speakable import speakable
@@ -25,7 +26,9 @@ from roomtone.failover import SttLine, TtsLine, open_stt, open_tts
 from roomtone.flow import Feed, Inbox, Worker, beside, worker
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills
+from roomtone.minds import Minds, open_minds
 from roomtone.mouth import Mouth
+from roomtone.past import Summariser
 from roomtone.personas import Library
 from roomtone.quiet import Quiet
 from roomtone.settings import Personas, Settings
@@ -90,7 +93,12 @@ async def open_room(
     async with AsyncExitStack() as stack:
         opened = _Opener(settings, stack)
         store = await stack.enter_async_context(open_store(state_dir / FILE_NAME))
-        parts, tts = await _parts(opened, store, state_dir, device)
+        conversation: Conversation | None = None
+
+        def is_idle() -> bool:
+            return conversation is None or conversation.state.mode is Mode.IDLE
+
+        parts, tts = await _parts(opened, store, state_dir, device, is_idle)
         speaker = await who_speaks(parts.cast, store, settings.personas.default)
         conversation = Conversation(parts, speaker, replace(manners(settings), one_session=one_session))
         await parts.cast.warm([speaker.persona.id])
@@ -102,9 +110,26 @@ async def open_room(
             await _come_round(settings, parts, stack)
         if listens:
             await stack.enter_async_context(beside(parts.ears.run(), "ears"))
+        if parts.minds.talk is not None:
+            await stack.enter_async_context(beside(_summariser(parts).run(parts.feed), "summing up"))
         reached = reachable(settings, await parts.cast.all())
         await stack.enter_async_context(beside(parts.cast.warm(reached), "warming personas"))
         yield Room(settings, opened.chosen, opened.device, parts, conversation, tts)
+
+
+def _summariser(parts: Parts) -> Summariser:
+    minds = parts.minds
+    return Summariser(
+        parts.store,
+        minds.router,
+        parts.phrases,
+        parts.cast.all,
+        minds.memory,
+        lambda persona: minds.receipts.note(persona=persona),
+        lambda kind, data: parts.feed.publish(kind, data, source="summaries"),
+        minds.window,
+        minds.router.route_of,
+    )
 
 
 async def _come_round(settings: Settings, parts: Parts, stack: AsyncExitStack) -> None:
@@ -117,7 +142,9 @@ async def _come_round(settings: Settings, parts: Parts, stack: AsyncExitStack) -
     await schedules.looked.wait()
 
 
-async def _parts(opened: _Opener, store: Store, state_dir: Path, device: SoundDevice | None) -> tuple[Parts, TtsLine]:
+async def _parts(
+    opened: _Opener, store: Store, state_dir: Path, device: SoundDevice | None, is_idle: Callable[[], bool]
+) -> tuple[Parts, TtsLine]:
     """Open the engines and make what a conversation consists of; the synthesiser too, for who wants other voices."""
     settings = opened.settings
     skills = Skills.load(settings.language, state_dir / "skills")
@@ -130,7 +157,8 @@ async def _parts(opened: _Opener, store: Store, state_dir: Path, device: SoundDe
     inbox = Inbox[Signal]()
     quiet = Quiet(settings.quiet_hours, settings.zone, store, inbox.post)
     library = persona_library(settings, state_dir)
-    cast = Cast(library, skills, stt, tts, opened.thread("personas"), settings.device.room)
+    minds = await opened.minds(store, feed, phrases, is_idle)
+    cast = Cast(library, skills, stt, tts, opened.thread("personas"), settings.device.room, minds.talk)
     parts = Parts(
         ears=Ears(sound.microphone, echo, vad, Endpointer(settings.endpoint), inbox.post, await opened.wake()),
         stt=stt,
@@ -139,7 +167,7 @@ async def _parts(opened: _Opener, store: Store, state_dir: Path, device: SoundDe
         mouth=Mouth(tts, sound.loudspeaker, settings.language),
         timers=Timers(store, settings.zone, phrases, inbox.post, quiet.now),
         quiet=quiet,
-        minds=None,
+        minds=minds,
         store=store,
         feed=feed,
         inbox=inbox,
@@ -174,6 +202,10 @@ class _Opener:
         self.chosen["wake"] = name
         opened: Wake = await self._stack.enter_async_context(engines.open_engine("wake", name, settings))
         return opened
+
+    async def minds(self, store: Store, feed: Feed, phrases: Phrases, is_idle: Callable[[], bool]) -> Minds:
+        """Open what the room thinks with."""
+        return await self._stack.enter_async_context(open_minds(self.settings, store, feed, phrases, is_idle))
 
     def thread(self, name: str) -> Worker:
         return self._stack.enter_context(worker(name))

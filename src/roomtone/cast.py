@@ -10,7 +10,7 @@ from functools import cached_property
 
 from roomtone import outbound
 from roomtone.core.dialog import Voice
-from roomtone.core.errors import EngineError, PersonaError, PersonaNotFound
+from roomtone.core.errors import EngineError, PersonaError, PersonaNotFound, RoomtoneError
 from roomtone.core.persona import AdaptationMode, Persona
 from roomtone.engines.stt import Hints
 from roomtone.failover import SttLine, TtsLine
@@ -18,6 +18,7 @@ from roomtone.flow import Worker, close
 from roomtone.mind.knowledge import Notes
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills
+from roomtone.mind.talking import Talk, Talking
 from roomtone.mind.thinking import Mind
 from roomtone.personas import Library, skills_of
 from roomtone.utterance import Utterance
@@ -28,13 +29,23 @@ log = logging.getLogger(__name__)
 class ReadyPersona:
     """A persona with all that a turn with it needs; what a recogniser may expect is put together when first asked."""
 
-    def __init__(self, persona: Persona, skills: Skills, everyone: Skills, phrases: Phrases, room: str) -> None:
+    def __init__(
+        self,
+        persona: Persona,
+        skills: Skills,
+        everyone: Skills,
+        phrases: Phrases,
+        room: str,
+        talk: Talk | None = None,
+    ) -> None:
         self.persona = persona
         self.skills = skills
         self.everyone = everyone
         self.is_warm = False
         self.phrases = phrases
-        self.mind = Mind(skills, phrases, everyone=everyone, notes=notes_of(persona, phrases))
+        notes = notes_of(persona, phrases)
+        talking = Talking(persona, phrases, talk, notes) if talk is not None else None
+        self.mind = Mind(skills, phrases, everyone=everyone, notes=notes, talking=talking)
         self._names = (room, persona.name, *skills.own_words())
         self._language = skills.language.language
 
@@ -83,7 +94,14 @@ class Cast:
     """
 
     def __init__(
-        self, library: Library, skills: Skills, stt: SttLine, tts: TtsLine, thread: Worker, room: str
+        self,
+        library: Library,
+        skills: Skills,
+        stt: SttLine,
+        tts: TtsLine,
+        thread: Worker,
+        room: str,
+        talk: Talk | None = None,
     ) -> None:
         self.library = library
         self.skills = skills
@@ -94,6 +112,7 @@ class Cast:
         self._tts = tts
         self._thread = thread
         self._room = room
+        self._talk = talk
         self._ready: dict[str, ReadyPersona] = {}
         self._known: dict[str, News] | None = None
 
@@ -177,11 +196,13 @@ class Cast:
                 await self.expect(ready)
 
     async def expect(self, ready: ReadyPersona) -> None:
-        """Let the recogniser learn what this one expects to hear."""
+        """Let the recogniser learn what this one expects to hear, and its model who it is."""
         if not ready.is_warm:
             ready.is_warm = True
             with outbound.within(ready.persona.egress):
                 await warm(self._stt, ready.rival_hints)  # its grammars are those of all other turns too
+                if ready.mind.talking is not None:
+                    await _read_ahead(ready.mind.talking)
 
     def _make(self, persona: str) -> ReadyPersona:
         read = self.library.load(persona)
@@ -193,7 +214,7 @@ class Cast:
         phrases = Phrases.load(language)
         phrases = phrases.of({**phrases.texts, **read.phrases.get(language, {})})
         skills = skills_of(read, self.library.folder(persona), self._everyone)
-        return ReadyPersona(read, skills, self._everyone, phrases, self._room)
+        return ReadyPersona(read, skills, self._everyone, phrases, self._room, self._talk)
 
     def _learn_names(self) -> None:
         """Learn who can be called by which name: everybody by their id, who is broken too, so that this is told."""
@@ -241,6 +262,14 @@ def notes_of(persona: Persona, phrases: Phrases) -> Notes | None:
     if persona.adaptation_mode is not AdaptationMode.INSTRUCTION_RAG:
         return None
     return Notes(persona.knowledge, phrases.language.small_words)
+
+
+async def _read_ahead(talking: Talking) -> None:
+    """Let a model on this machine read what each prompt begins with. A failure is the turn's to tell."""
+    try:
+        await talking.read_ahead()
+    except RoomtoneError as error:
+        log.warning("%s", error.message)
 
 
 async def warm(stt: SttLine, hints: Hints) -> None:

@@ -42,6 +42,7 @@ from roomtone.core.effects import (
 from roomtone.core.endpoint import Completeness
 from roomtone.core.errors import RoomtoneError, StoreError
 from roomtone.core.machine import Mode, State, step
+from roomtone.core.persona import Context
 from roomtone.core.signals import Acted, Muter, MuteToggled, Prompt, Signal, Timeout, TurnEnded
 from roomtone.ears import Ears
 from roomtone.engines.audio import Loudspeaker
@@ -50,9 +51,11 @@ from roomtone.failover import SttLine
 from roomtone.flow import Feed, Inbox
 from roomtone.hand import Hand
 from roomtone.household import TurnHousehold
+from roomtone.mind.context import Past
 from roomtone.mind.phrases import Phrases
 from roomtone.minds import Minds
 from roomtone.mouth import Mouth
+from roomtone.past import heard_by, past
 from roomtone.quiet import Quiet
 from roomtone.recorder import Recorder
 from roomtone.store import Store
@@ -109,7 +112,7 @@ class Parts:
     mouth: Mouth
     timers: Timers
     quiet: Quiet
-    minds: Minds | None
+    minds: Minds
     store: Store
     feed: Feed
     inbox: Inbox[Signal]
@@ -305,7 +308,7 @@ class Conversation:
             kept=self.recorder.kept,
             note_health=self._health.__setitem__,
             outgoing=self._outgoing,
-            anticipates=parts.minds is not None and parts.minds.anticipates,
+            anticipates=parts.minds.anticipates,
             ring_line=parts.timers.line,
             only_tells=parts.timers.only_tells,
         )
@@ -322,8 +325,14 @@ class Conversation:
     def _outgoing(self, live: LiveTurn) -> AbstractContextManager[None]:
         """Hold back what the persona may not let travel, and keep a receipt of what does."""
         persona, minds = self.speaker.persona, self.parts.minds
-        note = minds.receipts.note(live.trace, persona.id) if minds is not None else None
-        return outbound.within(persona.egress, note)
+        return outbound.within(persona.egress, minds.receipts.note(live.trace, persona.id))
+
+    async def _past(self, live: LiveTurn) -> Past:
+        """Return what was said before a turn, as far as who speaks now may know of it."""
+        persona = self.speaker.persona
+        whose = heard_by(persona, await self.parts.cast.all() if persona.context is Context.SHARED else ())
+        tips, unkept = self.recorder.before(live), self.recorder.unkept
+        return await past(self.parts.store, tips, self.parts.minds.window, whose=whose, unkept=unkept)
 
     def _hints(self, live: LiveTurn) -> Hints:
         speaker = self.speaker
@@ -350,7 +359,7 @@ class Conversation:
             parts.cast.all,
             lambda persona: self._switcher.switch(persona, live.source, live.heard),
             parts.minds,
-            partial(self.recorder.before, live),
+            partial(self._past, live),
         )
 
     async def _chime(self, effect: Chime) -> None:

@@ -36,18 +36,13 @@ class TurnHousehold:
     erase: Callable[[datetime], Awaitable[int]]
     cast: Callable[[], Awaitable[list[Persona]]]
     switch: Callable[[str], Awaitable[Persona]]
-    minds: Minds | None
-    before: Callable[[], tuple[str, ...]]
+    minds: Minds
+    before: Callable[[], Awaitable[Past]]
 
     @property
     def memory(self) -> Memory:
         """What is known beyond this conversation."""
-        return self._minds.memory
-
-    @property
-    def _minds(self) -> Minds:
-        assert self.minds is not None
-        return self.minds
+        return self.minds.memory
 
     def acts(self) -> None:
         """Note that something is about to be done that cannot be unsaid."""
@@ -55,15 +50,15 @@ class TurnHousehold:
 
     async def past(self) -> Past:
         """Return what was said in this conversation before this turn. Raises StoreError."""
-        return await self._minds.past(self.before())
+        return await self.before()
 
     async def sent_out(self, since: datetime) -> list[Sent]:
         """List what has left this machine since a moment. Raises StoreError."""
-        return await sent_since(self._minds.ledger, since)
+        return await sent_since(self.minds.ledger, since)
 
     async def undo(self) -> str | None:
         """Take back what a tool did last; return what to say of it, None where there is nothing to take back."""
-        outcome = await self._minds.tools.undo(self)
+        outcome = await self.minds.tools.undo(self)
         return outcome.text if outcome is not None else None
 
     async def routines(self) -> list[str]:

@@ -1,24 +1,100 @@
-"""What a room thinks with: language models, memory, tools and routines, opened together."""
+"""What a room thinks with: language models, memory, tools and servers, opened together."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
+from roomtone.accounts import Accounts
+from roomtone.clock import utc_now
+from roomtone.flow import Feed, beside
 from roomtone.ledger import Ledger
-from roomtone.mind.context import Past
+from roomtone.llm_router import Router, open_router
+from roomtone.mcp_servers import Servers
+from roomtone.memories import open_embed, open_memory
+from roomtone.mind.context import Budget, Counted
 from roomtone.mind.memory import Memory
+from roomtone.mind.phrases import Phrases
+from roomtone.mind.prompt import Surroundings
+from roomtone.mind.talking import Talk
 from roomtone.mind.toolbox import Toolbox
 from roomtone.receipt import Receipts
+from roomtone.settings import Settings
+from roomtone.store import Store
+from roomtone.tool_runs import ToolRuns
 
 
 @dataclass(frozen=True, slots=True)
 class Minds:
-    """What all personas of a room think with."""
+    """What all personas of a room think with. ``talk`` is None where there is no language model."""
 
+    router: Router
+    talk: Talk | None
     memory: Memory
     tools: Toolbox
+    servers: Servers
     ledger: Ledger
     receipts: Receipts
-    past: Callable[[tuple[str, ...]], Awaitable[Past]]
-    anticipates: bool = True
+    accounts: Accounts
+    anticipates: bool
+    window: int
+
+
+@asynccontextmanager
+async def open_minds(
+    settings: Settings, store: Store, feed: Feed, phrases: Phrases, is_idle: Callable[[], bool]
+) -> AsyncIterator[Minds]:
+    """Open all of it, and keep it in order for as long as the context lasts.
+
+    What cannot be opened is left out, with a line in the log. Raises ConfigError for a memory that there is not.
+    """
+
+    def publish(kind: str, data: Any) -> None:
+        feed.publish(kind, data, source="minds")
+
+    async with AsyncExitStack() as stack:
+        ledger = Ledger(store)
+        await stack.enter_async_context(beside(ledger.run(), "ledger"))
+        accounts = Accounts(ledger, settings.zone)
+        router = await stack.enter_async_context(
+            open_router(settings, phrases.language.prompt["go_on"], accounts, publish)
+        )
+        embed = await stack.enter_async_context(open_embed(settings))
+        memory = await stack.enter_async_context(open_memory(settings, store, publish, embed=embed, is_idle=is_idle))
+        servers = Servers(settings.mcp, publish)
+        await stack.enter_async_context(beside(servers.run(), "MCP servers"))
+        await stack.enter_async_context(beside(router.recover(), "language models"))
+        tools = Toolbox(servers.tools, ToolRuns(store), lambda run: publish("tool.run", run), phrases)
+        yield Minds(
+            router=router,
+            talk=_talk(settings, router, tools, memory) if router.places else None,
+            memory=memory,
+            tools=tools,
+            servers=servers,
+            ledger=ledger,
+            receipts=Receipts(ledger, feed),
+            accounts=accounts,
+            anticipates=settings.llm.anticipate,
+            window=settings.llm.messages,
+        )
+
+
+def _talk(settings: Settings, router: Router, tools: Toolbox, memory: Memory) -> Talk:
+    household = settings.household
+
+    def where() -> Surroundings:
+        now = utc_now().astimezone(settings.zone)
+        return Surroundings(settings.device.room, now, household.names, household.preferences)
+
+    return Talk(
+        llm=router,
+        where=where,
+        tools=tools,
+        memory=memory,
+        count=Counted(router.count) if router.count is not None else None,
+        answers=lambda options: router.answers(options.route),
+        budget=Budget(settings.llm.messages, settings.llm.tokens),
+        route=router.route_of,
+    )

@@ -22,9 +22,9 @@ from roomtone.core.thoughts import Aloud
 from roomtone.engines.llm import Llm, Options, Piece, Text, ToolCall, Usage
 from roomtone.flow import Stream, ahead, task_group
 from roomtone.mind import Answer, Household
-from roomtone.mind.context import Budget, Count, Prompt, build
+from roomtone.mind.context import Budget, Count, Past, Prompt, build
 from roomtone.mind.knowledge import Notes
-from roomtone.mind.memory import Fact
+from roomtone.mind.memory import Fact, Memory
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.prompt import Surroundings
 from roomtone.mind.toolbox import Outcome, Toolbox
@@ -73,6 +73,7 @@ class Talk:
     llm: Llm
     where: Callable[[], Surroundings]
     tools: Toolbox | None = None
+    memory: Memory | None = None
     count: Count | None = None
     answers: Callable[[Options], bool] = lambda _: True
     budget: Budget = field(default_factory=Budget)
@@ -134,25 +135,25 @@ class Talking:
 
     async def answer(self, text: str, house: Household, scope: Scope, known: Known) -> Answer:
         """Begin to answer a text. A failure of the model travels through the answer's deltas, in its place."""
-        prompt = await self._prompt(text, house, known)
+        prompt = await self._prompt(text, await house.past(), known)
         return self._begin(text, prompt, house, scope, known)
 
     async def go_on_with(self, agreed: str, offer: Offer, house: Household, scope: Scope) -> Answer:
         """Do what somebody has said yes to (``agreed``, in their words), and tell what came of it."""
-        prompt = await self._prompt(agreed, house, Known())
+        prompt = await self._prompt(agreed, await house.past(), Known())
         answer = self._begin(agreed, prompt, house, scope, Known(), ToolCall(AGREED, offer.tool, _json(offer.slots)))
         answer.answered_by = "tool"
         return answer
 
-    async def read_ahead(self, house: Household) -> None:
+    async def read_ahead(self) -> None:
         """Let the model read what every prompt of this persona's begins with, if it keeps what it has read."""
         prefill = getattr(self._talk.llm, "prefill", None)
         if prefill is not None:
-            prompt = await self._prompt("", house, Known())
+            likes = await self._talk.memory.preferences(self._persona.id) if self._talk.memory else []
+            prompt = await self._prompt("", Past(), Known(likes=tuple(likes)))
             await prefill(prompt.messages[:1], self._options())
 
-    async def _prompt(self, text: str, house: Household, known: Known) -> Prompt:
-        past = await house.past()
+    async def _prompt(self, text: str, past: Past, known: Known) -> Prompt:
         tools = self._talk.tools.specs(self._persona) if self._talk.tools else ()
         budget = replace(self._talk.budget, context=getattr(self._talk.llm, "context", 0))
         return await build(
