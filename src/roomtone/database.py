@@ -30,7 +30,7 @@ _ERASE = (
     "DELETE FROM sessions WHERE id NOT IN (SELECT session FROM turns UNION SELECT session FROM messages)",
     "DELETE FROM summaries WHERE at >= :since OR session NOT IN (SELECT id FROM sessions)",
     "DELETE FROM items WHERE removed >= :since",
-    "DELETE FROM tool_runs WHERE at >= :since AND trace != :spare",
+    "DELETE FROM tool_runs WHERE at >= :since AND (trace = '' OR trace != :spare)",
     "DELETE FROM memories WHERE level = 'summary' AND at >= :since",
     "DELETE FROM kept WHERE key LIKE 'persona/%' AND at >= :since",
     "UPDATE persona_switches SET cause = '' WHERE at >= :since AND source NOT IN ('schedule', 'button')",
@@ -38,7 +38,7 @@ _ERASE = (
 """What takes everything that was said from a moment on; a message goes with its turn.
 
 Lists are not what was said and stay. What was taken off one since then could only be put back: it goes too, and so
-does what a persona has noted since, and the words that changed who speaks. Of what is remembered only that goes which
+does what a persona has noted and tools were told since, and the words that changed who speaks. Of what is remembered only that goes which
 tells what a conversation was about: the rest was told to be kept.
 """
 

@@ -52,16 +52,14 @@ def fitting(spec: ToolSpec, arguments: dict[str, Any]) -> dict[str, Any]:
     """
     try:
         from jsonschema import Draft202012Validator, validators  # comes with mcp, as such tools do
-        from jsonschema.exceptions import SchemaError
         from referencing import Registry
-        from referencing.exceptions import Unresolvable
     except ImportError:
         return _with_its_keys(spec, arguments)
     patient = {"pattern": None, "patternProperties": None}
     validator = validators.extend(Draft202012Validator, patient)(dict(spec.parameters), registry=Registry())
     try:
         wrong = next(validator.iter_errors(arguments), None)
-    except (SchemaError, Unresolvable, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except Exception as error:  # a stranger's schema goes wrong in more ways than the library has names for
         raise ToolError(f"its schema cannot be read: {plain(str(error), SHOWN)}") from error
     if wrong is not None:
         where = ".".join(str(each) for each in wrong.absolute_path)
