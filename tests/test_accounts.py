@@ -132,7 +132,8 @@ def test_what_is_older_than_is_kept_goes_with_a_new_day(run: Run[None], tmp_path
     [
         (("provider",), [(("claude",), 1), (("house",), 3)]),
         (("day",), [(("2026-03-28",), 1), (("2026-03-29",), 3)]),
-        (("provider", "day"), [(("claude", "2026-03-29"), 1), (("house", "2026-03-28"), 1), (("house", "2026-03-29"), 2)]),
+        (("provider", "day"),
+         [(("claude", "2026-03-29"), 1), (("house", "2026-03-28"), 1), (("house", "2026-03-29"), 2)]),
         (("trace",), [(("",), 2), (("t",), 2)]),
         (("status", "persona"), [(("failed", "companion"), 1), (("ok", "companion"), 3)]),
     ],
