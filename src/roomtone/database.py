@@ -38,8 +38,8 @@ _ERASE = (
 """What takes everything that was said from a moment on; a message goes with its turn.
 
 Lists are not what was said and stay. What was taken off one since then could only be put back: it goes too, and so
-does what a persona has noted and tools were told since, and the words that changed who speaks. Of what is remembered only that goes which
-tells what a conversation was about: the rest was told to be kept.
+does what a persona has noted and what tools were told since, and the words that changed who speaks. Of what is
+remembered only that goes which tells what a conversation was about: the rest was told to be kept.
 """
 
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
