@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +16,12 @@ from roomtone.core.dialog import Timer, TimerKind
 from roomtone.core.errors import ToolError
 from roomtone.core.persona import Persona
 from roomtone.engines.tools import Result
+from roomtone.memories import open_memory
 from roomtone.mind.memory import Fact, Level
 from roomtone.mind.sentences import Skills
 from roomtone.mind.tools import BUILT_IN, FAMILIES, TAKING_BACK, allowed
+from roomtone.settings import Settings
+from roomtone.store import FILE_NAME, open_store
 
 BY_NAME = {tool.spec.name: tool for tool in (*BUILT_IN, *TAKING_BACK)}
 
@@ -296,6 +300,25 @@ def test_another_persona_s_facts_are_neither_told_nor_forgotten(do: Do, home: Ho
     with pytest.raises(ToolError, match="not known in these words; known: nothing like it"):
         do("memory.forget", text=secret.text)
     assert home.memory.known == {secret.id: secret}
+
+
+def test_the_store_s_memory_is_told_and_forgets_by_its_own_words(run: Run[None], tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with open_store(tmp_path / FILE_NAME) as store, open_memory(Settings(), store) as memory:
+            home = Home(memory=memory)  # type: ignore[arg-type]  # a household's memory is a seam
+            remember, recall, forget = (BY_NAME[f"memory.{name}"] for name in ("remember", "recall", "forget"))
+            kept = await remember.run({"text": "The Wi-Fi key is: *hunter 2*!"}, home)
+            await remember.run({"text": "The cat is called Minka."}, home)
+            [told] = (await recall.run({"text": "what is the wi-fi key"}, home)).text.splitlines()
+            assert told == "The Wi-Fi key is: *hunter 2*!"
+            forgotten = await forget.run({"text": told}, home)
+            assert [fact.text for fact in await memory.facts()] == ["The cat is called Minka."]
+            assert forgotten.undo is not None
+            assert kept.undo == ("memory.forget", {"text": told})
+            await BY_NAME["memory.restore"].run(forgotten.undo[1], home)
+            assert len(await memory.facts()) == 2
+
+    run(scene())
 
 
 # ------------------------------------------------------------------------------------- personas
