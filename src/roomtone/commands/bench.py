@@ -18,6 +18,7 @@ from typing import Any
 from roomtone.bench import (
     Figure,
     barge_in,
+    context,
     endpointing,
     hands,
     local_models,
@@ -33,7 +34,18 @@ from roomtone.clock import run_skipping
 from roomtone.commands import say_json, say_line
 from roomtone.config import Settings
 
-SUBJECTS = ("turns", "endpointing", "understanding", "barge_in", "models", "personas", "hands", "wake", "process")
+SUBJECTS = (
+    "turns",
+    "endpointing",
+    "understanding",
+    "barge_in",
+    "models",
+    "personas",
+    "context",
+    "hands",
+    "wake",
+    "process",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +70,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         ],
         "models": lambda: run_skipping(local_models.measure(models)),
         "personas": lambda: _real(personas.measure()),
+        "context": lambda: _real(context.measure()),
         "hands": lambda: _real(hands.measure()),
         "wake": lambda: _real(wake.measure(recordings)) if recordings else [],
         "process": process.measure,
