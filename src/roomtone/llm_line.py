@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from roomtone import outbound
-from roomtone.accounts import Accounts
+from roomtone.accounts import Call
+from roomtone.core.dialog import Tokens
 from roomtone.core.errors import EngineError, EngineTimeout, StoreError
 from roomtone.core.persona import Egress, Persona, Preference
 from roomtone.engines.llm import Llm, LlmError, Trouble
@@ -38,6 +39,16 @@ OnEvent = Callable[[str, Any], None]
 """Told what happens to models: the kind of an event (``llm.called``) and its data."""
 
 
+class Books(Protocol):
+    """Where calls are kept: ``accounts.Accounts``."""
+
+    def note(self, call: Call) -> None:
+        """Keep a call; never waits and never fails."""
+
+    async def today(self, provider: str) -> Tokens:
+        """Return what a provider took today. Raises StoreError."""
+
+
 class LlmLine(Line[Llm]):
     """Language models by name, each with its ``terms``, asked in the order of ``route``.
 
@@ -52,7 +63,7 @@ class LlmLine(Line[Llm]):
         *,
         terms: Mapping[str, Terms] | None = None,
         route: Sequence[str] = (),
-        accounts: Accounts | None = None,
+        accounts: Books | None = None,
         on_event: OnEvent = lambda *_: None,
         refused: Mapping[str, str] | None = None,
     ) -> None:

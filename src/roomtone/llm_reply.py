@@ -60,7 +60,8 @@ class Reply:
         return self._out(self._joint.feed(text))
 
     def _out(self, text: str) -> list[Text]:
-        if not text or (not text.strip() and not self._answer.said):
+        text = text if self._answer.said else text.lstrip()
+        if not text:
             return []
         self._gave = True
         self._answer.said += text

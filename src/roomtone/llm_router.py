@@ -15,7 +15,6 @@ from dataclasses import replace
 from typing import Any
 
 from roomtone import engines, llm_models, logs, outbound
-from roomtone.accounts import Accounts
 from roomtone.clock import utc_now
 from roomtone.core.dialog import Message, Role
 from roomtone.core.errors import EgressRefused, EngineError, EngineTimeout, EngineUnavailable
@@ -24,7 +23,7 @@ from roomtone.engines.llm import Llm, LlmError, Options, Piece, Text, Trouble, U
 from roomtone.failover import Place
 from roomtone.flow import close
 from roomtone.llm_calls import Answer, Attempt, Terms, room
-from roomtone.llm_line import LlmLine, OnEvent
+from roomtone.llm_line import Books, LlmLine, OnEvent
 from roomtone.llm_reply import Reply
 from roomtone.settings import Provider, Settings
 
@@ -306,7 +305,7 @@ def _now() -> float:
 
 @asynccontextmanager
 async def open_router(
-    settings: Settings, go_on: str, accounts: Accounts | None = None, on_event: OnEvent = lambda *_: None
+    settings: Settings, go_on: str, accounts: Books | None = None, on_event: OnEvent = lambda *_: None
 ) -> AsyncIterator[Router]:
     """Open every provider of the configuration, or what ``auto`` finds where there is none, and route between them.
 
