@@ -213,3 +213,13 @@ def test_the_daemon_tells_the_same(run: Run[None], state: Path) -> None:
             assert [event async for event in answers.answer({**request, "command": "costs"})] == [{"result": 0}]
 
     run(scene())
+
+
+def test_what_the_room_sends_outside_of_any_turn_is_a_row_too(run: Run[None], tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with room(scripted(), tmp_path) as rehearsal:
+            leaving("api.openai.com", 0, "text", "check")
+            [entry] = await entries(rehearsal.room.parts.minds.ledger, LONG_AGO)
+            assert (entry.sent.why, entry.trace, entry.persona, entry.turn) == ("check", "", "", None)
+
+    run(scene())

@@ -7,8 +7,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from roomtone import outbound
 from roomtone.accounts import Accounts
 from roomtone.clock import utc_now
+from roomtone.core.persona import Egress
 from roomtone.flow import Feed, beside
 from roomtone.ledger import Ledger
 from roomtone.llm_router import Router, open_router
@@ -57,7 +59,9 @@ async def open_minds(
     async with AsyncExitStack() as stack:
         ledger = Ledger(store)
         await stack.enter_async_context(beside(ledger.run(), "ledger"))
-        accounts = Accounts(ledger, settings.zone)
+        accounts, receipts = Accounts(ledger, settings.zone), Receipts(ledger, feed)
+        stack.enter_context(outbound.within(Egress.ANY, receipts.note()))  # what is sent outside of any turn
+        await stack.enter_async_context(beside(outbound.keep_looking_up(), "names"))
         router = await stack.enter_async_context(
             open_router(settings, phrases.language.prompt["go_on"], accounts, publish)
         )
@@ -74,7 +78,7 @@ async def open_minds(
             tools=tools,
             servers=servers,
             ledger=ledger,
-            receipts=Receipts(ledger, feed),
+            receipts=receipts,
             accounts=accounts,
             anticipates=settings.llm.anticipate,
             window=settings.llm.messages,
