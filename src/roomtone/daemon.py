@@ -15,7 +15,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from roomtone import accounts, history, models, persona_answers, persona_versions, receipt
+from roomtone import accounts, history, memory_answers, models, persona_answers, persona_versions, receipt
 from roomtone.app import Room, how_called, open_room
 from roomtone.clock import utc_now
 from roomtone.control import socket_path, state_lock
@@ -28,7 +28,9 @@ from roomtone.engines.tts import piper
 from roomtone.failover import open_stt, open_tts
 from roomtone.flow import beside
 from roomtone.ledger import Ledger
+from roomtone.memories import StoreMemory
 from roomtone.metrics import Metrics
+from roomtone.mind.memory import Memory
 from roomtone.mind.prompt import Surroundings
 from roomtone.morning import tell_what_was_cut_off
 from roomtone.settings import Settings
@@ -268,6 +270,7 @@ class Answers:
             "metrics": self._page,
             "receipt": lambda request: receipt.answer(request, self._ledger()),
             "costs": lambda request: accounts.answer(request, self._ledger(), self._room.settings.zone),
+            "memory": lambda request: memory_answers.answer(request, self._memory()),
             "personas": lambda request: persona_answers.answer(request, self._household()),
             "wake": lambda _: self._post(Wake(Source.CLI)),
             "stop": lambda _: self._post(Dismiss(Source.CLI)),
@@ -291,6 +294,10 @@ class Answers:
     def _ledger(self) -> Ledger:
         minds = self._room.parts.minds
         return minds.ledger if minds is not None else Ledger(self._room.store)
+
+    def _memory(self) -> Memory:
+        minds = self._room.parts.minds
+        return minds.memory if minds is not None else StoreMemory(self._room.store)
 
     def _household(self) -> persona_answers.Household:
         room, cast = self._room, self._room.parts.cast

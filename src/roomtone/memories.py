@@ -40,6 +40,9 @@ PREFERENCES = 50
 """So many preferences reach a prompt, the newest."""
 
 SWEEP_S = 3600.0
+REST_S = 0.5
+"""How often it is looked for what has expired, and while there is more to do: others compute in between."""
+
 SHORTEST_ID = 4
 
 
@@ -66,6 +69,7 @@ class StoreMemory:
         self._search = Search(store, self._vectors, small_words)
         self._news = asyncio.Event()
         self._unshrunk = False
+        self._shrinking = asyncio.Lock()
 
     # ------------------------------------------------------------------------------------------- asking
 
@@ -94,17 +98,6 @@ class StoreMemory:
         [row] = await self._read(f"SELECT count(*) AS facts FROM memories WHERE {MAY_KNOW} AND {VALID}", key)
         return int(row["facts"])
 
-    async def with_id(self, id_: str) -> list[Fact]:
-        """Return the fact of an id, or those, two at most, whose id begins so; none for less than four letters."""
-        if len(id_) < SHORTEST_ID:
-            return []
-        where = "id >= :id AND id < :id || char(1114111) ORDER BY id LIMIT 2"
-        found = [
-            fact_of(row) for row in await self._read(f"SELECT {COLUMNS} FROM memories WHERE {where}", {"id": id_})
-        ]
-        exact = [fact for fact in found if fact.id == id_]
-        return exact or found
-
     # ------------------------------------------------------------------------------------------ changing
 
     async def keep(self, fact: Fact) -> Fact:
@@ -128,37 +121,30 @@ class StoreMemory:
         where = "id IN (SELECT value FROM json_each(:ids))"
         rows = await self._read(f"SELECT {COLUMNS} FROM memories WHERE {where}", {"ids": json.dumps(list(ids))})
         named = {row["id"]: fact_of(row) for row in rows}
-        begun = [await self.with_id(id_) for id_ in ids if id_ not in named]
+        begun = [await self._with_id(id_) for id_ in ids if id_ not in named]
         gone = list({**named, **{known[0].id: known[0] for known in begun if len(known) == 1}}.values())
         if gone:
-            await self._forget(where, [fact.id for fact in gone])
+            await self._forget([fact.id for fact in gone])
         return gone
 
-    async def forget_all(self, persona: str | None = None) -> int:
-        """Forget everything (of one persona's own, where one is given); return how much that was."""
-        where = "persona = :persona" if persona is not None else "1"
-        [row] = await self._read(f"SELECT count(*) AS facts FROM memories WHERE {where}", {"persona": persona})
-        if row["facts"]:
-            await self._forget(where, [], persona)
-        return int(row["facts"])
-
     async def shrink(self) -> None:
-        """Take what was forgotten out of the file, where anything was."""
-        if self._unshrunk:
-            await self._store.shrink()
-            self._unshrunk = False
+        """Take what was forgotten out of the file, where anything was; all of it is gone when this returns."""
+        async with self._shrinking:
+            if self._unshrunk:
+                await self._store.shrink()
+                self._unshrunk = False
 
-    async def _forget(self, where: str, ids: list[str], persona: str | None = None) -> None:
-        key = {"ids": json.dumps(ids), "persona": persona}
+    async def _forget(self, ids: list[str]) -> None:
+        where, key = "id IN (SELECT value FROM json_each(:ids))", {"ids": json.dumps(ids)}
         numbers = [row["number"] for row in await self._read(f"SELECT number FROM memories WHERE {where}", key)]
         # Should the power go before the file is shrunk, the next opening shrinks it.
-        leave: Statement = (f"DELETE FROM memories WHERE {where}", key)
-        await self._store.write(leave, ("PRAGMA user_version = 1", ()), durable=True)
+        gone: Statement = (f"DELETE FROM memories WHERE {where}", key)
+        await self._store.write(gone, ("PRAGMA user_version = 1", ()), durable=True)
         if self._vectors is not None:
             self._vectors.drop(numbers)
         self._unshrunk = True
         self._news.set()
-        self._tell("memory.forgotten", {"ids": ids, "count": len(numbers), "persona": persona})
+        self._tell("memory.forgotten", {"ids": ids})
 
     # --------------------------------------------------------------------------------------- in order
 
@@ -166,26 +152,44 @@ class StoreMemory:
         """Keep memories in order until cancelled: vectors of what is new, no byte of what is forgotten or expired."""
         while True:
             self._news.clear()
-            try:
-                await self._sweep()
-                await self.shrink()
-                if self._vectors is not None:
-                    await self._vectors.complete(self._is_idle)
-            except (EngineError, StoreError) as error:
-                log.warning("memories are not in order yet: %s", error.message)
-            except Exception:
-                log.exception("memories are not in order yet")  # a room that cannot tidy up still answers
+            if await self._tidied():
+                await asyncio.sleep(REST_S)
+                continue
             try:
                 async with asyncio.timeout(SWEEP_S):
                     await self._news.wait()
             except TimeoutError:
-                log.debug("looking for memories that have expired")
+                log.debug("looking at memories again")
 
-    async def _sweep(self) -> None:
-        expired = "expires IS NOT NULL AND expires <= :now"
-        rows = await self._read(f"SELECT id FROM memories WHERE {expired}", {"now": iso(utc_now())})
-        if rows:
-            await self._forget("id IN (SELECT value FROM json_each(:ids))", [row["id"] for row in rows])
+    async def _tidied(self) -> bool:
+        try:
+            return await self._tidy()
+        except (EngineError, StoreError) as error:
+            log.warning("memories are not in order yet: %s", error.message)
+        except Exception:
+            log.exception("memories are not in order yet")  # a room that cannot tidy up still answers
+        return False
+
+    async def _tidy(self) -> bool:
+        """Do some of what is to be done while nobody is being answered; return whether more is."""
+        if not self._is_idle():
+            return True
+        expired = "SELECT id FROM memories WHERE expires IS NOT NULL AND expires <= :now"
+        if gone := [row["id"] for row in await self._read(expired, {"now": iso(utc_now())})]:
+            await self._forget(gone)
+        await self.shrink()
+        return await self._vectors.step() if self._vectors is not None else False
+
+    async def _with_id(self, id_: str) -> list[Fact]:
+        """Return the fact of an id, or those, two at most, whose id begins so; none for less than four letters."""
+        if len(id_) < SHORTEST_ID:
+            return []
+        where = "id >= :id AND id < :id || char(1114111) ORDER BY id LIMIT 2"
+        found = [
+            fact_of(row) for row in await self._read(f"SELECT {COLUMNS} FROM memories WHERE {where}", {"id": id_})
+        ]
+        exact = [fact for fact in found if fact.id == id_]
+        return exact or found
 
     async def _facts(self, where: str, persona: str | None, limit: int) -> list[Fact]:
         query = f"SELECT {COLUMNS} FROM memories WHERE {where} ORDER BY at DESC, number DESC LIMIT :limit"
@@ -242,10 +246,21 @@ async def open_embed(settings: Settings) -> AsyncIterator[Embed | None]:
     async with AsyncExitStack() as stack:
         embed: Embed | None = None
         try:
-            embed = await stack.enter_async_context(engines.open_engine("embed", *settings.engine("embed")))
+            chosen = settings.engine("embed")
         except EngineUnavailable as error:
             log.debug("%s", error.message)
+        else:
+            embed = await _opened(stack, chosen)
         yield embed
+
+
+async def _opened(stack: AsyncExitStack, chosen: tuple[str, engines.EngineSettings]) -> Embed | None:
+    try:
+        embed: Embed = await stack.enter_async_context(engines.open_engine("embed", *chosen))
+    except EngineError as error:
+        log.warning("facts are found by their words alone: %s", error.message)
+        return None
+    return embed
 
 
 def _to_nobody(_kind: str, _data: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +27,7 @@ PAGE = 5000
 """Facts whose signatures are read at a time, so that nobody else waits long for the store."""
 
 BATCH = 8
-REST_S = 0.5
-"""Facts that are embedded at a time while nobody waits for them, and the rest between, for others to compute in."""
+"""Facts that are embedded at a time while nobody waits for them."""
 
 EMBED_WAIT_S = 0.3
 """Longest that a search waits for what a question means; then it goes by words alone."""
@@ -115,7 +114,7 @@ class Signatures:
 class Vectors:
     """The vectors of an embedder in the store, and their signatures in memory.
 
-    Nothing is found by meaning before ``complete`` has run once. Vectors of other embedders are made anew by it.
+    Nothing is found by meaning before the first ``step``. Vectors of other embedders are made anew by it.
     """
 
     def __init__(self, store: Store, embed: Embed) -> None:
@@ -157,19 +156,17 @@ class Vectors:
         for number in gone:
             self._lacking.pop(number, None)
 
-    async def complete(self, is_idle: Callable[[], bool]) -> None:
-        """Read the signatures there are, then make the vectors that lack, a few at a time while the room is idle.
+    async def step(self) -> bool:
+        """Read the signatures there are, then make a few of the vectors that lack; return whether more lack.
 
         Raises EngineError where the embedder fails, StoreError.
         """
         if not self._read:
             await self._read_all()
             self._read = True
-        while self._lacking:
-            if is_idle():
-                await self._make(list(self._lacking)[:BATCH])
-            if self._lacking:
-                await asyncio.sleep(REST_S)
+        if self._lacking:
+            await self._make(list(self._lacking)[:BATCH])
+        return bool(self._lacking)
 
     async def _read_all(self) -> None:
         query = (

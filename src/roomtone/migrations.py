@@ -97,6 +97,7 @@ def _memories(db: Database) -> None:
     db.execute(f"CREATE TABLE memories (number INTEGER PRIMARY KEY AUTOINCREMENT, {fact})")
     db.execute("CREATE UNIQUE INDEX memories_once ON memories (same, coalesce(persona, ''))")
     db.execute("CREATE INDEX memories_by_time ON memories (at)")
+    db.execute("CREATE INDEX memories_expiring ON memories (expires) WHERE expires IS NOT NULL")
     whose = "'p' || hex(coalesce({}persona, ''))"
     db.execute(f"CREATE VIEW memory_entries AS SELECT number, text, {whose.format('')} AS whose FROM memories")
     options = "content = 'memory_entries', content_rowid = 'number', columnsize = 0, tokenize = 'porter unicode61'"

@@ -26,6 +26,7 @@ COMMANDS = {
     "event": "tell the daemon that something has happened",
     "history": "what was said, and why it went so",
     "receipt": "what left this machine, to whom and why, and what models cost",
+    "memory": "what it was told to remember",
     "metrics": "what the running daemon has counted, for Prometheus",
     "personas": "who the room can speak as, and earlier versions of them",
     "engines": "what is installed, what auto chose and why",

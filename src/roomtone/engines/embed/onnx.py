@@ -48,7 +48,7 @@ class OnnxEmbed:
         self._timeout_s = timeout_s
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
-        """Return one row a text, of length 1, or of zeros for a text without a token: (n, d). Raises EngineError, EngineTimeout."""
+        """Return one row a text, of length 1, or of zeros for one without a token: (n, d). Raises EngineError."""
         parts = [texts[start : start + AT_ONCE] for start in range(0, len(texts), AT_ONCE)] or [[]]
         rows = [await self._thread.call(self._encoder.encoded, part, timeout=self._timeout_s) for part in parts]
         return np.concatenate(rows)
