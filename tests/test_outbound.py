@@ -8,6 +8,8 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Run
+from rooms import room
 from roomtone import engines, outbound
 from roomtone.clock import run_skipping
-from roomtone.core.dialog import Voice
+from roomtone.core.dialog import Ended, Voice
 from roomtone.core.errors import EgressRefused, EngineError, EngineUnavailable
 from roomtone.core.persona import Egress
 from roomtone.core.sound import RATE, Audio
@@ -29,12 +32,16 @@ from roomtone.engines.tts import wyoming as tts_wyoming
 from roomtone.failover import SttLine, TtsLine
 from roomtone.flow import beside, close, keep_trying
 from roomtone.outbound import Sent, allows, declare, leaving, look_up, reach, sending, within
+from roomtone.receipt import entries
+from roomtone.settings import Settings
+from speech import said
 
 needs_wyoming = pytest.mark.skipif(
     engines.lacking("wyoming") is not None, reason="the extra 'wyoming' is not installed"
 )
 
 SOUND = Audio.silence(0.1)
+LONG_AGO = datetime(2019, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
@@ -414,5 +421,59 @@ def test_a_sentence_that_nobody_answered_is_a_row_and_a_server_that_is_not_there
             with within(Egress.ANY, notes.append), pytest.raises(EngineError, match="cannot be reached"):
                 await anext(voice.speak("It is noon.", Voice()))
         assert notes == [sent]
+
+    run(scene())
+
+
+# ----------------------------------------------------------------------------------------------- a room
+
+
+def settings_with(uri: str, state_dir: Path, egress: Egress) -> Settings:
+    """Return a room that is to hear and speak by a server, as a persona whose words may travel so far."""
+    folder = state_dir / "personas" / "secret"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(f"name: Secret\negress: {egress}\n")
+    (folder / "system_prompt.md").write_text("Tell nobody.")
+    server = {"engine": "wyoming", "uri": uri}
+    listen, personas = {"mode": "open"}, {"default": "secret"}
+    return Settings.model_validate({"stt": server, "tts": server, "listen": listen, "personas": personas})
+
+
+@needs_wyoming
+@pytest.mark.parametrize("egress", [Egress.NONE, Egress.LAN, Egress.ANY])
+def test_a_room_hears_and_speaks_through_who_may_know_and_the_receipt_says_so(
+    run: Run[None], tmp_path: Path, egress: Egress
+) -> None:
+    from wyoming.audio import AudioChunk, AudioStart, AudioStop
+
+    from wyoming_house import Guest, hears, house, tone
+
+    async def serves(guest: Guest) -> None:
+        if (await guest.until("transcribe", "synthesize")).type == "transcribe":
+            await hears(guest)
+        else:
+            await guest.send(AudioStart(22_050, 2, 1), AudioChunk(22_050, 2, 1, tone(1)), AudioStop())
+            await guest.gone()
+
+    async def scene() -> None:
+        async with house(serves) as server:
+            declare("127.0.0.1", Egress.LAN)
+            async with room(settings_with(server.uri, tmp_path, egress), tmp_path) as rehearsal:
+                rehearsal.device.visit(await said("what time is it", "en-us+m3", lead_s=0, tail_s=0))
+                (turn,) = await rehearsal.at_rest()
+                assert turn.heard.startswith("what time is it")
+                assert turn.ended is Ended.COMPLETED
+                assert turn.spoken
+                parts = rehearsal.room.parts
+                found = [each for each in await entries(parts.minds.ledger, LONG_AGO) if each.trace == turn.trace]
+                served = parts.stt.served_by, rehearsal.room.synthesiser.served_by
+        if egress is Egress.NONE:
+            assert not server.guests
+            assert not found
+            assert served == ("pocketsphinx", "espeak")
+        else:
+            assert served == ("wyoming", "wyoming")
+            assert {(each.sent.kind, each.sent.why) for each in found} == {("audio", "hearing"), ("text", "speaking")}
+            assert {(each.persona, each.turn, each.session) for each in found} == {("secret", 1, turn.session)}
 
     run(scene())
