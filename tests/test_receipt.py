@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from conftest import Run
 from rooms import room, scripted
-from roomtone import cli, daemon
+from roomtone import cli, daemon, receipt
 from roomtone.core.dialog import Source, Turn
 from roomtone.core.persona import Egress
 from roomtone.flow import Feed, beside
@@ -74,6 +74,22 @@ def test_who_asks_is_told_of_what_is_not_written_yet(run: Run[None], tmp_path: P
             assert await sent_since(ledger, LONG_AGO) == [yesterday, sent()]
             assert await sent_since(ledger, NOON.astimezone()) == [sent()]
             assert await sent_since(ledger, NOON + timedelta(seconds=1)) == []
+
+    run(scene())
+
+
+def test_many_rows_are_read_page_by_page_and_none_is_lost_between_two(
+    run: Run[None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene() -> None:
+        async with open_store(tmp_path / FILE_NAME) as store:
+            ledger = Ledger(store)
+            note = Receipts(ledger, Feed()).note()
+            for number in range(7):
+                note(sent(NOON + timedelta(seconds=number // 3), size=number))
+            for page in (1, 2, 3, 7, 8):
+                monkeypatch.setattr(receipt, "PAGE", page)
+                assert [one.bytes for one in await sent_since(ledger, NOON)] == list(range(7))
 
     run(scene())
 

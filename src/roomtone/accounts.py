@@ -26,6 +26,10 @@ BY = ("day", "provider", "model", "persona", "trace", "why", "status")
 """By what calls can be added up; a day is the household's."""
 
 
+QUARTER_S = 900
+"""In every zone a day begins with a quarter of an hour."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One call of a language model. ``trace`` is its turn's, "" outside of any; ``why`` as in ``Options.why``.
@@ -94,15 +98,15 @@ class Accounts:
 async def totals(ledger: Ledger, since: datetime, zone: ZoneInfo, by: Sequence[str]) -> list[Sum]:
     """Add up the calls since a moment (see ``Accounts.totals``)."""
     assert set(by) <= set(BY), f"calls are added up by {', '.join(BY)}"
-    columns = ["substr(at, 1, 16) AS minute" if each == "day" else each for each in by]  # no zone splits a minute
-    names = ["minute" if each == "day" else each for each in by]
+    columns = [f"strftime('%s', at) / {QUARTER_S} AS quarter" if each == "day" else each for each in by]
+    names = ["quarter" if each == "day" else each for each in by]
     took = "count(*) AS calls, sum(status != 'ok') AS failed, " + ", ".join(
         f"sum({column}) AS {column}" for column in ("read", "cached", "written", "cost")
     )
     query = f"SELECT {', '.join([*columns, took])} FROM llm_calls WHERE at >= ? GROUP BY {', '.join(names)}"
     sums: defaultdict[tuple[str, ...], list[Sum]] = defaultdict(list)
     for row in await ledger.read(query, since.astimezone(UTC).isoformat()):
-        of = tuple(_day(row[name], zone) if name == "minute" else str(row[name]) for name in names)
+        of = tuple(_day(row[name], zone) if name == "quarter" else str(row[name]) for name in names)
         tokens = Tokens(read=row["read"], cached=row["cached"], written=row["written"], cost=row["cost"])
         sums[of].append(Sum(of, row["calls"], row["failed"], tokens))
     return [_together(sums[of]) for of in sorted(sums)]
@@ -126,8 +130,8 @@ def _together(sums: list[Sum]) -> Sum:
     return Sum(sums[0].of, sum(each.calls for each in sums), sum(each.failed for each in sums), tokens)
 
 
-def _day(minute: str, zone: ZoneInfo) -> str:
-    return datetime.fromisoformat(f"{minute}+00:00").astimezone(zone).date().isoformat()
+def _day(quarter: int, zone: ZoneInfo) -> str:
+    return datetime.fromtimestamp(quarter * QUARTER_S, zone).date().isoformat()
 
 
 def _keeping(call: Call) -> Statement:

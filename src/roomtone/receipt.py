@@ -17,6 +17,9 @@ from roomtone.outbound import Note, Sent
 KEPT = timedelta(days=400)
 """A row older than this goes when a new day begins."""
 
+PAGE = 1000
+"""Rows that are read at once: the room goes on in between."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -80,10 +83,15 @@ def pruning(at: datetime) -> Statement:
 
 async def entries(ledger: Ledger, since: datetime) -> list[Entry]:
     """Return what left this machine since a moment, the oldest first. Raises StoreError."""
-    columns = "sent.host, sent.reach, sent.bytes, sent.kind, sent.why, sent.at, sent.trace, sent.persona"
+    columns = "sent.*, turns.session AS session, turns.turn AS turn"
     joined = "sent LEFT JOIN turns ON sent.trace != '' AND turns.trace = sent.trace"
-    query = f"SELECT {columns}, turns.session, turns.turn FROM {joined} WHERE sent.at >= ? ORDER BY sent.at, sent.id"
-    return [_entry(row) for row in await ledger.read(query, since.astimezone(UTC).isoformat())]
+    query = f"SELECT {columns} FROM {joined} WHERE (sent.at, sent.id) > (?, ?) ORDER BY sent.at, sent.id LIMIT ?"
+    found: list[Entry] = []
+    last = since.astimezone(UTC).isoformat(), -1
+    while rows := await ledger.read(query, *last, PAGE):
+        found += map(_entry, rows)
+        last = rows[-1]["at"], rows[-1]["id"]
+    return found
 
 
 def _entry(row: sqlite3.Row) -> Entry:
