@@ -109,4 +109,4 @@ def _in_words(value: Any, phrases: Phrases) -> str:
         return phrases.number(value)
     if isinstance(value, list | tuple) and value:
         return phrases.joined([_in_words(each, phrases) for each in value])
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value.rstrip(" .!?") if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
