@@ -36,9 +36,9 @@ class Reply:
     ``text`` is sent word by word, or ``deltas`` as they are (they may be without end); ``tool_calls`` (name,
     arguments as JSON) follow. ``dies_after_words``: the connection breaks; ``stalls_after_words``: nothing more comes
     for as long as the client waits. ``cut_at``: the connection breaks after so many bytes of the body. ``status``:
-    an HTTP error with ``message`` instead of a reply. ``raw``: a body of your own, sent as it is. Waits in seconds:
-    ``first_piece_s`` before the first event, ``delta_s`` between words. ``finish`` is why it ends, in the dialect's
-    own word (None: as it should). Without ``usage`` words are counted.
+    an HTTP error with ``message`` instead of a reply. ``raw``: a body of your own, sent as it is, an error's too.
+    Waits in seconds: ``first_piece_s`` before the first event, ``delta_s`` between words. ``finish`` is why it ends,
+    in the dialect's own word (None: as it should). Without ``usage`` words are counted.
     """
 
     text: str = ""
@@ -195,10 +195,12 @@ class _Handler(BaseHTTPRequestHandler):
             return True
         return False
 
-    def _refuse(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+    def _refuse(
+        self, status: int, message: str, headers: Mapping[str, str] | None = None, raw: bytes | None = None
+    ) -> None:
         kind = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}.get(status, "api_error")
         body = {"type": "error", "error": {"type": kind, "message": message, "code": None}}
-        self._send(status, headers or {}, json.dumps(body).encode())
+        self._send(status, headers or {}, json.dumps(body).encode() if raw is None else raw)
 
     def _send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         self.send_response(status)
@@ -210,7 +212,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, request: Request, reply: Reply) -> None:
         model = request.body.get("model")
         if reply.status is not None:
-            self._refuse(reply.status, reply.message, reply.headers)
+            self._refuse(reply.status, reply.message, reply.headers, reply.raw)
         elif self.server.models and model not in self.server.models:
             self._refuse(404, f"there is no model {model}")
         else:

@@ -1,8 +1,4 @@
-"""What providers over HTTP share: settings, and a connection that takes words where it was told and nowhere else.
-
-No proxy of the environment's, no redirect and no retry carries what was said to another host; no header but those
-written here and in the configuration goes with it; no answer is read without end.
-"""
+"""What providers over HTTP share: their settings, and a connection that asks and yields the events of the answer."""
 
 from __future__ import annotations
 
@@ -30,22 +26,14 @@ log = logging.getLogger(__name__)
 IMPORT_S = 60.0
 """Longest that importing an SDK may take: one took 1.3 s on a fast machine, and SD cards are slow."""
 
-LONGEST_BODY = 8_000_000
-"""Bytes of one answer: two thousand for each of the 4,000 tokens that a persona may say at most."""
-
 AFTER_END_S = 0.5
 """Seconds that the tokens of a finished reply are waited for: it is whole without them."""
-
-KEPT = {"host", "accept", "connection", "content-type", "content-length", "user-agent", "anthropic-version"}
-"""Headers that go out as the SDK makes them; its others tell of this machine, or come from the environment."""
 
 DONE = b"[DONE]"
 """Ends a stream of chat completions; it is no JSON."""
 
 NO_KEY = "-"
 """What SDKs are given for a key, else they take one from the environment; the real one is a header of ours."""
-
-TOO_MUCH = "more than an answer can be"
 
 
 def web_address(text: str) -> str:
@@ -105,8 +93,10 @@ async def connected(settings: HttpSettings, package: str, make: Make) -> AsyncIt
         own.setdefault("authorization", f"Bearer {settings.api_key.get_secret_value()}")
 
     def build() -> tuple[Any, Any]:
+        from roomtone.engines.llm._client import client as http_client
+
         sdk = importlib.import_module(package)
-        client = make(sdk, _http_client(settings, own))
+        client = make(sdk, http_client(own, settings.connect_timeout_s, settings.timeout_s))
         client._platform = "Unknown"  # noqa: SLF001  # else it is found out on a thread that stays; it is sent to nobody
         return sdk, client
 
@@ -117,40 +107,6 @@ async def connected(settings: HttpSettings, package: str, make: Make) -> AsyncIt
     finally:
         with engine_working():
             await client.close()
-
-
-def _http_client(settings: HttpSettings, own: Mapping[str, str]) -> Any:
-    import httpx2
-
-    class Bounded(httpx2.AsyncByteStream):
-        def __init__(self, stream: Any) -> None:
-            self._stream = stream
-
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            taken = 0
-            async for piece in self._stream:
-                taken += len(piece)
-                if taken > LONGEST_BODY:
-                    raise httpx2.DecodingError(TOO_MUCH)
-                yield piece
-
-        async def aclose(self) -> None:
-            await self._stream.aclose()
-
-    async def only_ours(request: httpx2.Request) -> None:
-        for name in [name for name in request.headers if name not in KEPT]:
-            del request.headers[name]
-        request.headers.update({"accept-encoding": "identity", **own})  # packed, a small answer could be a huge one
-
-    async def bounded(response: httpx2.Response) -> None:
-        response.stream = Bounded(response.stream)
-
-    return httpx2.AsyncClient(
-        trust_env=False,
-        follow_redirects=False,
-        timeout=httpx2.Timeout(settings.timeout_s, connect=settings.connect_timeout_s),
-        event_hooks={"request": [only_ours], "response": [bounded]},
-    )
 
 
 class _Stream:
@@ -270,7 +226,9 @@ class Api:
 
     def _failure(self, error: Exception, *, began: bool) -> LlmError:
         """Say in one line what an exception of the SDK's, or of anything below it, means."""
-        if TOO_MUCH in (str(error), str(error.__cause__)):
+        from roomtone.engines.llm._client import TooMuch
+
+        if isinstance(error, TooMuch) or isinstance(error.__cause__, TooMuch):
             return self.provider.trouble(Trouble.NONSENSE, NO_ANSWER)
         if isinstance(error, self.sdk.APIError) and not isinstance(error, self.sdk.APIConnectionError):
             return refused(self.provider, complaint(error.body, getattr(error, "response", None)))

@@ -15,13 +15,17 @@ class Events:
     """
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest: list[bytes] = []
         self._data: list[bytes] = []
         self.count = 0
 
     def feed(self, piece: bytes) -> list[bytes]:
         """Take some bytes and return the data of the events that they complete."""
-        *lines, self._rest = _LINE.split(self._rest + piece)
+        self._rest.append(piece)
+        if b"\n" not in piece and b"\r" not in piece:
+            return []  # a line of megabytes is put together once
+        *lines, rest = _LINE.split(b"".join(self._rest))
+        self._rest = [rest]
         return [data for line in lines if (data := self._line(line.removeprefix(b"\xef\xbb\xbf"))) is not None]
 
     def _line(self, line: bytes) -> bytes | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -33,16 +32,14 @@ KINDS = {
     "rate_limit_error": Trouble.LIMIT,
     "rate_limit_exceeded": Trouble.LIMIT,
     "overloaded_error": Trouble.BUSY,
-    "api_error": Trouble.BUSY,
-    "server_error": Trouble.BUSY,
-    "timeout_error": Trouble.BUSY,
     "context_length_exceeded": Trouble.TOO_LONG,
     "exceed_context_size_error": Trouble.TOO_LONG,
     "request_too_large": Trouble.TOO_LONG,
     "content_filter": Trouble.REFUSED,
     "content_policy_violation": Trouble.REFUSED,
 }
-"""What errors are called by OpenAI, Anthropic and llama-server (their API references, "errors")."""
+"""What errors are called by OpenAI, Anthropic and llama-server (their API references, "errors"), where that says more
+than the status does."""
 
 STATUSES = {
     401: Trouble.KEY,
@@ -137,9 +134,10 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
             return None
         if re.fullmatch(r"\s*[\d.]+\s*", wish):
             return _bounded(float(wish))
+        until = parsedate_to_datetime(wish)
         answered = headers.get("date")
-        since: datetime = parsedate_to_datetime(answered) if answered else utc_now()
-        return _bounded((parsedate_to_datetime(wish) - since).total_seconds())
+        since = parsedate_to_datetime(answered) if answered else utc_now()
+        return _bounded((until - since).total_seconds())
     except (ValueError, TypeError, OverflowError):
         return None  # it is no more than a wish, and this one cannot be read
 
