@@ -141,15 +141,15 @@ class Attempt:
 
     def tokens(self, messages: Sequence[Message]) -> Tokens:
         """Return what it took: what the model said of that, else an estimate; nothing where it refused to begin."""
-        if self.usage is not None:
-            took = self.usage
+        took = self.usage or Usage()
+        if took.input_tokens or took.output_tokens:
             tokens = Tokens(read=took.input_tokens, cached=took.cached_tokens, written=took.output_tokens)
-            return tokens.model_copy(update={"cost": took.cost or self.terms.cost(tokens)})
-        if self.first_at is None and self.status in ("failed", "refused"):
+        elif self.first_at is None and self.status in ("failed", "refused"):
             return NOTHING
-        read = sum(len(message.text.encode()) for message in messages) // BYTES_PER_TOKEN
-        tokens = Tokens(read=read, written=-(-self._written // BYTES_PER_TOKEN))
-        return tokens.model_copy(update={"cost": self.terms.cost(tokens)})
+        else:
+            read = sum(len(message.text.encode()) for message in messages) // BYTES_PER_TOKEN
+            tokens = Tokens(read=read, written=-(-self._written // BYTES_PER_TOKEN))
+        return tokens.model_copy(update={"cost": took.cost or self.terms.cost(tokens)})
 
     def call(self, tokens: Tokens, now: float, trace: str) -> Call:
         """Return its row."""
