@@ -45,6 +45,8 @@ REST_S = 0.5
 
 SHORTEST_ID = 4
 
+_TWIN = "same = :same AND coalesce(persona, '') = coalesce(:persona, '')"
+
 
 class StoreMemory:
     """Implements ``mind.memory.Memory`` in the store's one file; see there.
@@ -102,14 +104,8 @@ class StoreMemory:
 
     async def keep(self, fact: Fact) -> Fact:
         """Keep a fact; it is on the disk when this returns. One with the same words is brought up to date instead."""
-        row = {**_row(fact), "same": _same(fact.text)}
-        twin = "same = :same AND coalesce(persona, '') = coalesce(:persona, '')"
-        places = ", ".join(f":{column}" for column in row)
-        update = ", ".join(f"{column} = excluded.{column}" for column in row if column != "id")
-        known = f"DELETE FROM memories WHERE {twin} AND id != :id AND EXISTS (SELECT 1 FROM memories WHERE id = :id)"
-        insert = f"INSERT INTO memories ({', '.join(row)}) VALUES ({places}) ON CONFLICT DO UPDATE SET {update}"
-        await self._store.write((known, row), (insert, row), durable=True)
-        [kept] = await self._read(f"SELECT number, {COLUMNS} FROM memories WHERE {twin}", row)
+        await self._store.write(*keeping(fact), durable=True)
+        [kept] = await self._read(f"SELECT number, {COLUMNS} FROM memories WHERE {_TWIN}", _row(fact))
         if self._vectors is not None:
             self._vectors.lacks(kept["number"])
         self._news.set()
@@ -163,14 +159,14 @@ class StoreMemory:
 
     async def _tidied(self) -> bool:
         try:
-            return await self._tidy()
+            return await self.tidy()
         except (EngineError, StoreError) as error:
             log.warning("memories are not in order yet: %s", error.message)
         except Exception:
             log.exception("memories are not in order yet")  # a room that cannot tidy up still answers
         return False
 
-    async def _tidy(self) -> bool:
+    async def tidy(self) -> bool:
         """Do some of what is to be done while nobody is being answered; return whether more is."""
         if not self._is_idle():
             return True
@@ -263,6 +259,16 @@ async def _opened(stack: AsyncExitStack, chosen: tuple[str, engines.EngineSettin
     return embed
 
 
+def keeping(fact: Fact) -> list[Statement]:
+    """Return what keeps a fact, or brings the one up to date that says the same or has its id."""
+    row = _row(fact)
+    places = ", ".join(f":{column}" for column in row)
+    update = ", ".join(f"{column} = excluded.{column}" for column in row if column != "id")
+    twice = f"DELETE FROM memories WHERE {_TWIN} AND id != :id AND EXISTS (SELECT 1 FROM memories WHERE id = :id)"
+    insert = f"INSERT INTO memories ({', '.join(row)}) VALUES ({places}) ON CONFLICT DO UPDATE SET {update}"
+    return [(twice, row), (insert, row)]
+
+
 def _to_nobody(_kind: str, _data: dict[str, Any]) -> None:
     """Tell nobody."""
 
@@ -273,4 +279,5 @@ def _same(text: str) -> str:
 
 
 def _row(fact: Fact) -> dict[str, Any]:
-    return {**fact.model_dump(), "level": str(fact.level), "at": iso(fact.at), "expires": iso(fact.expires)}
+    times = {"at": iso(fact.at), "expires": iso(fact.expires)}
+    return {**fact.model_dump(), "level": str(fact.level), **times, "same": _same(fact.text)}

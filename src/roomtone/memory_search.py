@@ -6,14 +6,15 @@ half of all facts hold costs no more than a rare one. Scores are those of ``mind
 
 from __future__ import annotations
 
-import heapq
 import json
 import sqlite3
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
 
 from roomtone.clock import utc_now
 from roomtone.flow import task_group
@@ -22,16 +23,18 @@ from roomtone.mind import relevance
 from roomtone.mind.memory import Fact, Recalled
 from roomtone.store import Store
 
+Numbers = npt.NDArray[np.int64]
+
 LONGEST_QUESTION = 12
 """Words of a question that are looked for."""
 
 FACTS_A_WORD = 400
 """So many facts are looked at that hold a word, the newest; where more hold it, those too that hold two such."""
 
-CROWDED = 4
+CROWDED = 3
 """Words that more facts hold than are looked at: so many, the rarest, are looked for in pairs."""
 
-CLOSEST = 100
+CLOSEST = 64
 """So many facts, those that hold most of a question and those nearest to it by sign, are read and compared whole."""
 
 FIELDS = ("id", "level", "text", "persona", "at", "expires", "trace")
@@ -60,35 +63,41 @@ class Search:
         else:
             hits = await self._holding(words, persona)
         near = self._vectors.nearest(vector, persona, CLOSEST) if self._vectors and vector is not None else []
-        numbers = {*hits.best(), *near}
-        found = await self._rows(list(numbers), hits.held, persona) if numbers else []
-        return _ranked(found, hits.weights(), vector, least)
+        numbers = list({*hits.best(), *near})
+        found = await self._rows(numbers, hits.held(numbers), persona) if numbers else []
+        return _ranked(found, hits.weights, vector, least)
 
     async def _holding(self, words: Sequence[str], persona: str | None) -> _Hits:
         """Find facts that hold words of a question: the newest of each word, and of each two that many hold."""
-        [row] = await self._store.read("SELECT coalesce(max(number), 0) AS facts FROM memories")
-        hits = _Hits(tuple(words), int(row["facts"]))
         if not words:
-            return hits
-        for number, (word,) in await self._look([(word,) for word in words], persona):
-            hits.count(number, word)
-        pairs = list(combinations(sorted(filter(hits.crowded, words), key=hits.frequency)[:CROWDED], 2))
-        for number, pair in await self._look(pairs, persona) if pairs else ():
-            hits.held.setdefault(number, set()).update(pair)
-        return hits
+            return _Hits({}, {})
+        facts, *found = await self._look([(word,) for word in words], persona)
+        holding = dict(zip(words, found, strict=True))
+        frequency = {word: _frequency(numbers, int(facts[0])) for word, numbers in holding.items()}
+        crowded = sorted((word for word in words if len(holding[word]) >= FACTS_A_WORD), key=frequency.__getitem__)
+        pairs = list(combinations(crowded[:CROWDED], 2))
+        both = (await self._look(pairs, persona))[1:] if pairs else []
+        for pair, numbers in zip(pairs, both, strict=True):
+            for word in pair:
+                holding[word] = np.union1d(holding[word], numbers)
+        return _Hits(holding, {word: relevance.rarity(frequency[word], int(facts[0])) for word in words})
 
-    async def _look(self, sets: Sequence[tuple[str, ...]], persona: str | None) -> list[tuple[int, tuple[str, ...]]]:
-        """Return the numbers of the newest facts that hold all words of a set, each with the set."""
+    async def _look(self, sets: Sequence[tuple[str, ...]], persona: str | None) -> list[Numbers]:
+        """Return about how many facts there are, and of each set of words the newest facts that hold all of them."""
         whose = f' AND whose : ("p" OR "p{persona.encode().hex().upper()}")' if persona is not None else ""
         one = (
-            "SELECT * FROM (SELECT {place} AS place, rowid AS number FROM memory_index WHERE memory_index MATCH ? "
+            "SELECT {place}, group_concat(rowid) FROM (SELECT rowid FROM memory_index WHERE memory_index MATCH ? "
             "ORDER BY rowid DESC LIMIT {most})"
         )
-        query = " UNION ALL ".join(one.format(place=place, most=FACTS_A_WORD) for place in range(len(sets)))
+        queries = [one.format(place=place, most=FACTS_A_WORD) for place in range(1, len(sets) + 1)]
+        known = "SELECT 0 AS place, coalesce(max(number), 0) AS numbers FROM memories"
         asked = [" AND ".join(f'text : "{word}"' for word in each) + whose for each in sets]
-        return [(row["number"], sets[row["place"]]) for row in await self._store.read(query, *asked)]
+        rows = await self._store.read(" UNION ALL ".join([known, *queries]) + " ORDER BY place", *asked)
+        return [
+            np.array(str(row["numbers"]).split(",") if row["numbers"] is not None else [], np.int64) for row in rows
+        ]
 
-    async def _rows(self, numbers: list[int], held: dict[int, set[str]], persona: str | None) -> list[_Found]:
+    async def _rows(self, numbers: list[int], held: dict[int, list[str]], persona: str | None) -> list[_Found]:
         """Read facts by number: those that a persona may know, and that have not expired."""
         query = (
             f"SELECT memories.number AS number, {COLUMNS}, vector FROM memories "
@@ -97,7 +106,7 @@ class Search:
         )
         key = {"numbers": json.dumps(numbers), "persona": persona, "now": iso(utc_now())}
         rows = await self._store.read(query, {**key, "embedder": self._vectors.name if self._vectors else None})
-        return [_Found(fact_of(row), held.get(row["number"], set()), row["vector"]) for row in rows]
+        return [_Found(fact_of(row), held[row["number"]], row["vector"]) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,46 +114,40 @@ class _Found:
     """What a search found of one fact: its row, the words of the question that it holds, and its vector."""
 
     fact: Fact
-    held: set[str]
+    held: list[str]
     vector: bytes | None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Hits:
-    """Which facts hold which words of a question; ``facts`` is about how many there are."""
+    """Which facts hold each word of a question, by number, and what each word weighs."""
 
-    words: tuple[str, ...]
-    facts: int
-    held: dict[int, set[str]] = field(default_factory=dict)
-    _found: Counter[str] = field(default_factory=Counter)
-    _oldest: dict[str, int] = field(default_factory=dict)
-
-    def count(self, number: int, word: str) -> None:
-        """Note that a fact holds a word."""
-        self.held.setdefault(number, set()).add(word)
-        self._found[word] += 1
-        self._oldest[word] = min(number, self._oldest.get(word, number))
-
-    def crowded(self, word: str) -> bool:
-        """Whether more facts may hold a word than were looked at."""
-        return self._found[word] >= FACTS_A_WORD
-
-    def frequency(self, word: str) -> float:
-        """Return how many facts hold a word: guessed from how close those stand that were looked at."""
-        if not self.crowded(word):
-            return self._found[word]
-        return self.facts * self._found[word] / (self.facts - self._oldest[word] + 1)
-
-    def weights(self) -> dict[str, float]:
-        """Return what each word of the question weighs."""
-        return {word: relevance.rarity(self.frequency(word), self.facts) for word in self.words}
+    holding: dict[str, Numbers]
+    weights: dict[str, float]
 
     def best(self) -> list[int]:
         """Return the numbers of the facts that hold most, of those that hold alike much the newest."""
-        weights = self.weights()
-        return heapq.nlargest(
-            CLOSEST, self.held, key=lambda number: (sum(weights[word] for word in self.held[number]), number)
-        )
+        if not self.holding:
+            return []
+        numbers, which = np.unique(np.concatenate([*self.holding.values()]), return_inverse=True)
+        weights = np.concatenate([np.full(len(held), self.weights[word]) for word, held in self.holding.items()])
+        held = np.bincount(which, weights, len(numbers))
+        return [int(number) for number in numbers[np.lexsort((numbers, held))[-CLOSEST:]]]
+
+    def held(self, numbers: list[int]) -> dict[int, list[str]]:
+        """Return which words of the question each of some facts holds."""
+        found: dict[int, list[str]] = {number: [] for number in numbers}
+        for word, holding in self.holding.items():
+            for number in np.intersect1d(holding, numbers):
+                found[int(number)].append(word)
+        return found
+
+
+def _frequency(numbers: Numbers, facts: int) -> float:
+    """Return how many facts hold a word; where not all were looked at, from how close those stand that were."""
+    if len(numbers) < FACTS_A_WORD:
+        return len(numbers)
+    return facts * len(numbers) / max(facts - int(numbers.min()) + 1, 1)
 
 
 def _ranked(found: list[_Found], weights: dict[str, float], vector: Vector | None, least: float) -> list[Recalled]:

@@ -23,6 +23,7 @@ from roomtone.bench import (
     failover,
     hands,
     local_models,
+    memory,
     personas,
     process,
     turns,
@@ -76,6 +77,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         "failover": lambda: _real(failover.measure()),
         "hands": lambda: _real(hands.measure()),
         "wake": lambda: _real(wake.measure(recordings)) if recordings else [],
+        "memory": lambda: _real(memory.measure()),
         "process": process.measure,
     }
     before = earlier(args.compare) if args.compare else None
