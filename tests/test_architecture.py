@@ -28,6 +28,7 @@ FLOORS = """
     ears turn
     anticipating
     household mouth utterance overhearing
+    routine_runs
     minds
     timers
     persona_versions tool_runs

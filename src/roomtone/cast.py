@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -12,6 +12,7 @@ from roomtone import outbound
 from roomtone.core.dialog import Voice
 from roomtone.core.errors import EngineError, PersonaError, PersonaNotFound, RoomtoneError
 from roomtone.core.persona import AdaptationMode, Persona
+from roomtone.core.routine import Routine
 from roomtone.engines.stt import Hints
 from roomtone.failover import SttLine, TtsLine
 from roomtone.flow import Worker, close
@@ -102,6 +103,7 @@ class Cast:
         thread: Worker,
         room: str,
         talk: Talk | None = None,
+        routines: Callable[[], Mapping[str, Routine]] = dict,
     ) -> None:
         self.library = library
         self.skills = skills
@@ -113,6 +115,8 @@ class Cast:
         self._thread = thread
         self._room = room
         self._talk = talk
+        self._routines = routines
+        self._phrases: dict[str, str] = {}
         self._ready: dict[str, ReadyPersona] = {}
         self._known: dict[str, News] | None = None
 
@@ -225,9 +229,13 @@ class Cast:
                 first = names.setdefault(name, each.id)
                 if first != each.id:
                     shared.append(f"'{name}' calls {first}, and {each.id} only by its id: give one another name")
-        if names != self._names:
-            self._everyone = self.skills.knowing({"personas": names})
-            self._names = names
+        routines = self._routines()
+        phrases = {phrase.lower(): name for name, routine in routines.items() for phrase in routine.phrases}
+        phrases |= {f"routine {in_words(name)}": name for name in routines}
+        if names != self._names or phrases != self._phrases:
+            given = {"personas": names, "routines": {in_words(name): name for name in routines}}
+            self._everyone = self.skills.knowing({**given, "routine_phrases": phrases})
+            self._names, self._phrases = names, phrases
             for line in shared:
                 log.warning("%s", line)
 

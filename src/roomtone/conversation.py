@@ -58,6 +58,7 @@ from roomtone.mouth import Mouth
 from roomtone.past import heard_by, past
 from roomtone.quiet import Quiet
 from roomtone.recorder import Recorder
+from roomtone.routine_runs import RoutineRunner, Whose
 from roomtone.store import Store
 from roomtone.switching import Switcher
 from roomtone.timers import Timers
@@ -138,6 +139,14 @@ class Conversation:
         )
         self._hand = Hand(
             lambda: self.recorder.session, parts.store, parts.mouth, lambda: self.speaker.phrases, self.post
+        )
+        self._runner = RoutineRunner(
+            parts.minds.routines,
+            parts.minds.tools,
+            parts.minds.max_parallel,
+            parts.minds.ledger.add,
+            self._publish,
+            self._spawn,
         )
         parts.quiet.speaker = lambda: self.speaker.persona
         self._health = {"stt": "ok", "tts": "ok"}
@@ -360,6 +369,9 @@ class Conversation:
             lambda persona: self._switcher.switch(persona, live.source, live.heard),
             parts.minds,
             partial(self._past, live),
+            self._runner,
+            lambda: Whose(live.trace, live.session.id if live.session else "", self.recorder.tips),
+            parts.cast.ready,
         )
 
     async def _chime(self, effect: Chime) -> None:
@@ -469,6 +481,9 @@ class Conversation:
     def _tell_lost(self, persona: str) -> None:
         text = self.speaker.phrases.say("persona_lost", persona=in_words(persona), present=self.speaker.persona.name)
         self.post(Prompt(text, Source.SCHEDULE, verbatim=True))
+
+    def _publish(self, kind: str, data: Any) -> None:
+        self.parts.feed.publish(kind, data, source=SOURCE)
 
     def _tell(self, live: LiveTurn, kind: str) -> None:
         snapshot = replace(live)

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 from roomtone.clock import utc_now
 from roomtone.core.dialog import HandStopwatch, Item, Timer, Turn
-from roomtone.core.errors import ToolError
 from roomtone.core.persona import Persona
 from roomtone.engines.audio import Loudspeaker
+from roomtone.mind import Answer
 from roomtone.mind.context import Past
 from roomtone.mind.memory import Memory
+from roomtone.mind.talking import Talking
+from roomtone.mind.thinking import Mind
 from roomtone.minds import Minds
 from roomtone.outbound import Sent
 from roomtone.receipt import sent_since
+from roomtone.routine_runs import RoutineRunner, Whose
 from roomtone.store import Store
 from roomtone.timers import Timers
+
+
+class Somebody(Protocol):
+    """A persona that is ready."""
+
+    persona: Persona
+    mind: Mind
+
+
+async def _nothing() -> Past:
+    return Past()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +52,9 @@ class TurnHousehold:
     switch: Callable[[str], Awaitable[Persona]]
     minds: Minds
     before: Callable[[], Awaitable[Past]]
+    runner: RoutineRunner
+    whose: Callable[[], Whose]
+    somebody: Callable[[str], Awaitable[Somebody]]
 
     @property
     def memory(self) -> Memory:
@@ -63,12 +80,23 @@ class TurnHousehold:
 
     async def routines(self) -> list[str]:
         """List the routines that can be started, by name."""
-        return []
+        return list(self.runner.routines.all())
 
-    async def run_routine(self, name: str) -> AsyncIterator[str]:
-        """Run a routine; yield what it says."""
-        raise ToolError(name)
-        yield
+    async def run_routine(self, name: str) -> Answer:
+        """Begin to run a routine, as the persona that tells it. Raises ToolError, PersonaError."""
+        routine = self.runner.routines.all().get(name)
+        if routine is not None and routine.persona not in (None, self.persona.id):
+            await self.become(str(routine.persona))
+        return self.runner.run(name, self.whose(), self.as_persona)
+
+    async def as_persona(self, persona: str | None) -> tuple[Persona, Talking | None, TurnHousehold]:
+        """Return a persona (None: this one) with what it talks with, and the household as it sees it.
+
+        It knows nothing of what was said before. Raises PersonaError.
+        """
+        somebody = await self.somebody(persona or self.persona.id)
+        house = replace(self, persona=somebody.persona, before=_nothing)
+        return somebody.persona, somebody.mind.talking, house
 
     def now(self) -> datetime:
         """Return the present in the household's time zone."""

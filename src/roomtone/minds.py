@@ -23,6 +23,7 @@ from roomtone.mind.prompt import Surroundings
 from roomtone.mind.talking import Talk
 from roomtone.mind.toolbox import Toolbox
 from roomtone.receipt import Receipts
+from roomtone.routines import SHIPPED, Routines
 from roomtone.settings import Settings
 from roomtone.store import Store
 from roomtone.tool_runs import ToolRuns
@@ -40,6 +41,8 @@ class Minds:
     ledger: Ledger
     receipts: Receipts
     accounts: Accounts
+    routines: Routines
+    max_parallel: int
     anticipates: bool
     window: int
 
@@ -80,6 +83,8 @@ async def open_minds(
             ledger=ledger,
             receipts=receipts,
             accounts=accounts,
+            routines=Routines([settings.routines.dir or settings.state_dir / "routines", SHIPPED]),
+            max_parallel=settings.routines.max_parallel,
             anticipates=settings.llm.anticipate,
             window=settings.llm.messages,
         )

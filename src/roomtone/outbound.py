@@ -260,6 +260,16 @@ def _tell(note: Note | None, host: str | None, size: int, kind: str, why: str, a
         note(Sent(_bare(host) or host, far, size, kind, why, at))
 
 
+def limit() -> Egress:
+    """Return how far what is said in this task may travel."""
+    return _limit.get()
+
+
+def note() -> Note | None:
+    """Return what is told of everything that this task sends."""
+    return _note.get()
+
+
 @contextmanager
 def within(limit: Egress, note: Note | None = None) -> Iterator[None]:
     """Let what this task, and those it starts, send go no further than ``limit``; ``note`` is told each time.

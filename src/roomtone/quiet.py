@@ -112,7 +112,7 @@ class Quiet:
             self._post(prompt)
 
     def _hold(self, prompts: Sequence[Prompt]) -> None:
-        fresh = [Prompt(prompt.text, prompt.source, prompt.verbatim) for prompt in prompts]
+        fresh = [Prompt(each.text, each.source, each.verbatim, routine=each.routine) for each in prompts]
         self._held = [*(held for held in self._held if held not in fresh), *fresh]
         for dropped in self._held[:-WAITING]:
             log.warning("too much waits for the end of quiet hours; this is not said: %s", dropped.text)
@@ -138,7 +138,10 @@ class Quiet:
         except StoreError as error:
             log.error("quiet hours are not taken up: %s", error.message)
             return
-        self._held = [Prompt(each["text"], Source(each["source"]), each["verbatim"]) for each in held or ()]
+        self._held = [
+            Prompt(each["text"], Source(each["source"]), each["verbatim"], routine=each.get("routine"))
+            for each in held or ()
+        ]
         if kept is not None:
             since, until = datetime.fromisoformat(kept["since"]), datetime.fromisoformat(kept["until"])
             left = min(until - utc_now(), until - since)  # a clock that is wrong must not keep the room quiet
@@ -167,6 +170,7 @@ class Quiet:
 
     async def _keep_held(self) -> None:
         held: list[dict[str, Any]] = [
-            {"text": prompt.text, "source": prompt.source, "verbatim": prompt.verbatim} for prompt in self._held
+            {"text": held.text, "source": held.source, "verbatim": held.verbatim, "routine": held.routine}
+            for held in self._held
         ]
         await self._store.keep(HELD, held or None)

@@ -11,14 +11,13 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from roomtone.clock import utc_now
-from roomtone.core.dialog import Ended, Message, Role, Session, Stage, Turn
+from roomtone.core.dialog import Ended, Message, Role, Session, Stage, Turn, new_id
 from roomtone.core.errors import RoomtoneError, SessionExpired, SessionNotFound, StoreError
 from roomtone.core.persona import Context, Persona
 from roomtone.flow import Feed
@@ -41,10 +40,14 @@ OWED = 1000
 
 @dataclass(slots=True)
 class _Open:
-    """A turn being written: what the person said in it, once that is known; ``erased``: nothing of it stays."""
+    """A turn being written: what the person said in it, once that is known; ``erased``: nothing of it stays.
+
+    ``answer`` is the id that the message will have which answers it.
+    """
 
     live: LiveTurn
     asked: Said | None = None
+    answer: str = field(default_factory=new_id)
     erased: bool = False
     written: asyncio.Task[None] | None = None
 
@@ -225,17 +228,34 @@ class Recorder:
         return turn
 
     def before(self, live: LiveTurn) -> tuple[str, ...]:
-        """Return the messages that a turn's question follows, known or still to come."""
+        """Return the messages after which a turn answers: what its question follows, and what was answered since.
+
+        A reply that the question cut short is kept after the question, as a branch beside it.
+        """
         entry = self._open.get(live.number)
-        if entry is not None and entry.asked is not None:
-            return entry.asked[1]
-        return () if self._over() else self.tips
+        if entry is None or entry.asked is None:
+            return () if self._over() else self.tips
+        message, parents = entry.asked
+        cut_short = [reply.id for reply, _ in self._cut_short() if live.session is self._session]
+        return (*parents, *_without(self.tips, message.id), *cut_short)
 
     @property
     def unkept(self) -> tuple[Said, ...]:
         """What was said and may not be in the store yet: a full disk may have refused it."""
         asked = [entry.asked for entry in self._open.values() if entry.asked is not None and not entry.erased]
-        return (*(said for closed in self._owed for said in closed.messages), *asked)
+        return (*(said for closed in self._owed for said in closed.messages), *asked, *self._cut_short())
+
+    def _cut_short(self) -> list[Said]:
+        """Return the replies of this session that were stopped a moment ago, in turns that have not ended yet."""
+        said: list[Said] = []
+        for entry in self._open.values():
+            live, stopped = entry.live, entry.live.speech.stopped_at
+            if stopped is None or entry.asked is None or entry.erased or live.session is not self._session:
+                continue
+            turn = live.record(stopped)
+            if turn.spoken:
+                said.append((self._reply(entry, turn), (entry.asked[0].id,)))
+        return said
 
     def forget(self, live: LiveTurn) -> None:
         """Take a turn back that was heard as part of another."""
@@ -291,7 +311,7 @@ class Recorder:
         """
         if not turn.spoken:
             return []
-        message = self._message(entry.live, Role.ROOMTONE, turn.spoken, _as_meant(turn, entry.live.answer))
+        message = self._reply(entry, turn)
         asked = entry.asked[0].id if entry.asked is not None else None
         if entry.live.session is not self._session:
             self._answer_left(entry.live.session, message.id, asked)
@@ -300,7 +320,8 @@ class Recorder:
             parents, self.tips = self.tips, (message.id,)
         else:
             parents, self.tips = (asked,), (*self.tips, message.id)
-        return [(message, parents)]
+        answer = entry.live.answer
+        return [(message, (*parents, *(answer.follows.values() if answer is not None else ())))]
 
     def _answer_left(self, session: Session | None, message: str, asked: str | None) -> None:
         """Let a conversation that was left in mid-turn go on behind the answer, once somebody returns to it."""
@@ -309,11 +330,14 @@ class Recorder:
                 tips = _without(left.tips, asked) if asked else left.tips
                 self._left[persona] = left._replace(tips=(*tips, message))
 
-    def _message(
-        self, live: LiveTurn, role: Role, text: str, more: Mapping[str, Any] = MappingProxyType({})
-    ) -> Message:
+    def _reply(self, entry: _Open, turn: Turn) -> Message:
+        message = self._message(entry.live, Role.ROOMTONE, turn.spoken)
+        more = _as_meant(turn, entry.live.answer)
+        return message.model_copy(update={"id": entry.answer, "data": {**message.data, **more}})
+
+    def _message(self, live: LiveTurn, role: Role, text: str) -> Message:
         assert live.session is not None
-        where = {"session": live.session.id, "persona": live.session.persona, "data": {"trace": live.trace, **more}}
+        where = {"session": live.session.id, "persona": live.session.persona, "data": {"trace": live.trace}}
         return Message(role=role, text=text, at=utc_now(), **where)
 
     # ------------------------------------------------------------------------------------------- writing

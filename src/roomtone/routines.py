@@ -19,6 +19,9 @@ from roomtone.flow import Stream, task_group
 
 log = logging.getLogger(__name__)
 
+SHIPPED = Path(__file__).parent / "mind" / "routines"
+"""The routines that come with Roomtone."""
+
 WORDS_AHEAD = 4096
 """Words that a step may be ahead of what is being said: none ever waits for the one before it to be spoken."""
 
@@ -26,8 +29,11 @@ WORDS_AHEAD = 4096
 class Deeds(Protocol):
     """What the steps of a routine are done with."""
 
-    def think(self, persona: str | None, text: str) -> AsyncIterator[str]:
-        """Let a persona's model answer a text; yield its words. Raises RoomtoneError."""
+    def think(self, persona: str | None, text: str, *, outside: bool = False) -> AsyncIterator[str]:
+        """Let a persona's model answer a text, which strangers may have written some of; yield its words.
+
+        Raises RoomtoneError.
+        """
 
     async def use(self, persona: str | None, tool: str, arguments: Mapping[str, Any]) -> str:
         """Use a tool under a persona's permissions; return its result. Raises RoomtoneError."""
@@ -113,8 +119,11 @@ class Running:
         doing.took_s = time.monotonic() - begun
         await self._ended(id_, status, error)
 
+    def _results(self) -> dict[str, str]:
+        return {id_: doing.result for id_, doing in self.steps.items() if doing.status.useful}
+
     async def _done(self, id_: str, step: Step) -> str:
-        results = {need: self.steps[need].result for need in step.after if self.steps[need].status.useful}
+        results = self._results()
         if step.wait is not None:
             await asyncio.sleep(step.wait)
             return ""
@@ -125,7 +134,7 @@ class Running:
             await self._words[id_].put(said)
             return said
         said = ""
-        async for word in self._deeds.think(step.persona, filled(step.prompt, results)):
+        async for word in self._deeds.think(step.persona, filled(step.prompt, results), outside=bool(step.after)):
             said += word
             if id_ in self._words:
                 await self._words[id_].put(word)
@@ -135,9 +144,9 @@ class Running:
         """Note how a step ended; where it came to nothing, its fallback stands in, and is said if it was to be."""
         doing = self.steps[id_]
         if not status.useful and doing.step.fallback is not None:
-            if id_ in self._words and doing.step.fallback:
-                await self._words[id_].put(doing.step.fallback)
-            doing.result, status = doing.step.fallback, StepStatus.FALLBACK
+            doing.result, status = " ".join(filled(doing.step.fallback, self._results()).split()), StepStatus.FALLBACK
+            if id_ in self._words and doing.result:
+                await self._words[id_].put(doing.result)
         self._become(id_, status, error)
 
     def _become(self, id_: str, status: StepStatus, error: str = "") -> None:

@@ -82,7 +82,7 @@ class Store:
 
     async def add_message(self, message: Message, parents: Sequence[str] = ()) -> None:
         """Keep a message and the ids of those it follows; several where branches meet."""
-        await self.write(*_message(message, parents))
+        await self.write(*keeping_message(message, parents))
 
     async def save_turn(
         self,
@@ -103,7 +103,7 @@ class Store:
         statements = [_session(session, "NOTHING")] if session is not None else []
         statements.append(("INSERT INTO turns VALUES (?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET " + update, row))
         for message, parents in messages:
-            statements += _message(message, parents)
+            statements += keeping_message(message, parents)
         await self.write(*statements, durable=durable)
 
     async def drop_turn(self, turn: Turn) -> None:
@@ -396,7 +396,8 @@ def _session(session: Session, known: str) -> Statement:
     return f"INSERT INTO sessions VALUES (?,?,?,?,?) ON CONFLICT DO {known}", row
 
 
-def _message(message: Message, parents: Sequence[str]) -> list[Statement]:
+def keeping_message(message: Message, parents: Sequence[str]) -> list[Statement]:
+    """Return the statements that keep a message behind others, to be committed with others."""
     data = json.dumps(message.data, ensure_ascii=False)
     row = (message.id, message.session, message.role, message.text, _iso(message.at), message.persona, data)
     # A parent that was erased, or that a full disk refused, leaves no edge into nowhere.

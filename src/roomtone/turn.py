@@ -72,7 +72,7 @@ class LiveTurn:
     def heard(self) -> str:
         """What is being answered: the text understood so far, or the prompt's."""
         if self.prompt is not None:
-            return "" if self.prompt.verbatim else self.prompt.text
+            return "" if self.prompt.verbatim or self.prompt.routine else self.prompt.text
         return self.transcript.text if self.transcript else ""
 
     @property
@@ -280,12 +280,12 @@ async def _think(live: LiveTurn, chain: Chain, foresight: Foresight) -> Answer |
     """Return the answer, or None where silence is right."""
     if live.prompt is not None and live.prompt.verbatim:
         return Answer(answered_by="none", deltas=_whole(live.prompt.text))
+    if live.prompt is not None and live.prompt.routine is not None:
+        return await chain.household.run_routine(live.prompt.routine)
     if not live.heard and not chain.admits(live):
         return None
     if live.into_ring:  # whatever is said to a ring, it was heard; a model need not be asked what it means
         return await chain.mind.answer(live.heard, chain.household)
-    if live.prompt is not None and live.prompt.routine is not None:
-        return Answer("routine", chain.household.run_routine(live.prompt.routine), live.prompt.routine)
     return await foresight.answer(live.heard)
 
 

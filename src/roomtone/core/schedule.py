@@ -66,7 +66,7 @@ def _words(text: str) -> str:
 
 def _id(text: str) -> str:
     if not re.fullmatch(r"[a-z0-9_-]+", text):
-        raise ValueError("is no persona's id; use a-z, 0-9, _ and -")
+        raise ValueError("is no id; use a-z, 0-9, _ and -")
     return text
 
 
@@ -77,8 +77,8 @@ Words = Annotated[str, AfterValidator(_words), Field(max_length=10_000)]
 class Action(Noun):
     """What a schedule, an event or a button does.
 
-    In this order: speak as ``persona``, ``say`` a text as it is, answer what it is told to ``ask``, and keep quiet
-    hours for ``quiet_min`` minutes (0 ends them).
+    In this order: speak as ``persona``, ``say`` a text as it is, answer what it is told to ``ask``, run a
+    ``routine``, and keep quiet hours for ``quiet_min`` minutes (0 ends them).
 
     In quiet hours its words wait until those are over, unless it is ``urgent``.
     """
@@ -86,18 +86,19 @@ class Action(Noun):
     persona: Annotated[str, AfterValidator(_id)] | None = None
     say: Words | None = None
     ask: Words | None = None
+    routine: Annotated[str, AfterValidator(_id)] | None = None
     quiet_min: int | None = Field(None, ge=0, le=24 * 60)
     urgent: bool = False
 
     @property
     def does_something(self) -> bool:
         """Whether it does anything at all."""
-        return any(each is not None for each in (self.persona, self.say, self.ask, self.quiet_min))
+        return any(each is not None for each in (self.persona, self.say, self.ask, self.routine, self.quiet_min))
 
     @model_validator(mode="after")
     def _is_one(self) -> Action:
         if not self.does_something:
-            raise ValueError("does nothing; give it persona, say, ask or quiet_min")
+            raise ValueError("does nothing; give it persona, say, ask, routine or quiet_min")
         return self
 
     def switch(self, source: Source, cause: str) -> list[Signal]:
@@ -105,10 +106,11 @@ class Action(Noun):
         return [Switch(self.persona, source, cause)] if self.persona is not None else []
 
     def words(self, source: Source, ticket: str | None = None) -> list[Prompt]:
-        """Return what it says and asks; the last bears the ``ticket``."""
+        """Return what it says, asks and runs; the last bears the ``ticket``."""
         said = [Prompt(self.say, source, verbatim=True)] if self.say is not None else []
         asked = [Prompt(self.ask, source)] if self.ask is not None else []
-        words = [*said, *asked]
+        run = [Prompt("", source, routine=self.routine)] if self.routine is not None else []
+        words = [*said, *asked, *run]
         return [*words[:-1], *(replace(last, ticket=ticket) for last in words[-1:])]
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -94,8 +94,8 @@ class Household(Protocol):
     async def routines(self) -> list[str]:
         """List the routines that can be started, by name."""
 
-    def run_routine(self, name: str) -> AsyncIterator[str]:
-        """Run a routine; yield what it says, as text deltas. Raises ToolError where there is none of that name."""
+    async def run_routine(self, name: str) -> Answer:
+        """Begin to run a routine; its words come as the answer's deltas. Raises ToolError where there is none."""
 
     async def last_turn(self) -> Turn | None:
         """Return the last finished turn of this session in which something was heard, or None."""
@@ -115,7 +115,8 @@ class Answer:
     reply short, being quiet is the answer and the deltas go unspoken. ``opens``: it was a greeting; said into a reply
     it means "listen to me", and is answered by being quiet too. ``offers`` is what a yes to its last question
     asks for. ``recalled`` are the ids of the facts a model was told, ``told`` what its prompt is to tell
-    again, ``tokens`` what it took, ``saved_s`` the seconds by which it was begun early.
+    again, ``tokens`` what it took, ``saved_s`` the seconds by which it was begun early. ``follows`` are the
+    messages that its words were made of, as they come, by the step of a routine.
     """
 
     answered_by: str
@@ -127,4 +128,5 @@ class Answer:
     recalled: tuple[str, ...] = ()
     told: Told | None = None
     saved_s: float | None = None
+    follows: Mapping[str, str] = field(default_factory=dict)
     tokens: Tokens | None = None

@@ -19,6 +19,7 @@ from roomtone.core.errors import EngineError, RoomtoneError
 from roomtone.core.persona import Persona
 from roomtone.core.sentences import Sentences
 from roomtone.core.thoughts import Aloud
+from roomtone.core.tooling import ToolSpec
 from roomtone.engines.llm import Llm, Options, Piece, Text, ToolCall, Usage
 from roomtone.flow import Stream, ahead, task_group
 from roomtone.mind import Answer, Household
@@ -133,10 +134,22 @@ class Talking:
         found = self._notes.found(text, PASSAGES) if self._notes is not None else []
         return Known(tuple(each.fact for each in recalled), tuple(likes), tuple(each.text for each in found))
 
-    async def answer(self, text: str, house: Household, scope: Scope, known: Known) -> Answer:
-        """Begin to answer a text. A failure of the model travels through the answer's deltas, in its place."""
-        prompt = await self._prompt(text, await house.past(), known)
-        return self._begin(text, prompt, house, scope, known)
+    async def answer(
+        self,
+        text: str,
+        house: Household,
+        scope: Scope,
+        known: Known,
+        *,
+        uses_tools: bool = True,
+        tainted: bool = False,
+    ) -> Answer:
+        """Begin to answer a text. A failure of the model travels through the answer's deltas, in its place.
+
+        ``tainted``: strangers wrote some of the text, so whatever would change anything needs a yes.
+        """
+        prompt = await self._prompt(text, await house.past(), known, uses_tools=uses_tools)
+        return self._begin(text, prompt, house, scope, known, uses_tools=uses_tools, tainted=tainted)
 
     async def go_on_with(self, agreed: str, offer: Offer, house: Household, scope: Scope) -> Answer:
         """Do what somebody has said yes to (``agreed``, in their words), and tell what came of it."""
@@ -153,8 +166,8 @@ class Talking:
             prompt = await self._prompt("", Past(), Known(likes=tuple(likes)))
             await prefill(prompt.messages[:1], self._options())
 
-    async def _prompt(self, text: str, past: Past, known: Known) -> Prompt:
-        tools = self._talk.tools.specs(self._persona) if self._talk.tools else ()
+    async def _prompt(self, text: str, past: Past, known: Known, *, uses_tools: bool = True) -> Prompt:
+        tools = self._tools() if uses_tools else ()
         budget = replace(self._talk.budget, context=getattr(self._talk.llm, "context", 0))
         return await build(
             self._persona,
@@ -171,14 +184,17 @@ class Talking:
             count=self._talk.count,
         )
 
-    def _options(self) -> Options:
+    def _tools(self) -> tuple[ToolSpec, ...]:
+        return self._talk.tools.specs(self._persona) if self._talk.tools else ()
+
+    def _options(self, *, uses_tools: bool = True) -> Options:
         use = self._persona.llm
         return Options(
             max_tokens=use.max_response_tokens,
             temperature=use.temperature,
             top_p=use.top_p,
             stop=use.stop,
-            tools=self._talk.tools.specs(self._persona) if self._talk.tools else (),
+            tools=self._tools() if uses_tools else (),
             persona=self._persona.id,
             adapter=self._persona.model_reference,
             route=self._talk.route(self._persona),
@@ -192,19 +208,22 @@ class Talking:
         scope: Scope,
         known: Known,
         call: ToolCall | None = None,
+        *,
+        uses_tools: bool = True,
+        tainted: bool = False,
     ) -> Answer:
         stream: Stream[str] = Stream(DELTAS_AHEAD)
         answer = Answer("offline", stream, recalled=tuple(fact.id for fact in known.facts), told=prompt.told)
         telling = _Telling(
             question,
             list(prompt.messages),
-            self._options(),
+            self._options(uses_tools=uses_tools),
             answer,
             house,
             scope,
             stream.put,
             Sentences(self._phrases.language.language),
-            tainted=bool(known.passages),
+            tainted=tainted or bool(known.passages),
         )
         if call is not None:
             telling.calls = [call]

@@ -70,8 +70,7 @@ class Mind:
             return await self.talking.answer(text, household, scope, known)
         if match is None:
             return self._without_skill(text, household.persona.name)
-        said, offers = await self._ask(match, household)
-        return Answer("skill", said, match.intent, match.dismisses, match.opening, offers)
+        return await self._ask(match, household)
 
     async def draft(self, text: str, household: Household, scope: Scope) -> Answer | None:
         """Begin to answer what may not be all yet; None where that is a skill's, which waits until it is certain."""
@@ -126,13 +125,17 @@ class Mind:
             return match
         return Match(offer.skill, offer.intent, tuple(offer.slots.items()), text=match.text)
 
-    async def _ask(self, match: Match, household: Household) -> tuple[AsyncIterator[str], Offer | None]:
+    async def _ask(self, match: Match, household: Household) -> Answer:
         skill = self._by_name[match.skill]
         phrases = self._phrases.of(self._words_of(skill))
         asked = Asked(match, phrases, skill.data, household, self._skills.skills, self._random)
         try:
             async with asyncio.timeout(SKILL_BOUND_S):
-                return _said(skill, await (skill.answer or _reply)(asked))
+                reply = await (skill.answer or _reply)(asked)
+            if isinstance(reply, Answer):
+                return reply
+            said, offers = _said(skill, reply)
+            return Answer("skill", _deltas(said), match.intent, match.dismisses, match.opening, offers)
         except ToolError:
             raise
         except Exception as error:
@@ -142,16 +145,14 @@ class Mind:
             raise ToolError(self._phrases.say(told), intent=match.intent, reason=str(error)) from error
 
 
-def _said(skill: Skill, reply: list[str] | Offering | AsyncIterator[str]) -> tuple[AsyncIterator[str], Offer | None]:
+def _said(skill: Skill, reply: list[str] | Offering) -> tuple[list[str], Offer | None]:
     """Take apart what a skill returned. Raises TypeError where it is nothing that can be said."""
-    if isinstance(reply, AsyncIterator):
-        return reply, None
     sentences = reply.sentences if isinstance(reply, Offering) else reply
     if not isinstance(sentences, list) or not all(isinstance(sentence, str) for sentence in sentences):
         raise TypeError(f"{skill.name}: answer must return a list of sentences, not {reply!r:.80}")
     if not isinstance(reply, Offering):
-        return _deltas(sentences), None
-    return _deltas(sentences), Offer(skill=skill.name, intent=reply.intent, slots=dict(reply.slots))
+        return sentences, None
+    return sentences, Offer(skill=skill.name, intent=reply.intent, slots=dict(reply.slots))
 
 
 async def _reply(asked: Asked) -> list[str]:

@@ -1,0 +1,20 @@
+"""Routines: run one, or say which there are."""
+
+from __future__ import annotations
+
+import re
+
+from roomtone.mind import Answer
+from roomtone.mind.skills import Asked
+
+
+async def answer(asked: Asked) -> list[str] | Answer:
+    """Run a routine, whose words come as its steps end; or name them all."""
+    if asked.match.name == "run":
+        wanted = asked.match.get("routine") or asked.match.get("phrase")
+        return await asked.household.run_routine(str(wanted))
+    names = [re.sub("[-_]+", " ", name) for name in await asked.household.routines()]
+    if not names:
+        return [asked.say("none")]
+    key = "there_are" if len(names) == 1 else "there_are_some"
+    return [asked.say(key, routines=asked.phrases.joined(names))]
