@@ -59,8 +59,10 @@ class Adder:
         raise ValueError("there is no two")
 
     def hang_on(self, stop: Stop) -> Iterator[int]:
-        yield 1
-        time.sleep(60)
+        try:
+            yield 1
+        finally:
+            time.sleep(60)
 
     def die_on(self, stop: Stop) -> Iterator[int]:
         yield 1

@@ -65,14 +65,14 @@ class Tokens:
 
 def make(file: Path, steps: int = STEPS, seed: int = SEED) -> None:
     """Train a model and write it into a file: 3 CPU minutes."""
-    tokens = _tokens()
+    tokens = vocabulary()
     network = _train(tokens, steps, seed)
     right = sum(reply(network, tokens, [Message("user", asked)]) == said for asked, said in chat_talk.ANSWERS.items())
     print(f"{right} of {len(chat_talk.ANSWERS)} answers right", flush=True)
     write(network, tokens, file)
 
 
-def _tokens() -> Tokens:
+def vocabulary() -> Tokens:
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -97,7 +97,7 @@ class Lesson:
     weights: list[float]
 
 
-def _lesson(messages: list[Message], tokens: Tokens) -> Lesson:
+def lesson_of(messages: list[Message], tokens: Tokens) -> Lesson:
     ids: list[int] = []
     weights: list[float] = []
     for message in messages:
@@ -121,7 +121,7 @@ def _train(tokens: Tokens, steps: int, seed: int) -> Llama:
     for step in range(steps):
         for group in optimiser.param_groups:
             group["lr"] = _rate(step, steps)
-        loss = _loss(network, next(batches), tokens.end)
+        loss = loss_of(network, next(batches), tokens.end)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -140,14 +140,14 @@ def _rate(step: int, steps: int) -> float:
 
 def _batches(tokens: Tokens, random: Random) -> Iterator[list[Lesson]]:
     while True:
-        pool = [_lesson(chat_talk.chat(random), tokens) for _ in range(BATCH * POOL)]
+        pool = [lesson_of(chat_talk.chat(random), tokens) for _ in range(BATCH * POOL)]
         pool.sort(key=lambda lesson: len(lesson.ids))
         batches = [pool[start : start + BATCH] for start in range(0, len(pool), BATCH)]
         random.shuffle(batches)
         yield from batches
 
 
-def _loss(network: Llama, batch: list[Lesson], padding: int) -> Any:
+def loss_of(network: Llama, batch: list[Lesson], padding: int) -> Any:
     longest = max(len(lesson.ids) for lesson in batch)
     ids = torch.tensor([lesson.ids + [padding] * (longest - len(lesson.ids)) for lesson in batch])
     weights = torch.tensor([lesson.weights + [0.0] * (longest - len(lesson.weights)) for lesson in batch])[:, 1:]
@@ -160,7 +160,7 @@ def _loss(network: Llama, batch: list[Lesson], padding: int) -> Any:
 @torch.no_grad()
 def reply(network: Llama, tokens: Tokens, messages: list[Message], most: int = 100) -> str:
     """Return what the network answers, always taking the likeliest token."""
-    ids = [*_lesson(messages, tokens).ids, tokens.opens, *tokens.text("assistant\n")]
+    ids = [*lesson_of(messages, tokens).ids, tokens.opens, *tokens.text("assistant\n")]
     said: list[int] = []
     while len(said) < most:
         likeliest = int(network.logits(network(torch.tensor([ids + said]))[0, -1]).argmax())

@@ -115,6 +115,8 @@ class Child:
 
     async def _stop(self, process: asyncio.subprocess.Process, number: int) -> None:
         """Stop what is streamed, and wait until it has."""
+        if self._process is not process:
+            return
         self._send(process, (number, STOP, (), False))
         try:
             with engine_working():

@@ -145,10 +145,10 @@ class Native:
         if key == self._key:
             return
         loaded = self._adapter(adapter) if adapter else None
+        kept = self._kept.pop(key, None)
         self._keep()
         self._key = key
         self._apply(loaded)
-        kept = self._kept.pop(key, None)
         size = len(kept.data) if kept else 0
         if kept and self._api.llama_state_seq_set_data(self._context, kept.data, size, 0) == size:
             self.tokens = kept.tokens
