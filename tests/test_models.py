@@ -16,9 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_hub_server import COMMIT, Hub, serving
-from roomtone import cli, config, model_hub, model_import, models
+from roomtone import cli, config, model_hub, model_import, models, outbound
 from roomtone.core.errors import ModelError, StateBusy, UsageError
 from roomtone.core.model_files import Flawed, check_ct2, check_json, check_onnx, check_voice
+from roomtone.core.persona import Egress
+from roomtone.store import FILE_NAME
 
 VOICE = {
     "audio": {"sample_rate": 16000},
@@ -350,6 +352,35 @@ def test_pull_fetches_only_what_is_not_here_and_whole(
     assert roomtone(tmp_path, "pull", SMALL, NAME, "--json") == 0
     assert [(row["name"], row["fetched"]) for row in json_rows(capsys)] == [(SMALL, False), (NAME, True)]
     assert {name for name, _ in hub.gets()} == set(PIPER)
+
+
+def test_a_pull_is_on_the_receipt_however_it_ends(
+    hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbound, "_declared", {"127.0.0.1": Egress.ANY})
+    where = f"127.0.0.1:{hub.server_address[1]}"
+    assert roomtone(tmp_path, "pull", SMALL) == 0
+    assert roomtone(tmp_path, "pull", SMALL) == 0
+    hub.answers = 503
+    assert roomtone(tmp_path, "pull", NAME) == 1
+    monkeypatch.setattr(models, "SPARE_BYTES", 2**62)
+    assert roomtone(tmp_path, "pull", NAME) == 1
+    capsys.readouterr()
+    assert cli.main(["receipt", "--json", "--since", "1h", "--state-dir", str(tmp_path / "state")]) == 0
+    *rows, total = json_rows(capsys)
+    assert [(row["host"], row["reach"], row["kind"], row["why"]) for row in rows] == [
+        (where, "any", "text", "model download")
+    ] * 2, "what is here already, and what there is no room for, is not asked for"
+    assert total["total"]["text"] == sum(row["bytes"] for row in rows) > 0
+
+
+def test_a_pull_that_cannot_be_put_on_the_receipt_is_done_all_the_same(
+    hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbound, "_declared", {"127.0.0.1": Egress.ANY})
+    (tmp_path / "state" / FILE_NAME).mkdir(parents=True)
+    assert roomtone(tmp_path, "pull", SMALL) == 0
+    assert "is not on the receipt: " in capsys.readouterr().err
 
 
 # -------------------------------------------------------------------------------------------- import

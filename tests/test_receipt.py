@@ -16,6 +16,7 @@ from conftest import Run
 from rooms import room, scripted
 from roomtone import cli, daemon, receipt
 from roomtone.core.dialog import Source, Turn
+from roomtone.core.errors import UsageError
 from roomtone.core.persona import Egress
 from roomtone.flow import Feed, beside
 from roomtone.ledger import SETTLE_S, Ledger
@@ -237,5 +238,21 @@ def test_what_the_room_sends_outside_of_any_turn_is_a_row_too(run: Run[None], tm
             leaving("api.openai.com", 0, "text", "check")
             [entry] = await entries(rehearsal.room.parts.minds.ledger, LONG_AGO)
             assert (entry.sent.why, entry.trace, entry.persona, entry.turn) == ("check", "", "", None)
+
+    run(scene())
+
+
+def test_the_daemon_keeps_what_another_program_sent(run: Run[None], tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with room(scripted(), tmp_path) as rehearsal:
+            answers = daemon.Answers(rehearsal.room, Metrics(rehearsal.room.feed, {}, (), tmp_path))
+            call = {"host": "hub.example", "reach": "any", "bytes": 80, "kind": "text", "why": "model download"}
+            request = {"command": "receipt", "note": {**call, "at": NOON.isoformat()}}
+            assert [event async for event in answers.answer(request)] == [{"result": 1}]
+            [entry] = await entries(rehearsal.room.parts.minds.ledger, LONG_AGO)
+            assert entry.sent == Sent("hub.example", Egress.ANY, 80, "text", "model download", NOON)
+            for wrong in (7, {}, {**call, "at": "noon"}):
+                with pytest.raises(UsageError, match="note"):
+                    await anext(answers.answer({**request, "note": wrong}))
 
     run(scene())

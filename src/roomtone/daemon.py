@@ -27,10 +27,7 @@ from roomtone.edges import control, gpio, persona_files, wyoming
 from roomtone.engines.tts import piper
 from roomtone.failover import open_stt, open_tts
 from roomtone.flow import beside
-from roomtone.ledger import Ledger
-from roomtone.memories import StoreMemory
 from roomtone.metrics import Metrics
-from roomtone.mind.memory import Memory
 from roomtone.mind.prompt import Surroundings
 from roomtone.morning import tell_what_was_cut_off
 from roomtone.settings import Settings
@@ -268,9 +265,11 @@ class Answers:
             "history": lambda request: history.answer(request, self._room.store, conversation.recorder.erase),
             "status": self._status,
             "metrics": self._page,
-            "receipt": lambda request: receipt.answer(request, self._ledger()),
-            "costs": lambda request: accounts.answer(request, self._ledger(), self._room.settings.zone),
-            "memory": lambda request: memory_answers.answer(request, self._memory()),
+            "receipt": lambda request: receipt.answer(request, self._room.parts.minds.receipts),
+            "costs": lambda request: accounts.answer(
+                request, self._room.parts.minds.ledger, self._room.settings.zone
+            ),
+            "memory": lambda request: memory_answers.answer(request, self._room.parts.minds.memory),
             "personas": lambda request: persona_answers.answer(request, self._household()),
             "wake": lambda _: self._post(Wake(Source.CLI)),
             "stop": lambda _: self._post(Dismiss(Source.CLI)),
@@ -290,14 +289,6 @@ class Answers:
             await self._room.conversation.recorder.go_on(str(request["session"]))
         turn: Turn = await self._room.conversation.answer(prompt)
         yield {"result": turn.model_dump(mode="json")}
-
-    def _ledger(self) -> Ledger:
-        minds = self._room.parts.minds
-        return minds.ledger if minds is not None else Ledger(self._room.store)
-
-    def _memory(self) -> Memory:
-        minds = self._room.parts.minds
-        return minds.memory if minds is not None else StoreMemory(self._room.store)
 
     def _household(self) -> persona_answers.Household:
         room, cast = self._room, self._room.parts.cast

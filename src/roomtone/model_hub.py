@@ -13,11 +13,12 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -137,7 +138,11 @@ class _Remote:
     commit: str
 
 
-def pull(entry: Entry, folder: Path, bar: Bar) -> models.Record:
+Ask = Callable[[str, int], None]
+"""Told the host that is about to be asked for a model, with its port, and the bytes of the addresses it is told."""
+
+
+def pull(entry: Entry, folder: Path, bar: Bar, on_ask: Ask = lambda *_: None) -> models.Record:
     """Fetch a model into the models folder, replacing what was there under its name once the new one is whole.
 
     What has arrived when this ends early stays for the next time. Raises ModelError, one line with what mends it;
@@ -145,15 +150,15 @@ def pull(entry: Entry, folder: Path, bar: Bar) -> models.Record:
     """
     hub = _hub()
     try:
-        return _pulled(hub, entry, folder, bar)
+        return _pulled(hub, entry, folder, bar, on_ask)
     except OSError as error:
         line = f"{entry.typed} cannot be written ({error.strerror}); mend that and {_again(entry)}"
         raise ModelError(line) from error
 
 
-def _pulled(hub: Any, entry: Entry, folder: Path, bar: Bar) -> models.Record:
+def _pulled(hub: Any, entry: Entry, folder: Path, bar: Bar, on_ask: Ask) -> models.Record:
     with _incoming(entry, folder) as incoming:
-        remote = _describe(hub, entry)
+        remote = _describe(hub, entry, on_ask)
         there = sum((incoming / file.name).stat().st_size for file in remote if (incoming / file.name).is_file())
         models.need_room(folder, sum(file.size for file in remote) - there, entry.typed)
         for file in remote:
@@ -192,10 +197,12 @@ def _hub() -> Any:
     return hub
 
 
-def _describe(hub: Any, entry: Entry) -> list[_Remote]:
+def _describe(hub: Any, entry: Entry, on_ask: Ask) -> list[_Remote]:
     """Ask for each file's size and hash; all at the commit that the first answer names."""
     endpoint = os.environ.get("HF_ENDPOINT") or HUB
     revision, found = entry.revision, []
+    addresses = [hub.hf_hub_url(entry.repo, path, revision=revision, endpoint=endpoint) for path in entry.files]
+    on_ask(urlsplit(endpoint).netloc, 2 * sum(map(len, addresses)))  # what a file is, then for it
     for path in entry.files:
         url = hub.hf_hub_url(entry.repo, path, revision=revision, endpoint=endpoint)
         with _said_plainly(hub, entry, endpoint):

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from roomtone.core.errors import UsageError
 from roomtone.core.persona import Egress
 from roomtone.database import Statement
 from roomtone.flow import Feed
@@ -50,7 +51,7 @@ class Receipts:
     """Keeps what left this machine and tells the feed (``egress.sent``); a turn neither waits for it nor fails."""
 
     def __init__(self, ledger: Ledger, feed: Feed) -> None:
-        self._ledger = ledger
+        self.ledger = ledger
         self._feed = feed
         self._day: date | None = None
 
@@ -60,9 +61,9 @@ class Receipts:
         def note(sent: Sent) -> None:
             if self._day != sent.at.date():
                 self._day = sent.at.date()
-                self._ledger.add(pruning(sent.at))
+                self.ledger.add(pruning(sent.at))
             entry = Entry(sent, trace, persona)
-            self._ledger.add(keeping(entry))
+            self.ledger.add(keeping(entry))
             self._feed.publish("egress.sent", entry, source="receipt", trace=trace or None)
 
         return note
@@ -116,15 +117,31 @@ def totals(sent: Iterable[Sent]) -> list[Total]:
     return sorted(found.values(), key=lambda total: (total.reach is not Egress.ANY, -total.text - total.audio))
 
 
-async def answer(request: Mapping[str, Any], ledger: Ledger) -> AsyncIterator[dict[str, Any]]:
+async def answer(request: Mapping[str, Any], receipts: Receipts) -> AsyncIterator[dict[str, Any]]:
     """Answer the request ``receipt``: ``{"sent"}`` a call ``since`` then (ISO 8601), ``{"total"}`` a host, the count.
 
-    Raises UsageError for a wrong request, StoreError.
+    With ``note``, a call that another program made, keep that instead. Raises UsageError for a wrong request,
+    StoreError.
     """
-    found = await entries(ledger, asked_since(request))
+    if "note" in request:
+        receipts.note()(_noted(request["note"]))
+        yield {"result": 1}
+        return
+    found = await entries(receipts.ledger, asked_since(request))
     for entry in found:
         row = asdict(entry)
         yield {"sent": {**row.pop("sent"), **row}}
     for total in totals(entry.sent for entry in found):
         yield {"total": asdict(total)}
     yield {"result": len(found)}
+
+
+def _noted(call: Any) -> Sent:
+    from pydantic import TypeAdapter, ValidationError  # needed once in a while
+
+    try:
+        return TypeAdapter(Sent).validate_python(call)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        where = ".".join(map(str, wrong["loc"]))
+        raise UsageError(f"note.{where}: {wrong['msg']}") from None

@@ -10,13 +10,15 @@ import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from roomtone import model_hub, model_import, models
-from roomtone.commands import common_options, say_json, say_line
+from roomtone import model_hub, model_import, models, outbound
+from roomtone.commands import common_options, receipt, say_json, say_line
 from roomtone.config import Settings
 from roomtone.core.errors import ModelError, RoomtoneError
+from roomtone.core.persona import Egress
 from roomtone.engines.llm import llama_cpp
 from roomtone.engines.stt import _whisper_models
 from roomtone.engines.tts import piper
@@ -136,18 +138,34 @@ def _show(rows: list[dict[str, Any]], folder: Path) -> None:
 # ---------------------------------------------------------------------------------------------- pull
 
 
-def _pull(args: argparse.Namespace, folder: Path, _: Settings) -> int:
+def _pull(args: argparse.Namespace, folder: Path, settings: Settings) -> int:
     known = model_hub.catalogue()
     entries = [model_hub.find(name, known) for name in args.names]
     for entry in entries:
         there = _is_whole(entry.kind, entry.name, folder)
         if not there:
-            with _bar(entry.typed) as bar:
-                model_hub.pull(entry, folder, bar)
+            with _receipt(args, settings) as on_ask, _bar(entry.typed) as bar:
+                model_hub.pull(entry, folder, bar, on_ask)
         _tell(
             args, entry.kind, entry.name, folder, "is here and whole" if there else "was fetched", fetched=not there
         )
     return 0
+
+
+@contextmanager
+def _receipt(args: argparse.Namespace, settings: Settings) -> Iterator[model_hub.Ask]:
+    """Take what is asked of a hub, and keep a row of it, however the fetching ends."""
+    asked: list[outbound.Sent] = []
+
+    def on_ask(host: str, size: int) -> None:
+        asked.append(outbound.Sent(host, outbound.reach(host), size, "text", "model download", datetime.now(UTC)))
+
+    try:
+        yield on_ask
+    finally:
+        for sent in asked:
+            if sent.reach is not Egress.NONE:
+                receipt.keep(sent, settings, named=args.state_dir is not None)
 
 
 def _is_whole(kind: str, name: str, folder: Path) -> bool:

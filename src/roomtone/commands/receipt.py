@@ -9,16 +9,19 @@ import argparse
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from roomtone import accounts, receipt
 from roomtone.commands import say_json, say_line
 from roomtone.config import Settings
 from roomtone.control import ask_daemon, find_daemon, state_lock
+from roomtone.core.errors import RoomtoneError
+from roomtone.flow import Feed
 from roomtone.history import SHOWN, moment
 from roomtone.ledger import Ledger
+from roomtone.outbound import Sent
 from roomtone.store import FILE_NAME, open_store
 
 FAR = {"lan": "in the house", "any": "beyond the house"}
@@ -51,23 +54,36 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
+def keep(sent: Sent, settings: Settings, *, named: bool) -> None:
+    """Keep a call that this command made, with the daemon or without it; ``named`` as for ``find_daemon``.
+
+    Where that cannot be done it is told in a line: what was called for is done all the same.
+    """
+    call = {**asdict(sent), "at": sent.at.isoformat()}
+    try:
+        asyncio.run(_ask({"command": "receipt", "note": call}, settings, named=named))
+    except RoomtoneError as error:
+        sys.stderr.write(f"roomtone: this call to {sent.host} is not on the receipt: {error.message}\n")
+
+
 async def _ask(request: dict[str, Any], settings: Settings, *, named: bool) -> list[dict[str, Any]]:
     daemon = await find_daemon(settings.state_dir, named=named)
     if daemon is not None:
         return [message async for message in ask_daemon(daemon, request)]
-    return await _read(request, settings, settings.state_dir)
-
-
-async def _read(request: dict[str, Any], settings: Settings, state_dir: Path) -> list[dict[str, Any]]:
+    state_dir = settings.state_dir
     async with state_lock(state_dir), open_store(state_dir / FILE_NAME) as store:
         if store.mended:
             sys.stderr.write(f"roomtone: {store.mended}\n")
         ledger = Ledger(store)
-        costs = request["command"] == "costs"
-        answer: AsyncIterator[dict[str, Any]] = (
-            accounts.answer(request, ledger, settings.zone) if costs else receipt.answer(request, ledger)
-        )
-        return [message async for message in answer]
+        told = [message async for message in _answer(request, settings, ledger)]
+        await ledger.flush()
+        return told
+
+
+def _answer(request: dict[str, Any], settings: Settings, ledger: Ledger) -> AsyncIterator[dict[str, Any]]:
+    if request["command"] == "costs":
+        return accounts.answer(request, ledger, settings.zone)
+    return receipt.answer(request, receipt.Receipts(ledger, Feed()))
 
 
 def _receipt(events: list[dict[str, Any]], settings: Settings) -> list[str]:
