@@ -100,7 +100,8 @@ def test_it_begins_with_who_it_is_and_ends_with_the_question(run: Run[None]) -> 
         prompt = await talk.asks("And cake?", facts=["Anna likes cake"])
         assert [message.role for message in prompt.messages] == ["system", "user", "assistant", "user"]
         first, asked, answered, question = texts(prompt)
-        assert first == f"{lasting(GUIDE, PHRASES, AT)}\n\nWhat was said before, in short: They spoke of bread."
+        told = "<context>\nWhat was said before, in short: They spoke of bread.\n</context>"
+        assert first == f"{lasting(GUIDE, PHRASES, AT)}\n\n{told}"
         assert asked.endswith("</context>\n\nIs it good?")
         assert answered == "It is."
         assert question.startswith("<context>\nIt is ")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from conftest import Run
-from rooms import room, scripted, speaks
+from rooms import room, scripted, somebody_speaks, speaks, until
 from roomtone.core.dialog import Source
 from roomtone.core.signals import Prompt, Switch
 from roomtone.engines.llm.script import Script
 from roomtone.rehearsal import Rehearsal
-from roomtone.settings import Settings
+from roomtone.settings import EngineSection, Settings
 
 SKY = "why is the sky blue"
 SEA = "and what about the sea"
@@ -102,5 +103,37 @@ def test_what_a_skill_said_is_told_too_and_an_erased_conversation_is_not(run: Ru
             assert questions(before)[0] == "set a pasta timer for nine minutes"
             assert "nine minutes" in questions(before)[1]
             assert questions(after) == [SEA]
+
+    run(scenario())
+
+
+def test_who_interrupts_is_answered_by_one_who_knows_what_was_heard(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        settings = talkative(SKY, SEA, texts=["One two three four five six.", "It is a mirror."])
+        settings = settings.model_copy(update={"tts": EngineSection(engine="tone", word_s=2.0)})
+        async with room(settings, tmp_path) as rehearsal:
+            rehearsal.device.visit(await somebody_speaks())
+            await until(rehearsal, "turn.first_sound")
+            await asyncio.sleep(5.0)
+            rehearsal.device.visit(await somebody_speaks())
+            interrupted, _ = await rehearsal.at_rest()
+            first, second = asked(rehearsal)
+            assert 0 < len(interrupted.spoken) < len(interrupted.said)
+            assert second[: len(first)] == first
+            assert questions(second) == [SKY, f"{interrupted.spoken} —", SEA]
+
+    run(scenario())
+
+
+def test_a_long_conversation_is_summed_up_when_the_room_is_quiet(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        texts = [*(f"Reply {number}." for number in range(11)), "They spoke of numbers.", "Last."]
+        async with room(talkative(texts=texts), tmp_path) as rehearsal:
+            for number in range(11):
+                await asks(rehearsal, f"please imagine the number {number} in colour")
+            await until(rehearsal, "context.summarised")
+            await asks(rehearsal, SKY)
+            assert asked(rehearsal)[-1][0].endswith("They spoke of numbers.\n</context>")
+            assert "Reply 10." in asked(rehearsal)[-1]
 
     run(scenario())

@@ -22,7 +22,7 @@ from roomtone.engines.llm.script import Script, Settings
 from roomtone.flow import Feed, beside
 from roomtone.mind.memory import Fact, Level
 from roomtone.mind.phrases import Phrases
-from roomtone.past import LOOK_S, QUIET_S, Summariser, heard_by, past
+from roomtone.past import _WALK, LOOK_S, QUIET_S, Summariser, heard_by, past
 from roomtone.store import FILE_NAME, Store, open_store
 
 ANNA, ROOM = Role.PERSON, Role.ROOMTONE
@@ -124,6 +124,18 @@ def test_what_the_disk_has_not_taken_yet_is_told_too(run: Run[None], tmp_path: P
     run(scenario())
 
 
+def test_no_table_is_read_from_end_to_end_for_it(run: Run[None], tmp_path: Path) -> None:
+    """The time it takes must not grow with the store: nothing is scanned but the tips and the walk itself."""
+
+    async def scenario() -> None:
+        async with conversation(tmp_path) as store:
+            plan = [row["detail"] for row in await store.read(f"EXPLAIN QUERY PLAN {_WALK}", "[]", 1)]
+            scanned = {step.split()[1] for step in plan if step.startswith("SCAN")}
+            assert scanned <= {"json_each", "line"}
+
+    run(scenario())
+
+
 # --------------------------------------------------------------------------------------------- summaries
 
 PHRASES = Phrases.load()
@@ -219,8 +231,8 @@ def test_what_fell_out_of_the_window_is_summed_up_and_told_with_the_rest(evening
         assert before.summary == "They spoke of bread."
         [asked] = evening.asked()
         assert "Person: text of q0\nCompanion: text of a0" in asked
-        assert "text of q5" not in asked, "the window goes on telling it"
-        assert evening.told == [("context.summarised", {"session": "s", "persona": "companion", "upto": "a4"})]
+        assert "text of q6" not in asked, "the window goes on telling it"
+        assert evening.told == [("context.summarised", {"session": "s", "persona": "companion", "upto": "a5"})]
         assert evening.memory.kept == [], "it is not over"
 
     evening(scenario, "They spoke of bread.")
@@ -235,8 +247,8 @@ def test_a_summary_goes_on_from_the_one_before_it(evening: Callable[..., None]) 
         assert await evening.summary() == "Then of soup."
         first, second = evening.asked()
         assert "Notes so far" not in first
-        assert "Notes so far: They spoke of bread.\nPerson: text of q5\n" in second
-        assert "text of q4" not in second
+        assert "Notes so far: They spoke of bread.\nPerson: text of q6\n" in second
+        assert "text of q5" not in second
 
     evening(scenario, "They spoke of bread.", "Then of soup.")
 

@@ -18,7 +18,7 @@ from roomtone.core.dialog import Message, Noun, Role
 from roomtone.core.errors import EngineError
 from roomtone.core.persona import Persona
 from roomtone.mind.phrases import Phrases
-from roomtone.mind.prompt import Surroundings, lasting, passing
+from roomtone.mind.prompt import Surroundings, fenced, lasting, passing
 
 log = logging.getLogger(__name__)
 
@@ -168,8 +168,8 @@ async def build(
 
 
 async def _sizes(texts: Sequence[str], whole: int, count: Count | None) -> Size:
-    """Return what tells the tokens of each text: by estimate where that leaves no doubt that all fits."""
-    if count is None or sum(map(estimated, texts)) <= whole // 2:
+    """Return what tells the tokens of each text: by estimate where that leaves no doubt that all fits, uncut."""
+    if count is None or sum(map(estimated, texts)) <= whole // LARGEST_SHARE:
         return estimated
     try:
         known = dict(zip(texts, await count(texts), strict=True))
@@ -233,7 +233,7 @@ def _fitted(parts: _Parts, budget: Budget, tokens: int, size: Size) -> Prompt:
     room -= size(before)
     system = parts.system
     if parts.past.summary.strip():
-        summary = f"{parts.earlier} {shortened(parts.past.summary, most, size)}"
+        summary = fenced(f"{parts.earlier} {shortened(parts.past.summary, most, size)}")
         if size(summary) <= room:
             system = f"{system}\n\n{summary}"
             room -= size(summary)

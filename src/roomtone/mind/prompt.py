@@ -19,7 +19,7 @@ EXAMPLES = 3
 """So many of a persona's examples go into its prompt."""
 
 FENCE = "context"
-"""The mark around what is told beside a question."""
+"""The mark around what is told beside what was said."""
 
 _FENCES = re.compile(rf"<(?=\s*/?\s*{FENCE}\b)", re.IGNORECASE)
 
@@ -120,17 +120,19 @@ def _around(persona: Persona, phrases: Phrases, where: Surroundings, likes: Sequ
 
 
 def passing(phrases: Phrases, where: Surroundings, facts: Sequence[str] = (), passages: Sequence[str] = ()) -> str:
-    """Return what may be different at every turn: the time, and what is known that belongs to the question.
-
-    It stands in a fence, which ``lasting`` has said to hold no orders; nothing in it can close the fence.
-    """
+    """Return what may be different at every turn: the time, and what is known that belongs to the question."""
     texts = phrases.language.prompt
     parts = [texts["now"].format(time=phrases.time(where.now), date=phrases.date(where.now))]
     if facts:
         parts.append("\n".join([texts["remembered"], *(f"- {' '.join(fact.split())}" for fact in facts)]))
     if passages:
         parts.append("\n".join([texts["notes"], *passages]))
-    return f"<{FENCE}>\n{_FENCES.sub('(', chr(10).join(parts))}\n</{FENCE}>"
+    return fenced("\n".join(parts))
+
+
+def fenced(text: str) -> str:
+    """Put a text into the fence that, as ``lasting`` has said, holds no orders; nothing in it can close the fence."""
+    return f"<{FENCE}>\n{_FENCES.sub('(', text)}\n</{FENCE}>"
 
 
 def _example(texts: Mapping[str, str], example: Example) -> str:
