@@ -366,6 +366,22 @@ def test_a_persona_asks_whom_it_prefers(
     assert len(complaints) == ("gone" in use.route)
 
 
+def test_a_prompt_is_to_fit_into_every_model_that_may_have_to_answer(run: Run[None]) -> None:
+    async def scene() -> None:
+        async with AsyncExitStack() as stack:
+            terms = {
+                "cloud": Terms(Provider(engine="script"), Model(context=128_000)),
+                "pi": Terms(Provider(engine="script"), Model(context=4096)),
+            }
+            here = await house(stack, terms, cloud={"texts": ANSWER, "host": FAR}, pi=ANSWER)
+            assert here.router.context == 4096
+            assert here.router.context_of(("cloud",)) == 128_000
+            with outbound.within(Egress.NONE):
+                assert here.router.context_of(("cloud",)) == 0
+
+    run(scene())
+
+
 # ------------------------------------------------------------------------------------ trying again
 
 

@@ -70,9 +70,14 @@ class Router(LlmLine):
 
     @property
     def context(self) -> int:
-        """Tokens that fit into the model that is asked first, 0 where there is none."""
-        first = self.first()
-        return (getattr(first.engine, "context", 0) or self.terms[first.name].model.context) if first else 0
+        """Tokens that fit into every model of the house's route, 0 where there is none."""
+        return self.context_of(())
+
+    def context_of(self, route: tuple[str, ...]) -> int:
+        """Return the tokens that fit into every model of a route that may be asked: each may have to answer."""
+        places = self.in_order(route)
+        fits = [getattr(place.engine, "context", 0) or self.terms[place.name].model.context for place in places]
+        return min(fits, default=0)
 
     @property
     def count(self) -> Callable[[Sequence[str]], Awaitable[list[int]]] | None:
