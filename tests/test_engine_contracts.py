@@ -13,15 +13,19 @@ import pytest
 
 from conftest import Run
 from roomtone import engines, flow
-from roomtone.core.dialog import Voice
+from roomtone.core.dialog import Message, Role, Voice
+from roomtone.core.errors import EngineError
 from roomtone.core.sound import FRAME, HOP, RATE, Audio
+from roomtone.engines.llm import Options, Piece, Text, Usage
 from roomtone.engines.stt import Hints, Pause
 from roomtone.flow import close
+from roomtone.scripted_provider import Reply, provider
 from speech import room_noise
 
 CLOSING_BOUND_S = 1.0
 MODELS = Path(__file__).parent / "models"
 HINTS = Hints(grammar="#JSGF V1.0; grammar test; public <command> = what time is it | stop;")
+ANSWER = "and then there was another one. " * 20
 NOISE = Audio(room_noise(RATE, -40).astype(np.int16))
 
 
@@ -35,15 +39,26 @@ def usable(seam: str) -> list[Any]:
     return found
 
 
-def settings(engine: engines.EngineFile, uri: str = "tcp://127.0.0.1:1") -> engines.EngineSettings:
-    """Return an engine's own defaults, with the fixture models or a server for those that need them."""
-    given = {"models_dir": MODELS, "uri": uri}
+def settings(
+    engine: engines.EngineFile, uri: str = "tcp://127.0.0.1:1", base_url: str = "http://127.0.0.1:1/v1"
+) -> engines.EngineSettings:
+    """Return an engine's own defaults, with the fixture models, words or a server for those that need them."""
+    given: dict[str, Any] = {"models_dir": MODELS, "uri": uri, "base_url": base_url, "texts": [ANSWER], "loop": True}
+    if "base_url" in engine.Settings.model_fields:
+        given |= {"model": "scripted", "api_key": "secret"}
+    elif "gpu_layers" in engine.Settings.model_fields:
+        given |= {"model": str(MODELS / "chat" / "fixture-chat-q8_0.gguf")}
     return engine.Settings(**{key: given[key] for key in given.keys() & engine.Settings.model_fields.keys()})
 
 
 @asynccontextmanager
 async def opened(seam: str, name: str) -> AsyncIterator[Any]:
     engine = engines.load(seam, name)
+    if "base_url" in engine.Settings.model_fields:
+        with provider([Reply(ANSWER)]) as served:
+            async with engines.open_engine(seam, name, settings(engine, base_url=served.url)) as it:
+                yield it
+        return
     if "uri" not in engine.Settings.model_fields:
         async with engines.open_engine(seam, name, settings(engine)) as it:
             yield it
@@ -205,3 +220,65 @@ def test_an_embedder_can_be_left_in_mid_work(run: Run[None], seam: str, name: st
 
 async def _dropped(embed: Any) -> None:
     await embed.embed(["a text"] * 64)
+
+
+def said(text: str, role: Role = Role.PERSON) -> Message:
+    return Message(session="evening", role=role, text=text)
+
+
+TALK = (said("You are the voice of a room.", Role.SYSTEM), said("Tell me a story, and let it be a long one."))
+BRIEF = Options(max_tokens=64)
+
+
+async def pieces_of(llm: Any, messages: tuple[Message, ...]) -> list[Piece]:
+    return [piece async for piece in llm.reply(messages, BRIEF)]
+
+
+@pytest.mark.parametrize(("seam", "name"), usable("llm"))
+def test_a_language_model_says_something_and_then_what_it_took(run: Run[None], seam: str, name: str) -> None:
+    async def scenario() -> None:
+        for _ in range(2):  # reopened
+            async with opened(seam, name) as llm:
+                assert llm.model
+                assert llm.host is None or llm.host == "127.0.0.1"
+                for _ in range(2):
+                    *told, usage = await pieces_of(llm, TALK)
+                    assert isinstance(usage, Usage)
+                    assert usage.output_tokens > 0
+                    assert told
+                    assert all(isinstance(piece, Text) and piece.text for piece in told)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("seam", "name"), usable("llm"))
+@pytest.mark.parametrize("nothing", [(), (said(""),), (said(" \n"),)], ids=["no message", "no letter", "only space"])
+def test_a_language_model_that_is_told_nothing_answers_or_says_why_not(
+    run: Run[None], seam: str, name: str, nothing: tuple[Message, ...]
+) -> None:
+    async def scenario() -> None:
+        async with opened(seam, name) as llm:
+            try:
+                *_, usage = await pieces_of(llm, nothing)
+                assert isinstance(usage, Usage)
+            except EngineError as error:
+                refusal = error.message
+            else:
+                refusal = "not refused"
+            assert refusal
+            assert await pieces_of(llm, TALK)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("seam", "name"), usable("llm"))
+def test_a_language_model_can_be_left_in_mid_reply(run: Run[None], seam: str, name: str) -> None:
+    async def scenario() -> None:
+        async with opened(seam, name) as llm:
+            reply = llm.reply(TALK, BRIEF)
+            assert isinstance(await anext(reply), Text)
+            async with asyncio.timeout(CLOSING_BOUND_S):
+                await close(reply)
+            assert isinstance((await pieces_of(llm, TALK))[-1], Usage)
+
+    run(scenario())

@@ -186,6 +186,22 @@ def test_errors_are_known_by_their_names(
     run(scenario())
 
 
+def test_a_letter_that_comes_in_halves_is_one(run: Run[None]) -> None:
+    async def scenario() -> None:
+        halves = [
+            delta(content="Hi \ud83d"),
+            delta(content="\ude00!"),
+            delta(content="\ud83d"),
+            delta("stop", content=" no"),
+        ]
+        with provider([stream(*halves)]) as server:
+            async with engine("openai", server.url) as llm:
+                said = await heard(llm)
+        assert said.text == "Hi \U0001f600!\ufffd no"
+
+    run(scenario())
+
+
 def test_a_reply_that_ran_out_of_tokens_says_so(run: Run[None]) -> None:
     async def scenario() -> None:
         with provider([Reply("One two", finish="length")]) as server:

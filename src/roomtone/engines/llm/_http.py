@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import json
 import logging
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, cast
@@ -28,6 +29,9 @@ IMPORT_S = 60.0
 
 AFTER_END_S = 0.5
 """Seconds that the tokens of a finished reply are waited for: it is whole without them."""
+
+UNLISTED = (404, 405, 501)
+"""What servers say that answer, but cannot list what they have."""
 
 DONE = b"[DONE]"
 """Ends a stream of chat completions; it is no JSON."""
@@ -170,14 +174,13 @@ class Api:
             with engine_working():
                 await self._client.get(path, cast_to=object)
         except Exception as error:
-            failed = self._failure(error, began=False)
-            if failed.trouble is not Trouble.MODEL:  # not every server can list what it has
-                raise failed from error
+            if getattr(error, "status_code", None) not in UNLISTED:
+                raise self._failure(error, began=False) from error
 
     async def _ask(self, path: str, body: dict[str, Any], why: str, optional: Mapping[str, str | None]) -> _Stream:
         """Open the stream; what the server says it does not know is left out, this time and from now on."""
         while True:
-            sent = json.dumps(_without(body, self._refuses, optional), ensure_ascii=False).encode()
+            sent = json.dumps(_without(body, self._refuses, optional), ensure_ascii=False).encode(errors="replace")
             outbound.leaving(self.settings.host, len(sent), "text", why)
             try:
                 with engine_working():
@@ -194,6 +197,7 @@ class Api:
                 unknown = self._unknown(error, body.keys() & optional.keys()) - self._refuses
                 if not unknown:
                     raise self._failure(error, began=False) from error
+                log.warning("%s: asked without %s from now on", self.provider.host, ", ".join(sorted(unknown)))
                 self._refuses |= unknown
 
     async def _more(self, stream: _Stream, over: bool) -> bytes | None:
@@ -222,7 +226,7 @@ class Api:
         said = complaint(error.body, error.response)
         if said.status not in (400, 422) or said.trouble is not Trouble.NONSENSE:
             return set()
-        return {key for key in optional if key in said.words}
+        return {key for key in optional if re.search(rf"(?<![\w.]){key}(?!\.?\w)", said.words)}
 
     def _failure(self, error: Exception, *, began: bool) -> LlmError:
         """Say in one line what an exception of the SDK's, or of anything below it, means."""

@@ -68,6 +68,11 @@ def arguments_of(written: str) -> dict[str, Any]:
     return arguments if isinstance(arguments, dict) else {}
 
 
+def whole(text: str) -> str:
+    """Join the halves of letters beyond 16 bits that JSON was written with; a half alone becomes a question mark."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def answered(messages: Sequence[Message]) -> list[tuple[Message, list[Mapping[str, Any]]]]:
     """Return messages with the calls of each that were answered later; answers to no call are left out.
 
@@ -108,6 +113,7 @@ class Reading:
     usage: Usage = field(default_factory=Usage)
     cut: bool = False
     calls: list[Call] = field(default_factory=list)
+    _half: str = ""
     _letters: int = 0
     _arguments: int = 0
 
@@ -123,6 +129,9 @@ class Reading:
 
     def say(self, delta: str) -> Iterator[Piece]:
         """Pass some text on, up to what a reply may be; a single delta beyond that is nonsense."""
+        delta = self._half + delta
+        self._half = delta[-1:] if "\ud800" <= delta[-1:] <= "\udbff" else ""
+        delta = whole(delta.removesuffix(self._half))
         room = self.options.max_tokens * LETTERS_A_TOKEN - self._letters
         self._letters += len(delta)
         if delta and room > 0:
@@ -161,7 +170,7 @@ class Reading:
             )
             raise self.provider.trouble(Trouble.NONSENSE, f"said nothing ({why})")
         for call in self.calls:
-            yield ToolCall(call.id, call.name, call.arguments or "{}")
+            yield ToolCall(call.id, call.name, whole(call.arguments) or "{}")
 
     def closed(self) -> Usage:
         """Return what the reply took. Raises LlmError where it broke off without an end."""

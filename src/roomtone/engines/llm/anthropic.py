@@ -21,8 +21,8 @@ from roomtone.engines.llm._trouble import NO_ANSWER
 
 ANTHROPIC = "https://api.anthropic.com"
 
-OPTIONAL = {"temperature": None, "top_p": None}
-"""What newer models refuse, each or both together."""
+OPTIONAL = {"temperature": None, "top_p": None, "output_config": None}
+"""What newer models refuse, each or both together, and what older ones do."""
 
 HOTTEST = 1.0
 """The API's highest temperature."""

@@ -27,8 +27,11 @@ OPTIONAL = {
     "top_p": None,
     "stop": None,
     "max_tokens": "max_completion_tokens",
+    "response_format": None,
+    "tools": None,
 }
-"""What some models and servers refuse, and what they want instead: thinking models take no temperature."""
+"""What some models and servers refuse, and what they want instead: thinking models take no temperature, small ones no
+tools, and each still answers without."""
 
 MOST_STOPS = 4
 
