@@ -108,7 +108,7 @@ async def anticipating(
     household: Household,
     waiting: Callable[[], AbstractContextManager[None]],
     trace: str = "",
-    session: str = "",
+    session: Callable[[], str] = str,
 ) -> AsyncIterator[Foresight]:
     """Open the foresight of a turn; whatever it has begun ends with the context."""
     async with cancelling_group() as group:

@@ -75,7 +75,8 @@ class TurnHousehold:
 
     async def undo(self) -> str | None:
         """Take back what a tool did last; return what to say of it, None where there is nothing to take back."""
-        outcome = await self.minds.tools.undo(self)
+        whose = self.whose()
+        outcome = await self.minds.tools.undo(self, trace=whose.trace, session=whose.session)
         return outcome.text if outcome is not None else None
 
     async def routines(self) -> list[str]:

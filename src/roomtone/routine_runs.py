@@ -128,7 +128,7 @@ class RoutineRun:
         assert self._group is not None
         permit = asyncio.Event()
         permit.set()
-        scope = Scope(self._group, nullcontext, permit, self._whose.trace, self._whose.session)
+        scope = Scope(self._group, nullcontext, permit, self._whose.trace, lambda: self._whose.session)
         with outbound.within(narrower(outbound.limit(), who.egress), outbound.note()):
             if not talking.can_answer:
                 raise ToolError("there is no language model that may be asked")

@@ -183,7 +183,9 @@ async def _attempt(work: Coroutine[Any, Any, None]) -> RoomtoneError | None:
 
 
 async def _answer_it(live: LiveTurn, chain: Chain) -> None:
-    session = live.session.id if live.session else ""
+    def session() -> str:
+        return live.session.id if live.session else ""
+
     async with anticipating(chain.mind, chain.household, live.watch.waiting, live.trace, session) as foresight:
         if live.utterance is not None:
             await _hear(live, live.utterance, chain, foresight)

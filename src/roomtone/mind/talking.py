@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from roomtone.core.dialog import Message, Offer, Role, Tokens
+from roomtone.core.dialog import Message, Offer, Role, Tokens, new_id
 from roomtone.core.errors import EngineError, RoomtoneError
 from roomtone.core.persona import Persona
 from roomtone.core.sentences import Sentences
@@ -46,9 +46,6 @@ RECALLED = 5
 
 PASSAGES = 2
 
-AGREED = "agreed"
-"""The id of a call that the person has said yes to."""
-
 PIECES_AHEAD, DELTAS_AHEAD = 64, 256
 
 
@@ -64,7 +61,7 @@ class Scope:
     waiting: Callable[[], AbstractContextManager[None]]
     permit: asyncio.Event
     trace: str = ""
-    session: str = ""
+    session: Callable[[], str] = str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +103,7 @@ class _Telling:
     spoke: bool = False
     tainted: bool = False
     said: str = ""
+    agreed: ToolCall | None = None
     calls: list[ToolCall] = field(default_factory=list)
 
 
@@ -154,7 +152,8 @@ class Talking:
     async def go_on_with(self, agreed: str, offer: Offer, house: Household, scope: Scope) -> Answer:
         """Do what somebody has said yes to (``agreed``, in their words), and tell what came of it."""
         prompt = await self._prompt(agreed, await house.past(), Known())
-        answer = self._begin(agreed, prompt, house, scope, Known(), ToolCall(AGREED, offer.tool, _json(offer.slots)))
+        call = ToolCall(new_id(), offer.tool, _json(offer.slots))
+        answer = self._begin(agreed, prompt, house, scope, Known(), call)
         answer.answered_by = "tool"
         return answer
 
@@ -226,7 +225,7 @@ class Talking:
             tainted=tainted or bool(known.passages),
         )
         if call is not None:
-            telling.calls = [call]
+            telling.calls, telling.agreed = [call], call
         scope.group.create_task(stream.fed(self._tell(telling)), name="talking")
         return answer
 
@@ -330,10 +329,10 @@ class Talking:
                         tools.run(
                             call,
                             telling.house,
-                            agreed=call.id == AGREED,
+                            agreed=call is telling.agreed,
                             tainted=telling.tainted,
                             trace=telling.scope.trace,
-                            session=telling.scope.session,
+                            session=telling.scope.session(),
                         )
                     )
                     for call in calls
