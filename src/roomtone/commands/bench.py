@@ -47,6 +47,7 @@ SUBJECTS = (
     "failover",
     "hands",
     "wake",
+    "memory",
     "process",
 )
 
