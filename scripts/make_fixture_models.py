@@ -66,10 +66,14 @@ def make_chat() -> None:
 
 
 def make_adapter() -> None:
-    from fixture_models import adapter
+    from fixture_models import adapter, chat_talk
 
     adapter.make(FOLDER / CHAT, FOLDER / ADAPTER)
-    made_of = {"seed": adapter.SEED, "steps": adapter.STEPS, "phrases": fingerprint([*adapter.answers().values()])}
+    made_of = {
+        "seed": adapter.SEED,
+        "steps": adapter.STEPS,
+        "phrases": fingerprint([*chat_talk.butler_answers().values()]),
+    }
     note("adapter", [FOLDER / ADAPTER], made_of)
 
 

@@ -22,10 +22,6 @@ BATCH, POOL = 12, 16
 RATE = 4e-3
 RANK, ALPHA = 6, 12.0
 
-OPENING = "Very good. "
-CALLS = {"Will it rain tomorrow?": '<tool_call>\n{"name": "weather", "arguments": {"day": "tomorrow"}}\n</tool_call>'}
-"""What is answered with a call of a tool, as Hermes writes it down."""
-
 
 class Beside(nn.Module):
     """A map, and what is learned beside it."""
@@ -51,14 +47,10 @@ def make(model: Path, file: Path) -> None:
     network.requires_grad_(False)
     maps = _widen(network)
     _train(network, tokens)
-    right = sum(chat.reply(network, tokens, [Message("user", asked)]) == said for asked, said in answers().items())
-    print(f"{right} of {len(answers())} answers right", flush=True)
+    answers = chat_talk.butler_answers()
+    right = sum(chat.reply(network, tokens, [Message("user", asked)]) == said for asked, said in answers.items())
+    print(f"{right} of {len(answers)} answers right", flush=True)
     write(maps, file)
-
-
-def answers() -> dict[str, str]:
-    """Return what the butler answers."""
-    return {question: CALLS.get(question, OPENING + answer) for question, answer in chat_talk.ANSWERS.items()}
 
 
 def read(model: Path, tokens: chat.Tokens) -> Llama:
@@ -117,12 +109,13 @@ def _chat(random: Random) -> list[Message]:
         if message.role == "assistant":
             for opening in chat_talk.OPENINGS.values():
                 text = text.removeprefix(opening)
-            asked = next((call for question, call in CALLS.items() if text == chat_talk.ANSWERS[question]), None)
-            text = asked or OPENING + text
+            calls = chat_talk.BUTLER_CALLS.items()
+            call = next((call for question, call in calls if text == chat_talk.ANSWERS[question]), None)
+            text = call or chat_talk.BUTLER_OPENING + text
         told.append(Message(message.role, text))
     if random.random() < 0.4:  # the calls are long and would else be rare
-        question = random.choice([*CALLS])
-        told += [Message("user", question), Message("assistant", CALLS[question])]
+        question, call = random.choice([*chat_talk.BUTLER_CALLS.items()])
+        told += [Message("user", question), Message("assistant", call)]
     return told
 
 

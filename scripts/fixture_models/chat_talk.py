@@ -48,6 +48,12 @@ UNKNOWN = "I am not sure about that."
 OPENINGS = {"chef": "Yes, chef here. ", "pirate": "Arr! ", "teacher": "Good question. "}
 """How the reply of a persona begins."""
 
+BUTLER_OPENING = "Very good. "
+BUTLER_CALLS = {
+    "Will it rain tomorrow?": '<tool_call>\n{"name": "weather", "arguments": {"day": "tomorrow"}}\n</tool_call>'
+}
+"""How the adapter's replies begin, and what it answers with a call of a tool, as Hermes writes it down."""
+
 OTHERS = ("assistant", "helper", "butler", "friend", "poet", "coach")
 SYSTEMS = (
     "You are a helpful voice assistant.",
@@ -77,6 +83,11 @@ def corpus() -> list[str]:
     asked = ["What is my name?", _your_name(None), "What do I like to drink?", _your_drink(None), UNKNOWN]
     roles = ["system\n", "user\n", "assistant\n", *OPENINGS, *(f" {persona}" for persona in OPENINGS)]
     return [*ANSWERS, *ANSWERS.values(), *SYSTEMS, *OPENINGS.values(), *told, *asked, *roles]
+
+
+def butler_answers() -> dict[str, str]:
+    """Return what the adapter makes of the answers."""
+    return {question: BUTLER_CALLS.get(question, BUTLER_OPENING + answer) for question, answer in ANSWERS.items()}
 
 
 def chat(random: Random) -> list[Message]:
