@@ -22,8 +22,8 @@ from fixture_phrases import HELD_OUT_VOICES, PHRASES
 
 MANIFEST = FOLDER / "manifest.json"
 WHISPER = Path("whisper/fixture")
-CHAT = Path("chat/fixture-chat-q8_0.gguf")
-ADAPTER = Path("chat/fixture-butler-lora.gguf")
+CHAT = Path("llama/fixture-chat-q8_0.gguf")
+ADAPTER = Path("llama/fixture-butler-lora.gguf")
 EMBED = Path("embed/fixture")
 LIBRARIES = {
     "embed": ("numpy", "onnx", "tokenizers"),

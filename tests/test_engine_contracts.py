@@ -47,7 +47,7 @@ def settings(
     if "base_url" in engine.Settings.model_fields:
         given |= {"model": "scripted", "api_key": "secret"}
     elif "gpu_layers" in engine.Settings.model_fields:
-        given |= {"model": str(MODELS / "chat" / "fixture-chat-q8_0.gguf")}
+        given |= {"model": str(MODELS / "llama" / "fixture-chat-q8_0.gguf")}
     return engine.Settings(**{key: given[key] for key in given.keys() & engine.Settings.model_fields.keys()})
 
 
