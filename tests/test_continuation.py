@@ -94,6 +94,25 @@ def test_three_models_in_a_row_give_one_answer(answer: list[str], data: st.DataO
     assert plain(joined(said, " ".join(answer[begins:]))) == answer
 
 
+@given(words, st.data(), st.sampled_from(["another", "one more", "none"]), st.lists(st.integers(0, 500)))
+def test_a_model_that_begins_again_and_words_one_thing_differently_is_heard_from_where_it_is_new(
+    answer: list[str], data: st.DataObject, edit: str, places: list[int]
+) -> None:
+    assume(all(map(_bare, answer)) and len(answer) > 8)
+    heard = data.draw(st.integers(6, len(answer) - 2))
+    begins = data.draw(st.integers(0, heard - 6))
+    place = data.draw(st.integers(begins + 4, heard - 2))
+    instead = {"another": ["0"], "one more": ["0", answer[place]], "none": []}[edit]
+    again = answer[begins:place] + instead + answer[place + 1 :]
+    assert plain(joined(" ".join(answer[:heard]), *cut_up(" ".join(again), places))) == answer
+
+
+def test_a_model_that_begins_again_and_says_something_else_is_heard_whole() -> None:
+    other = "The capital of France is a town of two million, and the Louvre stands in it. Shall I tell you more?"
+    said = "The capital of France is Paris, which lies on"
+    assert joined(said, other) == f"{said} {other}"
+
+
 @pytest.mark.parametrize(
     ("said", "goes_on", "whole"),
     [
@@ -110,6 +129,11 @@ def test_three_models_in_a_row_give_one_answer(answer: list[str], data: st.DataO
         ("It is Paris,", "PARIS which is old.", "It is Paris, which is old."),
         ("It is Paris.", "it is old.", "It is Paris. It is old."),
         ("It is Paris.", "\n\nIt is old.", "It is Paris.\nIt is old."),
+        (
+            "The river that it lies on is named",
+            "The river that it lies on is called",
+            "The river that it lies on is named",
+        ),
         ("It is minus", "-5 degrees.", "It is minus -5 degrees."),
         ("It is Paris, and Paris is", "Paris.", "It is Paris, and Paris is Paris."),
         ("It is Paris.", "It is Paris.", "It is Paris."),

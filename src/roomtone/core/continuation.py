@@ -28,6 +28,10 @@ LONGEST_WORD = 64
 SHORT = 3
 """Fewer words than these that end a reply, said before but not last, are an answer and no repetition."""
 
+RESTART, ANCHOR, NEAR = 4, 3, 2
+"""A model that says so many words again begins again, and may word a thing differently on the way. It is in step
+again with the last three words that were said; of what differs within the last two, one is taken for the other."""
+
 REPEATS, REPEATED_WORDS, LONGEST_PHRASE = 4, 8, 60
 """A model loops when it says a phrase of up to 60 words four times running, eight words in all at least: people say
 "very, very, very", and a chorus comes three times."""
@@ -74,6 +78,7 @@ class Continuation:
         self._met = 0
         self._pending: list[str] = []
         self._repeated = 0
+        self._drift: _Drift | None = None
         self._joined = not said
 
     def feed(self, delta: str) -> str:
@@ -85,7 +90,9 @@ class Continuation:
         out = "".join([self._weighed(word) for word in self._words.end()])
         if self._joined or not self._pending:
             return out
-        if self._met >= SHORT and self._repeated < len(self._pending):
+        if self._drift is not None:
+            self._repeated = min(self._drift.position, len(self._pending))
+        elif self._met >= SHORT and self._repeated < len(self._pending):
             return out  # it only said again what stands somewhere before
         return self._join()
 
@@ -102,12 +109,29 @@ class Continuation:
         bare = _bare(word)
         if not bare:
             return ""
-        self._starts = [start for start in self._starts if self._known[start + self._met] == bare]
+        if self._drift is not None:
+            return self._drifted(bare)
+        before, self._starts = self._starts, [s for s in self._starts if self._known[s + self._met] == bare]
         self._met += 1
         if self._starts and self._starts[-1] + self._met == len(self._known):
             self._starts.pop()
             self._repeated = len(self._pending)
-        return "" if self._starts else self._join()
+        if self._starts:
+            return ""
+        if before and not self._repeated and self._met > RESTART:
+            missing = self._known[before[-1] + self._met - 1 :]
+            self._drift = _Drift(missing, len(self._pending) - 1)
+            return self._drifted(bare)
+        return self._join()
+
+    def _drifted(self, bare: str) -> str:
+        """Look for the end of what was said in a repetition that words it differently."""
+        assert self._drift is not None
+        settled = self._drift.met(bare)
+        if settled is None:
+            return ""
+        self._repeated = len(self._pending) if settled else self._drift.position
+        return self._join()
 
     def _join(self) -> str:
         self._joined = True
@@ -127,6 +151,25 @@ class Continuation:
             self._tail = [*self._tail[-REPEATS * LONGEST_PHRASE :], bare]
             self.loops = _loops(self._tail)
         return "" if self.loops else word
+
+
+class _Drift:
+    """A repetition that has left the words of ``missing``, the rest of what was said, at a word of its own."""
+
+    def __init__(self, missing: list[str], at: int) -> None:
+        self._missing = missing
+        self._anchor = missing[1:][-ANCHOR:] or missing
+        self._since: list[str] = []
+        is_near = len(missing) <= NEAR
+        self._patience = len(missing) + 1 if is_near else 2 * len(missing)
+        self.position = at + len(missing) if is_near else 0
+
+    def met(self, bare: str) -> bool | None:
+        """Take a word; return True where it ends what was said, False where that is looked for in vain."""
+        self._since.append(bare)
+        if self._since[-len(self._anchor) :] == self._anchor:
+            return True
+        return False if len(self._since) >= self._patience else None
 
 
 def ends_sentence(text: str) -> bool:
