@@ -12,6 +12,9 @@ WORD = re.compile(r"[^\W_]+")
 USUAL_LENGTH = 20
 """Words of a fact, about. A longer one holds some word of any question, so its words count for less."""
 
+FEWEST_TEXTS = 1000
+"""As if there were so many at least: where all of five facts are about Anna, her name still tells what is asked."""
+
 RELATED = 0.3
 """Cosine from which two texts have to do with each other: sentence encoders of the MiniLM family put texts that
 have not around 0.1, and hardly one of them above this."""
@@ -35,8 +38,8 @@ def rarity(held_by: float, texts: int) -> float:
     Robertson and Zaragoza 2009, "The Probabilistic Relevance Framework", with 1 added inside the logarithm, as Lucene
     has it. A word that no text holds weighs as much as one that a single text does.
     """
-    held = max(held_by, 1.0)
-    return math.log(1 + max(texts - held + 0.5, 0.0) / (held + 0.5))
+    held, of = max(held_by, 1.0), max(texts, FEWEST_TEXTS)
+    return math.log(1 + max(of - held + 0.5, 0.0) / (held + 0.5))
 
 
 def brevity(words: int) -> float:
