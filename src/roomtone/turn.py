@@ -238,27 +238,29 @@ async def _transcribe(live: LiveTurn, utterance: Utterance, chain: Chain, foresi
     try:
         async for transcript in transcripts:
             live.transcript = transcript
-            _judge(live, transcript, chain)
-            if chain.anticipates and not (live.rival or utterance.overheard or transcript.growing):
+            completeness = _judge(live, transcript, chain)
+            certain = not (live.rival or utterance.overheard or transcript.growing or transcript.final)
+            if chain.anticipates and certain and completeness is not Completeness.INCOMPLETE:
                 foresight.consider(transcript.text)
     finally:
         await close(transcripts)
 
 
-def _judge(live: LiveTurn, transcript: Transcript, chain: Chain) -> None:
-    """Say what a text means for the wait for more words, and for who has the floor."""
+def _judge(live: LiveTurn, transcript: Transcript, chain: Chain) -> Completeness:
+    """Say what a text means for the wait for more words, and for who has the floor; return whether it may be all."""
     completeness = chain.skills.completeness(transcript.text)
     if not transcript.final and not transcript.growing:
         chain.expect(live, completeness)
     if live.utterance is not None and live.utterance.overheard and transcript.final:
         chain.post(Overheard(live.number, _is_command(transcript, chain)))
     if not live.rival:
-        return
+        return completeness
     words = transcript.text != live.joined_text and _are_words(live, transcript, chain)
     if words and (transcript.final or completeness is Completeness.COMPLETE):
         chain.post(FloorTaken(live.number))
     elif transcript.final:
         chain.post(FloorKept(live.number))
+    return completeness
 
 
 def _is_command(transcript: Transcript, chain: Chain) -> bool:

@@ -46,7 +46,7 @@ RECALLED = 5
 
 PASSAGES = 2
 
-PIECES_AHEAD, DELTAS_AHEAD = 64, 256
+PIECES_AHEAD, DELTAS_AHEAD = 8, 256
 
 
 @dataclass(frozen=True, slots=True)
