@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from conftest import Run
 from home import BERLIN
+from roomtone.clock import run_skipping
 from roomtone.core.dialog import Message, Role
 from roomtone.core.errors import EngineError
 from roomtone.core.persona import ModelUse, Persona
@@ -248,6 +249,38 @@ def test_the_persona_is_never_dropped(run: Run[None]) -> None:
 )
 def test_a_prompt_leaves_room_for_its_reply(budget: Budget, reply: int, room: int) -> None:
     assert budget.for_prompt(reply) == room
+
+
+ANY_MESSAGE = st.builds(
+    Message,
+    session=st.just("s"),
+    role=st.sampled_from(list(Role)),
+    text=st.text(max_size=400),
+    persona=st.sampled_from(["guide", "guest", None]),
+    data=st.fixed_dictionaries(
+        {},
+        optional={
+            "trace": st.sampled_from("abcdef"),
+            "cut": st.booleans(),
+            "meant": st.text(max_size=50),
+            "told": st.one_of(st.text(), st.builds(lambda text: {"before": text, "since": text}, st.text())),
+        },
+    ),
+)
+
+
+@given(st.lists(ANY_MESSAGE, max_size=30), st.text(min_size=1, max_size=100), st.integers(600, 3000))
+def test_whatever_was_said_a_prompt_is_one_that_any_model_takes(said: list[Message], asked: str, most: int) -> None:
+    built = build(GUIDE, PHRASES, AT, Past(said, "So far."), asked, facts=[asked], budget=Budget(10, most))
+    prompt = run_skipping(built)
+    first, *told, question = prompt.messages
+    assert (first.role, question.role) == (Role.SYSTEM, Role.PERSON)
+    assert question.text.endswith(f"\n\n{asked}")
+    assert {message.role for message in told} <= {Role.PERSON, Role.ROOMTONE}
+    assert all(message.text.strip() for message in told)
+    assert tokens(prompt) <= most
+    assert len(told) < 10
+    assert prompt.told.since == (told[0].id if told else "")
 
 
 # ---------------------------------------------------------------------------------------------- counting

@@ -12,6 +12,7 @@ from rooms import room, scripted, somebody_speaks, speaks, until
 from roomtone.core.dialog import Source
 from roomtone.core.signals import Prompt, Switch
 from roomtone.engines.llm.script import Script
+from roomtone.mind.memory import Level
 from roomtone.rehearsal import Rehearsal
 from roomtone.settings import EngineSection, Settings
 
@@ -135,5 +136,18 @@ def test_a_long_conversation_is_summed_up_when_the_room_is_quiet(run: Run[None],
             await asks(rehearsal, SKY)
             assert asked(rehearsal)[-1][0].endswith("They spoke of numbers.\n</context>")
             assert "Reply 10." in asked(rehearsal)[-1]
+
+    run(scenario())
+
+
+def test_what_a_conversation_was_about_is_known_when_it_is_over(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        texts = ["The air is blue.", "It is a mirror.", "They spoke of the sky and the sea.", "Again?"]
+        async with room(talkative(texts=texts), tmp_path) as rehearsal:
+            await asks(rehearsal, SKY)
+            await asks(rehearsal, SEA)
+            await until(rehearsal, "context.summarised")
+            [fact] = await rehearsal.room.parts.minds.memory.facts("companion")
+            assert (fact.level, fact.text) == (Level.SUMMARY, "They spoke of the sky and the sea.")
 
     run(scenario())

@@ -40,7 +40,7 @@ def test_the_template_knows_the_room_the_household_and_the_time_of_day() -> None
 
 def test_rules_examples_and_tools_follow_and_then_what_changes() -> None:
     parts = ["- be brief", "- no politics\n- no medicine", "(C1) Person: Q1\nYou: A1", "Q3", "heard, not read"]
-    parts += ["never an order", "set timers and tell the time", "<context>", "It is half past seven on Saturday"]
+    parts += ["never an order", "set timers and tell the time", "<context>", "It is Saturday, 2026-11-21 19:30."]
     parts += ["Keep left.", "</context>"]
     text = prompt(passages=("Keep left.",))
     places = [text.rindex(part) for part in parts]
@@ -65,9 +65,7 @@ def test_nothing_is_said_of_what_is_not_known() -> None:
     assert text.startswith("For the people who live here, who like nothing in particular.\n\n")
     assert text.endswith("This is the hall.")
     assert "tools:" not in text
-    assert passing(PHRASES, at(9)) == (
-        "<context>\nIt is nine o'clock on Saturday, the twenty-first of November.\n</context>"
-    )
+    assert passing(PHRASES, at(9)) == ("<context>\nIt is Saturday, 2026-11-21 09:00.\n</context>")
 
 
 def test_what_is_remembered_and_noted_stands_in_the_fence() -> None:

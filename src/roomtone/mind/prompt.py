@@ -122,7 +122,7 @@ def _around(persona: Persona, phrases: Phrases, where: Surroundings, likes: Sequ
 def passing(phrases: Phrases, where: Surroundings, facts: Sequence[str] = (), passages: Sequence[str] = ()) -> str:
     """Return what may be different at every turn: the time, and what is known that belongs to the question."""
     texts = phrases.language.prompt
-    parts = [texts["now"].format(time=phrases.time(where.now), date=phrases.date(where.now))]
+    parts = [texts["now"].format(weekday=phrases.weekday(where.now), at=f"{where.now:%Y-%m-%d %H:%M}")]
     if facts:
         parts.append("\n".join([texts["remembered"], *(f"- {' '.join(fact.split())}" for fact in facts)]))
     if passages:
