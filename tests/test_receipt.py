@@ -18,6 +18,7 @@ from roomtone import cli, daemon, receipt
 from roomtone.core.dialog import Source, Turn
 from roomtone.core.errors import UsageError
 from roomtone.core.persona import Egress
+from roomtone.core.signals import Prompt
 from roomtone.flow import Feed, beside
 from roomtone.ledger import SETTLE_S, Ledger
 from roomtone.metrics import Metrics
@@ -254,5 +255,19 @@ def test_the_daemon_keeps_what_another_program_sent(run: Run[None], tmp_path: Pa
             for wrong in (7, {}, {**call, "at": "noon"}):
                 with pytest.raises(UsageError, match="note"):
                     await anext(answers.answer({**request, "note": wrong}))
+
+    run(scene())
+
+
+def test_a_room_is_asked_what_it_sent_and_tells_it_from_the_receipt(run: Run[None], tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with room(scripted(), tmp_path) as rehearsal:
+            conversation = rehearsal.room.conversation
+            before = await conversation.answer(Prompt("What did you send out today?", Source.CLI))
+            leaving("api.openai.com", 4000, "text", "answer")
+            after = await conversation.answer(Prompt("What did you send out today?", Source.CLI))
+        assert (before.intent, before.said) == ("receipt.sent", "Nothing. Not a word left this machine today.")
+        told = "One call to api.openai.com, about four kilobytes of text, to answer you."
+        assert after.said == f"I made one call beyond the house today. {told}"
 
     run(scene())
