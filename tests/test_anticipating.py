@@ -56,11 +56,10 @@ def test_what_was_begun_in_the_pause_is_the_answer_and_comes_sooner(run: Run[Non
         early, late = await answered(True), await answered(False)
         assert late.latency_ms.saved is None
         assert early.latency_ms.saved is not None
-        assert early.latency_ms.first_sound is not None
-        assert late.latency_ms.first_sound is not None
-        gained = late.latency_ms.first_sound - early.latency_ms.first_sound
+        assert early.latency_ms.think is not None
+        assert late.latency_ms.think is not None
         assert 0 < early.latency_ms.saved <= 610
-        assert abs(gained - early.latency_ms.saved) < 50  # both on the virtual clock
+        assert abs(early.latency_ms.think + early.latency_ms.saved - late.latency_ms.think) < 50  # virtual time
 
     run(scenario())
 
@@ -71,7 +70,7 @@ def test_what_was_begun_for_half_of_the_words_is_thrown_away(run: Run[None], tmp
             turn = await one(rehearsal)
             assert questions(rehearsal) == ["what makes", HALVES]
             assert (turn.said, turn.heard) == (GREEN, HALVES)
-            assert turn.latency_ms.saved is None
+            assert (turn.latency_ms.saved or 0) < 5  # its words were all there only at the end
             statuses = await rehearsal.room.parts.minds.ledger.read("SELECT status FROM llm_calls ORDER BY id")
             assert [row["status"] for row in statuses] == ["cancelled", "ok"]
 
