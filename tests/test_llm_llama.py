@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import os
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from conftest import Run
 from fixture_models import FOLDER, chat_talk
 from make_fixture_models import ADAPTER, CHAT, MANIFEST, fingerprint
+from roomtone.bench import llama
 from roomtone.child import child
 from roomtone.child_main import Stop
 from roomtone.core.dialog import Message, Role
@@ -264,6 +266,13 @@ def test_what_somebody_says_cannot_end_their_message(run: Run[None]) -> None:
             assert usage.input_tokens > 30  # the marks were read as the letters that they are
 
     run(scenario())
+
+
+@here
+def test_the_bench_finds_that_nothing_is_read_again() -> None:
+    figures = {figure.name: figure.value for figure in asyncio.run(llama.measure(FOLDER))}
+    assert figures["prefix_tokens_read_again"] <= 5
+    assert figures["llama_first_prompt_tokens"] > 500
 
 
 # ------------------------------------------------------------------------------------------- adapters

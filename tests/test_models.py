@@ -18,7 +18,17 @@ from hypothesis import strategies as st
 from model_hub_server import COMMIT, Hub, serving
 from roomtone import cli, config, model_hub, model_import, models, outbound
 from roomtone.core.errors import ModelError, StateBusy, UsageError
-from roomtone.core.model_files import Flawed, check_ct2, check_json, check_onnx, check_voice
+from roomtone.core.model_files import (
+    GGML_BLOCKS,
+    Flawed,
+    Gguf,
+    check_ct2,
+    check_gguf,
+    check_json,
+    check_onnx,
+    check_voice,
+    read_gguf,
+)
 from roomtone.core.persona import Egress
 from roomtone.store import FILE_NAME
 
@@ -51,6 +61,35 @@ def onnx(graph: bytes = b"g" * 300) -> bytes:
     return b"\x08\x08" + b"\x12\x04here" + b"\x3a" + bytes([len(graph) & 0x7F | 0x80, len(graph) >> 7]) + graph
 
 
+def gguf(*values: tuple[str, int, bytes], tensor: int = 0, data: bytes = bytes(64)) -> bytes:
+    """A model of one tensor of 32 numbers, its type given, with some values in its head."""
+
+    def word(value: str) -> bytes:
+        return struct.pack("<Q", len(value)) + value.encode()
+
+    head = b"GGUF" + struct.pack("<IQQ", 3, 1, len(values))
+    head += b"".join(word(key) + struct.pack("<I", kind) + value for key, kind, value in values)
+    head += word("token_embd.weight") + struct.pack("<IQIQ", 1, 32, tensor, 0)
+    return head + bytes(-len(head) % 32) + data
+
+
+def gguf_words(*words: str) -> bytes:
+    """A list of words, as a value in the head of a GGUF file."""
+    return struct.pack("<IQ", 8, len(words)) + b"".join(struct.pack("<Q", len(w)) + w.encode() for w in words)
+
+
+def gguf_word(word: str) -> bytes:
+    return struct.pack("<Q", len(word)) + word.encode()
+
+
+ARCHITECTURE = ("general.architecture", 8, gguf_word("llama"))
+WEIGHTS = gguf(
+    ARCHITECTURE,
+    ("llama.context_length", 4, struct.pack("<I", 4096)),
+    ("tokenizer.ggml.tokens", 9, gguf_words("a", "b")),
+    ("tokenizer.ggml.scores", 9, struct.pack("<IQff", 6, 2, 0, 0)),
+    data=bytes(128),
+)
 WHISPER = {"config.json": b"{}", "model.bin": ct2(), "tokenizer.json": b'{"model": 1}', "vocabulary.txt": b"a\nb\n"}
 PIPER = {f"{NAME}.onnx": onnx(), f"{NAME}.onnx.json": json.dumps(VOICE).encode()}
 
@@ -88,6 +127,11 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         monkeypatch.setattr(model_hub, "AGAIN_S", 0)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
         made.files |= {f"Systran/faster-whisper-tiny.en/{name}": content for name, content in WHISPER.items()}
+        made.files |= {"Qwen/Qwen3-4B-GGUF/Qwen3-4B-Q4_K_M.gguf": WEIGHTS}
+        made.files |= {
+            "sentence-transformers/all-MiniLM-L6-v2/onnx/model.onnx": onnx(),
+            "sentence-transformers/all-MiniLM-L6-v2/tokenizer.json": b"{}",
+        }
         made.files |= {f"rhasspy/piper-voices/en/en_US/amy/low/{name}": content for name, content in PIPER.items()}
         yield made
         huggingface_hub.close_session()
@@ -677,3 +721,100 @@ def test_a_configuration_with_all_it_needs_is_a_voices() -> None:
     for key in VOICE:
         with pytest.raises(Flawed):
             check_voice({name: value for name, value in VOICE.items() if name != key})
+
+
+# ------------------------------------------------------------------------------- language models, embedders
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "own", "files"),
+    [
+        ("llm-qwen3-4b", "llama", "qwen3-4b", ["qwen3-4b.gguf"]),
+        (
+            "embed-all-MiniLM-L6-v2",
+            "embed",
+            "all-MiniLM-L6-v2",
+            ["all-MiniLM-L6-v2/model.onnx", "all-MiniLM-L6-v2/tokenizer.json"],
+        ),
+    ],
+)
+def test_a_language_model_and_an_embedder_come_and_go_as_the_others_do(
+    hub: Hub,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    kind: str,
+    own: str,
+    files: list[str],
+) -> None:
+    for typed in (name, own):  # the second time it is there
+        assert roomtone(tmp_path, "pull", typed) == 0
+    assert models.installed(kind, folder) == [own]
+    assert all((folder / kind / file).is_file() for file in files)
+    assert roomtone(tmp_path, "verify", name) == 0
+    whole = (folder / kind / files[0]).read_bytes()
+    (folder / kind / files[0]).write_bytes(whole[:-40])
+    assert roomtone(tmp_path, "verify") == 1
+    assert f"roomtone models pull {name}" in capsys.readouterr().err
+    assert roomtone(tmp_path, "pull", own) == 0
+    assert models.verify(kind, own, folder) == []
+    capsys.readouterr()
+    assert roomtone(tmp_path, "list", "--json") == 0
+    rows = {row["name"]: row for row in json_rows(capsys)}
+    assert (rows[name]["kind"], rows[name]["state"], rows[name]["licence"]) == (kind, "installed", "Apache-2.0")
+    assert rows[name]["bytes"] == models.size_of(models.path_of(kind, own, folder)) >= len(whole)
+    assert roomtone(tmp_path, "remove", own) == 0
+    assert models.present(kind, folder) == []
+    assert [path for path in (folder / kind).iterdir() if own in path.name] == []
+
+
+def test_a_model_is_taken_in_from_a_gguf_file_and_an_embedder_from_its_folder(folder: Path, tmp_path: Path) -> None:
+    file = write(tmp_path / "elsewhere", {"Some-Model-Q8_0.gguf": WEIGHTS}) / "Some-Model-Q8_0.gguf"
+    assert model_import.take_in(file, folder, "mine")[:2] == ("llama", "mine")
+    assert models.verify("llama", "mine", folder) == []
+    embedder = write(tmp_path / "small", {"model.onnx": onnx(), "tokenizer.json": b"{}", "other.bin": b"x"})
+    assert model_import.take_in(embedder, folder)[:2] == ("embed", "small")
+    assert sorted(path.name for path in (folder / "embed" / "small").iterdir()) == ["model.onnx", "tokenizer.json"]
+    with pytest.raises(ModelError, match=r"name the file: roomtone models import .*Some-Model"):
+        model_import.recognise(file.parent)
+    file.write_bytes(WEIGHTS[:-1])
+    with pytest.raises(ModelError, match="cut short; nothing was changed"):
+        model_import.take_in(file, folder, "mine")
+    assert models.verify("llama", "mine", folder) == []
+
+
+def test_the_head_of_a_gguf_file_says_what_it_is() -> None:
+    assert read_gguf(WEIGHTS) == Gguf("llama", adapter=False, context=4096)
+    adapter = gguf(("general.type", 8, gguf_word("adapter")), ARCHITECTURE, data=bytes(128))
+    assert read_gguf(adapter) == Gguf("llama", adapter=True, context=0)
+    assert read_gguf(gguf(data=bytes(128))) == Gguf("", adapter=False, context=0)
+
+
+@given(end=st.integers(0, len(WEIGHTS) - 1))
+def test_a_gguf_file_that_is_cut_anywhere_is_told(end: int) -> None:
+    check_gguf(WEIGHTS)
+    with pytest.raises(Flawed):
+        check_gguf(WEIGHTS[:end])
+
+
+@given(content=st.binary(max_size=200), at=st.integers(0, len(WEIGHTS)))
+def test_whatever_a_gguf_file_holds_it_is_taken_or_told(content: bytes, at: int) -> None:
+    for damaged in (content, b"GGUF\x03\0\0\0" + content, WEIGHTS[:at] + content + WEIGHTS[at + len(content) :]):
+        for look in (check_gguf, read_gguf):
+            try:
+                look(damaged)
+            except Flawed:
+                continue
+
+
+@pytest.mark.parametrize("wrong", [b"", b"GGML" + WEIGHTS[4:], b"GGUF\x01" + WEIGHTS[5:], b"PK" + WEIGHTS])
+def test_what_is_no_gguf_file_is_told(wrong: bytes) -> None:
+    with pytest.raises(Flawed):
+        check_gguf(wrong)
+
+
+def test_the_sizes_of_tensors_are_those_of_ggml() -> None:
+    from gguf.constants import GGML_QUANT_SIZES
+
+    assert {int(kind): sizes for kind, sizes in GGML_QUANT_SIZES.items()} == GGML_BLOCKS

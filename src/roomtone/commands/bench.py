@@ -2,8 +2,8 @@
 
 Speech is synthesised unless --recordings names a folder of real ones with a manifest.csv (columns file, kind,
 transcript); then waits and cut-offs are measured on those. --compare names what an earlier run printed with --json:
-each figure then stands beside the one before. --models names the folder of the models that Whisper and Piper are
-measured with (the state folder's). All of it takes some minutes.
+each figure then stands beside the one before. --models names the folder of the models that Whisper, Piper and
+llama.cpp are measured with (the state folder's). All of it takes some minutes.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from roomtone.bench import (
     endpointing,
     failover,
     hands,
+    llama,
     local_models,
     memory,
     personas,
@@ -42,6 +43,7 @@ SUBJECTS = (
     "understanding",
     "barge_in",
     "models",
+    "llama",
     "personas",
     "context",
     "failover",
@@ -56,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take what to measure, and on what."""
     parser.add_argument("--only", choices=SUBJECTS, action="append", help="only this subject (may be repeated)")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="an earlier run, as --json printed it")
-    parser.add_argument("--models", type=Path, metavar="DIR", help="models for Whisper and Piper")
+    parser.add_argument("--models", type=Path, metavar="DIR", help="models for Whisper, Piper and llama.cpp")
     parser.add_argument("--recordings", type=Path, metavar="DIR", help="a folder of recordings with a manifest.csv")
 
 
@@ -73,6 +75,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             *run_skipping(barge_in.understood(), counts_work=False),
         ],
         "models": lambda: run_skipping(local_models.measure(models)),
+        "llama": lambda: _real(llama.measure(models)),
         "personas": lambda: _real(personas.measure()),
         "context": lambda: _real(context.measure()),
         "failover": lambda: _real(failover.measure()),

@@ -122,14 +122,16 @@ class Gguf:
 
 def read_gguf(content: Buffer) -> Gguf:
     """Return what a GGUF file's head says, without walking its vocabulary where that comes later. Raises Flawed."""
-    walk, found = _Walk(content), {}
+    walk, architecture, adapter = _Walk(content), "", False
     for key, kind in _gguf_keys(walk, _gguf_counts(walk)[1]):
-        found[key] = walk.gguf_value(kind)
-        architecture = str(found.get("general.architecture", ""))
-        if f"{architecture}.context_length" in found:
-            break
-    context = found.get(f"{architecture}.context_length", 0) if found else 0
-    return Gguf(architecture, found.get("general.type") == "adapter", context if isinstance(context, int) else 0)
+        value = walk.gguf_value(kind)
+        if key == "general.architecture":
+            architecture = str(value)
+        elif key == "general.type":
+            adapter = value == "adapter"
+        elif key == f"{architecture}.context_length" and isinstance(value, int):
+            return Gguf(architecture, adapter, value)
+    return Gguf(architecture, adapter, 0)
 
 
 def check_gguf(content: Buffer) -> None:

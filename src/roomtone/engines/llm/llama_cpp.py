@@ -45,8 +45,9 @@ class Settings(EngineSettings):
     """A model's name, such as qwen2.5-1.5b-instruct, or the path of a .gguf; without one, the largest that fits."""
     models_dir: Path = Path("models")
     """Where models and adapters are looked for, in its folder ``llama``."""
-    threads: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), ge=1, le=64)
-    """Of the processor's, while it reads and writes."""
+    threads: int = Field(default_factory=lambda: max(1, min(4, (os.cpu_count() or 1) - 1)), ge=1, le=64)
+    """Of the processor's, while it reads and writes. One is left for the rest of the room: all threads wait for one
+    that has to share."""
     context: int = Field(4096, ge=256, le=262_144)
     """Tokens that prompt and reply may have together, if the model knows as many."""
     batch: int = Field(128, ge=1, le=4096)
