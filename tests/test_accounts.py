@@ -43,6 +43,7 @@ def test_a_call_is_written_behind_and_all_of_a_turn_in_one_commit(run: Run[None]
             books = Accounts(ledger, BERLIN)
             async with beside(ledger.run(), "ledger"):
                 books.note(call(utc_now(), trace="t", status="failed", error="no answer"))
+                await asyncio.sleep(SETTLE_S / 2)
                 books.note(call(utc_now(), "pi", trace="t", first_piece_ms=12.5, total_ms=90.0))
                 assert await rows(store) == 0
                 await asyncio.sleep(SETTLE_S + 0.1)

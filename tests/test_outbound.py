@@ -432,7 +432,7 @@ def settings_with(uri: str, state_dir: Path, egress: Egress) -> Settings:
     """Return a room that is to hear and speak by a server, as a persona whose words may travel so far."""
     folder = state_dir / "personas" / "secret"
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(f"name: Secret\negress: {egress}\n")
+    (folder / "config.yaml").write_text(f"name: Secret\negress: {egress}\nvoice: {{engine: wyoming}}\n")
     (folder / "system_prompt.md").write_text("Tell nobody.")
     server = {"engine": "wyoming", "uri": uri}
     listen, personas = {"mode": "open"}, {"default": "secret"}
