@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as trying
 from hypothesis import strategies as st
 
 from conftest import Run
 from remembering import Flat, remembering, texts, told
-from roomtone.core.errors import EngineError
+from roomtone.core.errors import EngineError, EngineUnavailable
 from roomtone.engines.embed import onnx
-from roomtone.memories import StoreMemory
+from roomtone.memories import StoreMemory, open_embed
 from roomtone.memory_vectors import Signatures, signature
+from roomtone.settings import Settings
 from roomtone.store import Store
 
 MODELS = Path(__file__).parent / "models"
@@ -118,7 +121,7 @@ def test_nothing_is_computed_while_somebody_is_answered(run: Run[None], tmp_path
     run(scenario())
 
 
-@settings(max_examples=50, deadline=None)
+@trying(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.sets(st.integers(0, 39)))
 def test_the_nearest_by_sign_are_the_nearest_and_never_the_forgotten(seed: int, count: int, gone: set[int]) -> None:
     random = np.random.default_rng(seed)
@@ -135,3 +138,70 @@ def test_the_nearest_by_sign_are_the_nearest_and_never_the_forgotten(seed: int, 
     assert set(signatures.nearest(question, "companion", 1000)) == {number for number in left if number % 3 == 0}
     for number in left:
         assert signatures.nearest(vectors[number], None, 1) == [number]
+
+
+# ---------------------------------------------------------------------------------------------- the engine
+
+
+def test_words_of_one_meaning_are_near_and_others_are_not(run: Run[None]) -> None:
+    async def scenario() -> None:
+        async with onnx.open(onnx.Settings(models_dir=MODELS)) as embed:
+            cat, kitten, car = await embed.embed(["the cat sleeps", "a kitten", "the garage"])
+            assert float(cat @ kitten) > 0.7 > 0.3 > float(cat @ car)
+
+    run(scenario())
+
+
+def copied(folder: Path, **broken: bytes) -> onnx.Settings:
+    """Return settings for a copy of the model in which some files (``model``, ``tokenizer``) are others."""
+    model = folder / "embed" / "fixture"
+    shutil.copytree(MODELS / "embed" / "fixture", model)
+    for stem, content in broken.items():
+        next(model.glob(f"{stem}.*")).write_bytes(content)
+    return onnx.Settings(models_dir=folder)
+
+
+GARBLED = (MODELS / "embed" / "fixture" / "model.onnx").read_bytes()[:-200]
+
+
+@pytest.mark.parametrize("broken", [{"model": b""}, {"model": GARBLED}, {"tokenizer": b"{}"}, {"tokenizer": b"]"}])
+def test_a_broken_model_is_told_in_a_line_with_what_mends_it(
+    run: Run[None], tmp_path: Path, broken: dict[str, bytes]
+) -> None:
+    chosen = copied(tmp_path, **broken)
+
+    async def scenario() -> None:
+        with pytest.raises(EngineUnavailable, match="roomtone models pull embed-") as told_:
+            async with onnx.open(chosen):
+                pass
+        assert "\n" not in told_.value.message
+
+    run(scenario())
+
+
+def test_without_a_model_it_says_how_to_get_one_and_words_are_enough(run: Run[None], tmp_path: Path) -> None:
+    reason = onnx.missing(onnx.Settings(models_dir=tmp_path))
+    assert reason is not None
+    assert "roomtone models pull embed-all-MiniLM-L6-v2" in reason
+    assert onnx.missing(onnx.Settings(models_dir=MODELS)) is None
+    assert onnx.missing(onnx.Settings(models_dir=MODELS, model="another")) is not None
+
+    async def scenario() -> None:
+        async with open_embed(Settings(state_dir=tmp_path)) as embed:
+            assert embed is None
+        copied(tmp_path / "models")
+        async with open_embed(Settings(state_dir=tmp_path)) as embed:
+            assert embed is not None
+            assert embed.name == "fixture"
+
+    run(scenario())
+
+
+def test_a_model_that_opens_no_more_leaves_the_words(run: Run[None], tmp_path: Path) -> None:
+    copied(tmp_path / "models", tokenizer=b"{}")
+
+    async def scenario() -> None:
+        async with open_embed(Settings(state_dir=tmp_path)) as embed:
+            assert embed is None
+
+    run(scenario())

@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 
 from conftest import Run
 from home import Home, whole
+from remembering import Flat
 from roomtone.cast import notes_of
+from roomtone.core.errors import EngineError
 from roomtone.core.persona import AdaptationMode, KnowledgeFile, Persona
+from roomtone.engines.embed import onnx
 from roomtone.mind.knowledge import Notes, passages
 from roomtone.mind.phrases import Phrases, load_language
 from roomtone.mind.sentences import Skills
@@ -75,6 +78,35 @@ def test_a_question_finds_the_passage_and_the_sentence(question: str, answer: st
 )
 def test_what_the_notes_do_not_hold_is_not_found(question: str) -> None:
     assert Notes([FILE], SMALL).found(question) == []
+
+
+MODELS = Path(__file__).parent / "models"
+
+
+def test_a_passage_is_found_that_says_it_in_other_words(run: Run[None]) -> None:
+    async def scenario() -> None:
+        notes = Notes([FILE], SMALL)
+        assert await notes.belonging("how do I get onto the internet") == []
+        async with onnx.open(onnx.Settings(models_dir=MODELS)) as embed:
+            await notes.learn(embed)
+            [first, *_] = await notes.belonging("how do I get onto the internet")
+            assert first.about.endswith("Wifi")
+            assert [each.about for each in await notes.belonging("who won the football game")] == []
+            assert (await notes.belonging("when does the paper go", 1))[0].about.endswith("Rubbish")
+            for question in ("", " ", "\x00", "words " * 500):
+                await notes.belonging(question)
+
+    run(scenario())
+
+
+def test_notes_are_found_by_their_words_where_the_embedder_fails(run: Run[None]) -> None:
+    async def scenario() -> None:
+        flat, notes = Flat(), Notes([FILE], SMALL)
+        await notes.learn(flat)
+        flat.trouble = EngineError("it broke")
+        assert [each.about for each in await notes.belonging("where is the wifi")] == ["our house, The house, Wifi"]
+
+    run(scenario())
 
 
 @given(st.text(max_size=60))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
 import sqlite3
 import threading
@@ -9,7 +11,15 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
+from roomtone.core.errors import EngineError
 from roomtone.core.persona import KnowledgeFile
+from roomtone.engines.embed import Embed
+from roomtone.mind import relevance
+
+log = logging.getLogger(__name__)
 
 PASSAGE = 600
 """Characters of a passage, about; a paragraph is not cut."""
@@ -23,6 +33,13 @@ SHARE = 0.6
 
 LONGEST_QUESTION = 16
 """Words of a question that are looked for."""
+
+NEAR = 0.2
+"""Nearness (``relevance.in_meaning``) from which a passage belongs to a question though it holds none of its words:
+a cosine of 0.44."""
+
+UNDERSTAND_S = 0.3
+"""Longest that is waited for what a question means."""
 
 SPOKEN = 300
 """Characters that are read out of a passage, about: twenty seconds."""
@@ -56,12 +73,21 @@ class Passage:
         return first
 
 
+@dataclass(frozen=True, slots=True)
+class Meanings:
+    """What passages mean: a row of ``vectors`` each, by ``embed``."""
+
+    embed: Embed
+    vectors: npt.NDArray[np.float32]
+
+
 class Notes:
     """The passages of some files, and an index of their words in memory. May be used from any thread."""
 
     def __init__(self, files: Sequence[KnowledgeFile], ignored: Iterable[str] = ()) -> None:
         self._ignored = frozenset(ignored)
         self._passages = [passage for file in files for passage in passages(file)]
+        self._meanings: Meanings | None = None
         self._lock = threading.Lock()
         self._index = sqlite3.connect(":memory:", check_same_thread=False)
         weakref.finalize(self, self._index.close)
@@ -88,6 +114,26 @@ class Notes:
             ranked = self._index.execute("SELECT rowid FROM notes WHERE notes MATCH ? ORDER BY rank", (query,))
             order = [row for (row,) in ranked if row in fitting]
         return [self._passages[row - 1] for row in sorted(order, key=lambda row: -held[row])[:most]]
+
+    async def learn(self, embed: Embed) -> None:
+        """Learn what the passages mean, for ``belonging``. Raises EngineError."""
+        texts = [f"{passage.about}: {passage.text}" for passage in self._passages]
+        self._meanings = Meanings(embed, await embed.embed(texts)) if texts else None
+
+    async def belonging(self, question: str, most: int = 3) -> list[Passage]:
+        """Return the passages that hold a question's words, then those that say it in others, where it was learnt."""
+        found = self.found(question, most)
+        if self._meanings is None or len(found) == most or not question.strip():
+            return found
+        try:
+            async with asyncio.timeout(UNDERSTAND_S):
+                [meant] = await self._meanings.embed.embed([question])
+        except (TimeoutError, EngineError) as error:
+            log.info("notes are searched by their words alone: %r", error)
+            return found
+        cosines = self._meanings.vectors @ meant
+        near = [int(row) for row in np.argsort(-cosines) if relevance.in_meaning(float(cosines[row])) >= NEAR]
+        return list(dict.fromkeys([*found, *(self._passages[row] for row in near)]))[:most]
 
     def _words(self, question: str) -> list[str]:
         words = WORD.findall(question.lower().replace("'", ""))
