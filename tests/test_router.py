@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import Run, leaving_nothing
-from roomtone import outbound
+from roomtone import logs, outbound
 from roomtone.accounts import Call
 from roomtone.clock import run_skipping
 from roomtone.core.continuation import _bare
@@ -194,7 +194,7 @@ def test_what_was_good_is_said_before_the_failure_is_told(run: Run[None]) -> Non
             with pytest.raises(LlmError, match="told to fail"):
                 async for piece in here.router.reply(QUESTION, Options()):
                     told += [piece.text] if isinstance(piece, Text) else []
-            assert "".join(told) == "The capital of France"
+            assert "".join(told) == "The capital of France "
 
     run(scene())
 
@@ -566,12 +566,13 @@ def test_every_call_is_a_row_with_what_it_took(run: Run[None]) -> None:
             terms = {"second": Terms(Provider(engine="script"), Model(input=2, output=10))}
             first = [{"text": ANSWER, "dies_after": 6, "first_piece_s": 1, "delta_s": 0.5}]
             here = await house(stack, terms, first=first, second="Paris.")
-            told = await pieces(here.router, Options(persona="chef", why="summary"))
+            with logs.during(lambda: {"trace": "t1"}):
+                told = await pieces(here.router, Options(persona="chef", why="summary"))
             broken, whole = here.books.calls
             assert (broken.status, broken.error) == ("failed", "first: told to fail (busy)")
             assert (broken.first_piece_ms, broken.total_ms) == (1000, 4000)
             assert broken.tokens.written > 0
-            assert (whole.persona, whole.why, whole.model) == ("chef", "summary", "second")
+            assert (whole.persona, whole.why, whole.model, whole.trace) == ("chef", "summary", "second", "t1")
             assert whole.tokens.cost == pytest.approx((whole.tokens.read * 2 + 10) / 1e6)
             usage = told[-1]
             assert isinstance(usage, Usage)

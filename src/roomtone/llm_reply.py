@@ -63,7 +63,7 @@ class Reply:
         text = text if self._answer.said else text.lstrip()
         if not text:
             return []
-        self._gave = True
+        self._gave = self._gave or bool(text.strip())
         self._answer.said += text
         self._answer.heard_at = asyncio.get_running_loop().time()
         return [Text(text)]

@@ -22,7 +22,7 @@ from roomtone.core.persona import Egress
 from roomtone.engines.llm import Llm, LlmError, Options, Piece, Text, Trouble, Usage
 from roomtone.failover import Place
 from roomtone.flow import close
-from roomtone.llm_calls import Answer, Attempt, Terms, room
+from roomtone.llm_calls import BYTES_PER_TOKEN, Answer, Attempt, Terms, room
 from roomtone.llm_line import Books, LlmLine, OnEvent
 from roomtone.llm_reply import Reply
 from roomtone.settings import Provider, Settings
@@ -37,6 +37,9 @@ BUDGET_S = 10.0
 
 PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 """Before each further round through those that may be back."""
+
+LEAST_TOKENS = 50
+"""That a model gets which is to end a reply: one that is cut off again helps nobody."""
 
 LAST_WORDS = 6
 """Of a reply that broke off, as the model that goes on is reminded of them."""
@@ -194,8 +197,10 @@ class Router(LlmLine):
         )
         if not said:
             return messages, options
+        left = options.max_tokens - len(said.encode()) // BYTES_PER_TOKEN
+        options = replace(options, max_tokens=max(LEAST_TOKENS, left))
         session = messages[-1].session if messages else ""
-        begun = Message(session=session, role=Role.ROOMTONE, text=said)
+        begun = Message(session=session, role=Role.ROOMTONE, text=said.rstrip())
         if place.engine.continues:
             return [*messages, begun], options
         last = " ".join(said.split()[-LAST_WORDS:])

@@ -56,6 +56,12 @@ class Words:
         self._held = self._held[start:]
         return words
 
+    def space(self) -> str:
+        """Return the white space before the word that is held back: a sentence is known to end by it."""
+        word = self._held.lstrip()
+        space, self._held = self._held[: len(self._held) - len(word)], word
+        return space
+
     def end(self) -> list[str]:
         """Return the word that was held back, if there is one: nothing more comes."""
         held, self._held = self._held, ""
@@ -79,11 +85,12 @@ class Continuation:
         self._pending: list[str] = []
         self._repeated = 0
         self._drift: _Drift | None = None
-        self._joined = not said
+        self._joined = self._begun = not said
 
     def feed(self, delta: str) -> str:
         """Add what the model says; return what may go out."""
-        return "".join([self._weighed(word) for word in self._words.feed(delta)])
+        out = "".join([self._weighed(word) for word in self._words.feed(delta)])
+        return out + self._words.space() if self._begun and not self.loops else out
 
     def end(self) -> str:
         """Return what is still held back and is no repetition: the reply has ended regularly."""
@@ -138,18 +145,18 @@ class Continuation:
         repeated, new = self._pending[: self._repeated], self._pending[self._repeated :]
         stop = _STOPS.search(repeated[-1]) if repeated else None
         added = stop.group() if stop and not _SIGNS.search(self._said[-1:]) else ""
-        said = self._said + added
-        text = "".join([self._told(word) for word in new])
-        return added + (_fitted(said, text, whole=bool(repeated)) if text else "")
+        self._said += added
+        return added + "".join([self._told(word) for word in new])
 
     def _told(self, word: str) -> str:
         """Return a word that goes out, or nothing where the model has begun to loop."""
-        if self.loops:
-            return ""
+        if not self._begun:
+            word = _fitted(self._said, word, whole=self._repeated > 0)
+            self._begun = bool(word)
         bare = _bare(word)
         if bare:
             self._tail = [*self._tail[-REPEATS * LONGEST_PHRASE :], bare]
-            self.loops = _loops(self._tail)
+            self.loops = self.loops or _loops(self._tail)
         return "" if self.loops else word
 
 
@@ -182,24 +189,23 @@ def _bare(word: str) -> str:
     return _SIGNS.sub("", unicodedata.normalize("NFKC", word).casefold())
 
 
-def _fitted(said: str, text: str, *, whole: bool) -> str:
-    """Return ``text`` with the space and the capital that it needs behind ``said``.
+def _fitted(said: str, word: str, *, whole: bool) -> str:
+    """Return the first new word with the space and the capital that it needs behind ``said``, "" for an ellipsis.
 
     ``whole``: the model began with words of ``said`` itself, so its capitals are those of the sentence.
     """
-    text = _ELLIPSIS.sub(" ", text) if not _SENTENCE_END.search(said) else text
-    bare = text.lstrip()
+    ends = ends_sentence(said)
+    bare = (word if ends else _ELLIPSIS.sub("", word)).lstrip()
     if not bare:
         return ""
-    first = bare.split(maxsplit=1)[0]
-    if _SENTENCE_END.search(said):
-        bare = bare[0].upper() + bare[1:] if first.islower() else bare
-    elif not whole and first.istitle() and re.search(rf"\b{re.escape(first.lower())}\b", said):
-        bare = bare[0].lower() + bare[1:]
+    if ends:
+        bare = bare[0].upper() + bare[1:] if bare.islower() else bare
+    elif not whole and bare.istitle() and re.search(rf"\b{re.escape(bare.lower())}\b", said):
+        bare = bare.lower()
     unspaced = _LONE.match(said[-1]) is not None or _LONE.match(bare[0]) is not None
-    if said[-1].isspace() or _CLOSING.match(bare) or (unspaced and text[0] == bare[0]):
+    if said[-1].isspace() or _CLOSING.match(bare) or (unspaced and word[0] == bare[0]):
         return bare
-    return ("\n" if "\n" in text[: len(text) - len(bare)] else " ") + bare
+    return ("\n" if "\n" in word[: len(word) - len(word.lstrip())] else " ") + bare
 
 
 def _loops(words: list[str]) -> bool:
