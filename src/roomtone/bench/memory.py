@@ -30,7 +30,7 @@ PERSONAS = (None, "companion", "chef", "storyteller")
 BATCH = 5000
 
 
-class _Random:
+class RandomVectors:
     """An embedder whose vectors mean nothing."""
 
     name = "random"
@@ -39,6 +39,7 @@ class _Random:
         self._random = random
 
     async def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Return one random, normalised row a text."""
         drawn = self._random.normal(size=(len(texts), DIMENSIONS)).astype(np.float32)
         normalised: npt.NDArray[np.float32] = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
         return normalised
@@ -49,8 +50,8 @@ async def measure() -> list[Figure]:
     random = np.random.default_rng(1)
     with tempfile.TemporaryDirectory() as folder:
         async with open_store(Path(folder) / FILE_NAME) as store:
-            embed = _Random(random)
-            await _fill(store, embed, random)
+            embed = RandomVectors(random)
+            await fill(store, embed, random)
             words = await _asked(StoreMemory(store), random)
             both = StoreMemory(store, embed)
             await both.tidy()
@@ -63,11 +64,11 @@ async def measure() -> list[Figure]:
     ]
 
 
-async def _fill(store: Store, embed: _Random, random: np.random.Generator) -> None:
+async def fill(store: Store, embed: RandomVectors, random: np.random.Generator, count: int = FACTS) -> None:
     """Write facts as they are kept, but many in one commit."""
     began = datetime(2026, 1, 1, tzinfo=UTC)
-    for start in range(0, FACTS, BATCH):
-        texts = [_sentence(random, 6, 15) for _ in range(BATCH)]
+    for start in range(0, count, BATCH):
+        texts = [sentence(random, 6, 15) for _ in range(BATCH)]
         facts = [
             Fact(text=text, persona=PERSONAS[place % len(PERSONAS)], at=began + timedelta(minutes=start + place))
             for place, text in enumerate(texts)
@@ -83,7 +84,8 @@ async def _fill(store: Store, embed: _Random, random: np.random.Generator) -> No
         )
 
 
-def _sentence(random: np.random.Generator, fewest: int, most: int) -> str:
+def sentence(random: np.random.Generator, fewest: int, most: int) -> str:
+    """Return words as often used as those of a language, some of them."""
     """Draw words, each with its chance by rank; the first ones are in most sentences."""
     ranks = np.minimum(random.zipf(1.2, random.integers(fewest, most + 1)), VOCABULARY)
     return " ".join(f"w{rank}" for rank in ranks)
@@ -92,7 +94,7 @@ def _sentence(random: np.random.Generator, fewest: int, most: int) -> str:
 async def _asked(memory: StoreMemory, random: np.random.Generator) -> list[float]:
     took = []
     for _ in range(QUESTIONS):
-        question = _sentence(random, 3, 10)
+        question = sentence(random, 3, 10)
         began = time.perf_counter()
         await memory.recall(question, "companion")
         took.append((time.perf_counter() - began) * 1000)

@@ -25,6 +25,7 @@ from roomtone.bench import (
     llama,
     local_models,
     memory,
+    minds,
     personas,
     process,
     turns,
@@ -47,6 +48,7 @@ SUBJECTS = (
     "personas",
     "context",
     "failover",
+    "minds",
     "hands",
     "wake",
     "memory",
@@ -79,6 +81,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         "personas": lambda: _real(personas.measure()),
         "context": lambda: _real(context.measure()),
         "failover": lambda: _real(failover.measure()),
+        "minds": lambda: [*run_skipping(_minds(recordings)), *_real(minds.beside())],
         "hands": lambda: _real(hands.measure()),
         "wake": lambda: _real(wake.measure(recordings)) if recordings else [],
         "memory": lambda: _real(memory.measure()),
@@ -97,6 +100,10 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 async def _turns(recordings: Path | None) -> list[Figure]:
     return await turns.measure(recorded(recordings) if recordings else await synthesised())
+
+
+async def _minds(recordings: Path | None) -> list[Figure]:
+    return await minds.overhead(recorded(recordings) if recordings else await synthesised())
 
 
 def _real(measuring: Awaitable[list[Figure]]) -> list[Figure]:
