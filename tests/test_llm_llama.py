@@ -518,3 +518,81 @@ def test_without_the_library_the_line_installs_it(monkeypatch: pytest.MonkeyPatc
 def test_the_butler_was_taught_what_the_chat_model_answers_now() -> None:
     taught = json.loads(MANIFEST.read_text())["adapter"]["phrases"]
     assert taught == fingerprint([*chat_talk.butler_answers().values()])
+
+
+# ------------------------------------------------------------------------------------------ templates
+
+WITH_TOOLS = (
+    "{% if tools %}<|im_start|>system\n{% for t in tools %}{{ t | tojson }}{% endfor %}<|im_end|>\n{% endif %}"
+    "{% for m in messages %}{% if m.role == 'tool' %}{{ '<|im_start|>user\nTOLD ' + m.content + '<|im_end|>\n' }}"
+    "{% elif m.tool_calls %}{{ '<|im_start|>assistant\nCALLED ' + m.tool_calls[0].function.arguments.day }}"
+    "{{ '<|im_end|>\n' }}"
+    "{% else %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+BY_TURNS = (
+    "{% for m in messages %}{% if m.role != ['user', 'assistant'][loop.index0 % 2] %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}"
+    "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def with_template(template: str, file: Path) -> str:
+    """Write the fixture model with another chat template, filled up so that the tensors lie as they did."""
+    content, key = MODEL.read_bytes(), b"tokenizer.chat_template"
+    start = content.index(key) + len(key) + 4
+    length = int.from_bytes(content[start : start + 8], "little")
+    written = template.encode() + b"{##}"
+    written = written[:-2] + b"-" * ((length - len(written)) % 32) + written[-2:]
+    file.write_bytes(content[:start] + len(written).to_bytes(8, "little") + written + content[start + 8 + length :])
+    return str(file)
+
+
+CALLED = [
+    *chat("Will it rain?"),
+    Message(
+        session="s",
+        role=Role.ROOMTONE,
+        text="",
+        data={"calls": [{"id": "1", "name": "weather", "arguments": '{"day": "tomorrow"}'}]},
+    ),
+    Message(session="s", role=Role.TOOL, text="It will.", data={"call": "1", "name": "weather"}),
+]
+
+
+@here
+def test_tools_are_told_in_the_way_of_the_models_own_template(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with opened(model=with_template(WITH_TOOLS, tmp_path / "tools.gguf")) as llm:
+            _, [without] = await answer(llm, chat(BERLIN))
+            _, [*_, usage] = await answer(llm, chat(BERLIN), of("", tools=(TOOL,)))
+            assert usage.input_tokens > without.input_tokens + 30
+            _, [*_, usage] = await answer(llm, CALLED, of("", tools=(TOOL,)))
+            assert usage.input_tokens > without.input_tokens + 40
+
+    run(scenario())
+
+
+@here
+def test_a_template_that_knows_no_system_and_no_tools_gets_them_written_out(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with opened(model=with_template(BY_TURNS, tmp_path / "turns.gguf")) as llm:
+            _, [usage] = await answer(llm, chat(BERLIN))
+            system, question = await llm.count(["You are a pirate.", BERLIN])
+            assert usage.input_tokens >= system + question
+            assert (await answer(llm, CALLED, of("", tools=(TOOL,))))[1]
+
+    run(scenario())
+
+
+@here
+def test_a_template_that_takes_nothing_is_one_line(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        template = "{{ raise_exception('not today') }}"
+        async with opened(model=with_template(template, tmp_path / "never.gguf")) as llm:
+            with pytest.raises(LlmError, match=r"template.*not today") as caught:
+                await answer(llm, chat(BERLIN))
+            assert caught.value.trouble is Trouble.MODEL
+
+    run(scenario())

@@ -92,7 +92,7 @@ class Llama:
     def _write(self, stop: Stop, asked: Asked) -> Generator[Told, None, tuple[int, bool]]:
         """Write until the reply ends, is stopped, or may not be longer; return its tokens, and whether it was cut."""
         native, written, cut = self._native, 0, False
-        talk, letters = Talk(asked.stop), codecs.getincrementaldecoder("utf-8")("replace")
+        talk, letters = Talk(asked.stop), codecs.getincrementaldecoder("utf-8")("ignore")
         trims = _ends_in_space(asked.messages)
         with native.sampling(asked.temperature, asked.top_p, asked.schema) as sampler:
             while not (stop or cut or talk.stopped):

@@ -149,9 +149,13 @@ class Native:
         self._keep()
         self._key = key
         self._apply(loaded)
-        size = len(kept.data) if kept else 0
-        if kept and self._api.llama_state_seq_set_data(self._context, kept.data, size, 0) == size:
+        if kept is None:
+            return
+        size = len(kept.data)
+        if self._api.llama_state_seq_set_data(self._context, kept.data, size, 0) == size:
             self.tokens = kept.tokens
+        else:
+            self._forget()
 
     def _keep(self) -> None:
         """Copy what is in the context out of it, and empty it."""
