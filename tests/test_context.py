@@ -67,7 +67,7 @@ class Conversation:
         trace = str(len(self.messages))
         self._said(Role.PERSON, question, {"trace": trace})
         if answer:
-            self._said(Role.ROOMTONE, answer, {"trace": trace, "told": prompt.told.model_dump(), **kept})
+            self._said(Role.ROOMTONE, answer, {"trace": trace, "told": prompt.told.model_dump(mode="json"), **kept})
         return prompt
 
     def _said(self, role: Role, text: str, data: dict[str, Any]) -> None:
@@ -103,10 +103,31 @@ def test_it_begins_with_who_it_is_and_ends_with_the_question(run: Run[None]) -> 
         first, asked, answered, question = texts(prompt)
         told = "<context>\nWhat was said before, in short: They spoke of bread.\n</context>"
         assert first == f"{lasting(GUIDE, PHRASES, AT)}\n\n{told}"
-        assert asked.endswith("</context>\n\nIs it good?")
+        assert asked == "<context>\nIt is Saturday, 2026-11-21 19:31.\n</context>\n\nIs it good?"
         assert answered == "It is."
-        assert question.startswith("<context>\nIt is ")
-        assert question.endswith("- Anna likes cake\n</context>\n\nAnd cake?")
+        assert question == "<context>\nWhat you remember:\n- Anna likes cake\n</context>\n\nAnd cake?"
+
+    run(scenario())
+
+
+def test_the_time_is_told_anew_when_it_is_another_or_was_told_to_somebody_else(run: Run[None]) -> None:
+    async def scenario() -> None:
+        talk = Conversation(budget=Budget(messages=100))
+        told = ["It is Saturday" in texts(await talk.asks("One?"))[-1] for _ in range(21)]
+        assert [number for number, each in enumerate(told) if each] == [0, 10, 20]
+        guest = Conversation(GUIDE.model_copy(update={"id": "guest"}), messages=talk.messages, where=talk.where)
+        assert "It is Saturday" in texts(await guest.asks("Two?"))[-1]
+        talk.where = replace(talk.where, now=talk.where.now - timedelta(hours=1))
+        assert "It is Saturday" in texts(await talk.asks("Three?"))[-1]
+
+    run(scenario())
+
+
+def test_a_window_that_begins_anew_never_loses_the_time(run: Run[None]) -> None:
+    async def scenario() -> None:
+        talk = Conversation(budget=Budget(messages=6))
+        for number in range(30):
+            assert "It is Saturday" in whole(await talk.asks(f"Question {number}?"))
 
     run(scenario())
 
@@ -263,7 +284,10 @@ ANY_MESSAGE = st.builds(
             "trace": st.sampled_from("abcdef"),
             "cut": st.booleans(),
             "meant": st.text(max_size=50),
-            "told": st.one_of(st.text(), st.builds(lambda text: {"before": text, "since": text}, st.text())),
+            "told": st.one_of(
+                st.text(),
+                st.dictionaries(st.sampled_from(["before", "since", "clock", "later"]), st.text(max_size=99)),
+            ),
         },
     ),
 )

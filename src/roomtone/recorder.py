@@ -391,7 +391,7 @@ def _as_meant(turn: Turn, answer: Answer | None) -> dict[str, Any]:
     elif turn.ended is Ended.COMPLETED and turn.said != turn.spoken:
         data["meant"] = turn.said
     if answer is not None and answer.told is not None:
-        data["told"] = answer.told.model_dump()
+        data["told"] = answer.told.model_dump(mode="json")
     return data
 
 

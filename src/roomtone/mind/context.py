@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import logging
 import string
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
+
+from pydantic import AwareDatetime, ValidationError
 
 from roomtone.core.dialog import Message, Noun, Role
 from roomtone.core.errors import EngineError
@@ -37,6 +40,9 @@ ROOMY = 0.5
 
 LARGEST_SHARE = 4
 """No earlier message, and no summary, takes more than one part in so many of all tokens."""
+
+CLOCK = timedelta(minutes=10)
+"""So long the time that was told holds; telling it anew each turn would cost a Pi half a second each."""
 
 FEWEST = 64
 """Tokens that a question keeps, however long the rest is."""
@@ -64,10 +70,14 @@ class Past:
 
 
 class Told(Noun):
-    """What is to be told again: the text ``before`` a question, and ``since``, the id of the oldest message told."""
+    """What is to be told again: the text ``before`` a question, and ``since``, the id of the oldest message told.
+
+    ``clock`` is the time that was told before the question, None where it was not.
+    """
 
     before: str = ""
     since: str = ""
+    clock: AwareDatetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,15 +166,24 @@ async def build(
     """
     whole = budget.for_prompt(persona.llm.max_response_tokens)
     system = lasting(persona, phrases, where, tools, likes)
-    before = passing(phrases, where, facts, passages)
+    timeless, timed = (passing(phrases, where, facts, passages, clock=clock) for clock in (False, True))
     exchanges = _exchanges(past.messages, persona.id)
-    texts = [system, before, question, past.summary, *besides]
+    texts = [system, timed, timeless, question, past.summary, *besides]
     texts += [message.text for exchange in exchanges for message in exchange]
     size = await _sizes(texts, whole, count)
     room = whole - sum(map(size, besides))
-    return _fitted(
-        _Parts(system, phrases.language.prompt["earlier"], past, exchanges, before, question), budget, room, size
-    )
+    since = told_in(past.messages, persona.id).since
+    parts = _Parts(system, phrases.language.prompt["earlier"], past.summary, since, exchanges, timeless, question)
+    prompt = _fitted(parts, budget, room, size)
+    if _knows_the_time(prompt.messages, persona.id, where.now):
+        return prompt
+    prompt = _fitted(replace(parts, before=timed), budget, room, size)
+    return replace(prompt, told=prompt.told.model_copy(update={"clock": where.now}))
+
+
+def _knows_the_time(messages: Sequence[Message], persona: str, now: datetime) -> bool:
+    clocks = [told_in([message], persona).clock for message in messages]
+    return any(timedelta(0) <= now - clock < CLOCK for clock in clocks if clock is not None)
 
 
 async def _sizes(texts: Sequence[str], whole: int, count: Count | None) -> Size:
@@ -206,18 +225,24 @@ def _as_told(said: Sequence[Message], persona: str) -> Exchange:
 
 
 def told_in(said: Sequence[Message], persona: str) -> Told:
-    """Return what a persona was told with the messages of a turn; what another was told is none of its business."""
-    kept: list[Any] = [each.data["told"] for each in said if "told" in each.data and each.persona == persona]
-    return Told.model_validate(kept[-1]) if kept and isinstance(kept[-1], Mapping) else Told()
+    """Return what a persona was told last with some messages; what another was told is none of its business."""
+    kept: list[Any] = [each.data.get("told") for each in said if each.persona == persona]
+    for told in reversed(kept):
+        try:
+            return Told.model_validate(told)
+        except ValidationError:  # there is none, or it is of another version
+            continue
+    return Told()
 
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """What a prompt is made of; ``earlier`` introduces the summary."""
+    """What a prompt is made of; ``earlier`` introduces the summary, with ``since`` the last prompt began."""
 
     system: str
     earlier: str
-    past: Past
+    summary: str
+    since: str
     exchanges: Sequence[Exchange]
     before: str
     question: str
@@ -232,26 +257,17 @@ def _fitted(parts: _Parts, budget: Budget, tokens: int, size: Size) -> Prompt:
     before = shortened(parts.before, room, size) if room >= FEWEST else ""
     room -= size(before)
     system = parts.system
-    if parts.past.summary.strip():
-        summary = fenced(f"{parts.earlier} {shortened(parts.past.summary, most, size)}")
+    if parts.summary.strip():
+        summary = fenced(f"{parts.earlier} {shortened(parts.summary, most, size)}")
         if size(summary) <= room:
             system = f"{system}\n\n{summary}"
             room -= size(summary)
     said = [[_shortened(message, most, size) for message in exchange] for exchange in parts.exchanges]
-    window = _window(said, _since(parts.past.messages), budget.messages - 1, room, size)
+    window = _window(said, parts.since, budget.messages - 1, room, size)
     asked = f"{before}\n\n{question}" if before else question
     messages = [_new(Role.SYSTEM, system), *(message for exchange in window for message in exchange)]
     since = window[0][0].id if window else ""
     return Prompt([*messages, _new(Role.PERSON, asked)], Told(before=before, since=since))
-
-
-def _since(messages: Sequence[Message]) -> str:
-    """Return the id of the message with which the last prompt began."""
-    for message in reversed(messages):
-        told = message.data.get("told")
-        if isinstance(told, Mapping):
-            return str(told.get("since", ""))
-    return ""
 
 
 def _window(exchanges: Sequence[Exchange], since: str, most: int, room: int, size: Size) -> Sequence[Exchange]:

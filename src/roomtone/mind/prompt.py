@@ -119,15 +119,26 @@ def _around(persona: Persona, phrases: Phrases, where: Surroundings, likes: Sequ
     return [" ".join(parts)] if parts else []
 
 
-def passing(phrases: Phrases, where: Surroundings, facts: Sequence[str] = (), passages: Sequence[str] = ()) -> str:
-    """Return what may be different at every turn: the time, and what is known that belongs to the question."""
+def passing(
+    phrases: Phrases,
+    where: Surroundings,
+    facts: Sequence[str] = (),
+    passages: Sequence[str] = (),
+    *,
+    clock: bool = True,
+) -> str:
+    """Return what may be different at every turn: the time, and what is known that belongs to the question.
+
+    Without ``clock`` the time is left out; "" where nothing is left.
+    """
     texts = phrases.language.prompt
-    parts = [texts["now"].format(weekday=phrases.weekday(where.now), at=f"{where.now:%Y-%m-%d %H:%M}")]
+    now = texts["now"].format(weekday=phrases.weekday(where.now), at=f"{where.now:%Y-%m-%d %H:%M}")
+    parts = [now] if clock else []
     if facts:
         parts.append("\n".join([texts["remembered"], *(f"- {' '.join(fact.split())}" for fact in facts)]))
     if passages:
         parts.append("\n".join([texts["notes"], *passages]))
-    return fenced("\n".join(parts))
+    return fenced("\n".join(parts)) if parts else ""
 
 
 def fenced(text: str) -> str:
