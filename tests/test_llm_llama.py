@@ -202,6 +202,7 @@ def test_what_is_kept_of_other_personas_is_bounded(run: Run[None]) -> None:
 def test_what_was_read_ahead_is_not_read_again(run: Run[None]) -> None:
     async def scenario() -> None:
         async with opened() as llm:
+            assert len([piece async for piece in llm._pieces("prefill", chat("Hello."), of("a"))]) == 1
             await llm.prefill(chat("What is the capital of"), of("a"))
             _, [usage] = await answer(llm, chat(BERLIN), of("a"))
             assert usage.cached_tokens > 0.5 * usage.input_tokens
@@ -209,6 +210,9 @@ def test_what_was_read_ahead_is_not_read_again(run: Run[None]) -> None:
             text, [usage] = await answer(llm, chat(BERLIN), of("a"))
             assert usage.cached_tokens == usage.input_tokens - 1
             assert text == "Arr! The capital of Germany is Berlin."
+            await llm.prefill(chat(BERLIN)[:1], of("a"))  # the beginning of what was read: nothing of it is lost
+            _, [usage] = await answer(llm, chat(BERLIN), of("a"))
+            assert usage.cached_tokens == usage.input_tokens - 1
 
     run(scenario())
 

@@ -53,9 +53,15 @@ class Llama:
 
         self._native = Native(path, context, batch, threads, prefixes, gpu_layers)
         template = self._native.said("tokenizer.chat_template") or CHATML
-        self._format: Any = Jinja2ChatFormatter(
-            template, eos_token=self._native.special("eos"), bos_token=self._native.special("bos")
-        )
+        self._formats: dict[bool, Any] = {
+            answers: Jinja2ChatFormatter(
+                template,
+                eos_token=self._native.special("eos"),
+                bos_token=self._native.special("bos"),
+                add_generation_prompt=answers,
+            )
+            for answers in (True, False)
+        }
         self._knows_tools = "tools" in template
 
     def about(self) -> dict[str, int]:
@@ -67,12 +73,13 @@ class Llama:
         return [len(self._native.tokenise(text, special=False)) for text in texts]
 
     def prefill(self, stop: Stop, asked: Asked) -> Iterator[Told]:
-        """Read messages before they are needed."""
+        """Read messages before they are needed. What goes beyond them stays, if they were read before."""
         try:
-            tokens = self._tokens(asked)
+            tokens = self._tokens(asked, answers=False)
             self._native.use(asked.key, asked.adapter, stop)
             cached = self._native.common(tokens)
-            yield from (("read", there) for there in self._native.read(tokens, stop))
+            if not self._native.begins_with(tokens):
+                yield from (("read", there) for there in self._native.read(tokens, stop))
             yield "usage", len(tokens), cached, 0, False
         except Refusal as refusal:
             yield "failed", refusal.trouble, refusal.message
@@ -114,9 +121,12 @@ class Llama:
 
     # ---------------------------------------------------------------------------------------- prompt
 
-    def _tokens(self, asked: Asked) -> list[int]:
-        """Return the messages as the model reads them. Raises Refusal where they leave too little for the reply."""
-        text = self._prompt(asked)
+    def _tokens(self, asked: Asked, *, answers: bool = True) -> list[int]:
+        """Return the messages as the model reads them, and, if it ``answers``, what its reply begins with.
+
+        Raises Refusal where they leave too little for the reply.
+        """
+        text = self._prompt(asked, answers)
         begins = not (first := self._native.special("bos")) or not text.startswith(first)
         tokens = self._native.tokenise(text, begins=begins)
         left = self._native.context - len(tokens)
@@ -126,7 +136,7 @@ class Llama:
             )
         return tokens
 
-    def _prompt(self, asked: Asked) -> str:
+    def _prompt(self, asked: Asked, answers: bool) -> str:
         messages = [self._message(message) for message in asked.messages]
         begun = ""
         if messages and messages[-1]["role"] == "assistant" and not messages[-1].get("tool_calls"):
@@ -135,7 +145,7 @@ class Llama:
         tools = list(asked.tools) if self._knows_tools else None
         for attempt in (messages, _folded(messages)):
             try:
-                made = self._format(messages=attempt, tools=tools or None, enable_thinking=False)
+                made = self._formats[answers](messages=attempt, tools=tools or None, enable_thinking=False)
             except Exception as error:  # a template raises what it likes at roles that it does not know
                 failure = error
                 continue

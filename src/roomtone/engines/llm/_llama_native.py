@@ -197,6 +197,10 @@ class Native:
         most = min(len(self.tokens), len(tokens) - 1)
         return next((place for place in range(most) if self.tokens[place] != tokens[place]), most)
 
+    def begins_with(self, tokens: Sequence[int]) -> bool:
+        """Tell whether what was read begins with these tokens."""
+        return self.tokens[: len(tokens)] == list(tokens)
+
     def read(self, tokens: Sequence[int], stop: Stop) -> Iterator[int]:
         """Bring the sequence to these tokens; yield how many of them are read, after each batch of them.
 
