@@ -351,11 +351,13 @@ def test_tools_and_schemas_are_not_for_models_that_know_none(run: Run[None]) -> 
     run(scene())
 
 
-def test_a_reply_by_a_schema_is_whole_or_another_models(run: Run[None]) -> None:
+@pytest.mark.parametrize("knows", [True, False])
+def test_a_reply_by_a_schema_is_whole_or_another_models(run: Run[None], knows: bool) -> None:
     async def scene() -> None:
         async with AsyncExitStack() as stack:
             first = {"text": '{"a": "b c d e', "dies_after": 4}
-            here = await house(stack, first=first, second='{"a": "b c d e f"}')
+            terms = {"first": Terms(Provider(engine="script"), Model(knows_schema=knows))}
+            here = await house(stack, terms, first=first, second='{"a": "b c d e f"}')
             told = await pieces(here.router, Options(schema={"type": "object"}))
             assert said(told) == '{"a": "b c d e f"}'
             assert len(told) == 2

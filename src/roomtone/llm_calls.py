@@ -67,11 +67,13 @@ class Terms:
 class Answer:
     """A reply so far: the words that went out, the calls, what all models took for it, and who spoke last.
 
-    ``heard_at``: when its last word went out, or the question came (loop time). ``cut``: it was ended for it.
+    ``heard_at``: when its last word went out, or the question came (loop time). ``whole``: it is of no use but as a
+    whole. ``cut``: it was ended for it.
     """
 
     room: int
     heard_at: float
+    whole: bool = False
     said: str = ""
     calls: set[tuple[str, str]] = field(default_factory=set)
     tokens: Tokens = NOTHING

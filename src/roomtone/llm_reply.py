@@ -13,16 +13,16 @@ from roomtone.llm_calls import Answer
 class Reply:
     """One model's reply, joined to what was said before it. ``ends`` says why it is ended for it, "" while it is not.
 
-    With ``whole`` its text comes at the end.
+    Where the answer is to be whole, its text comes at the end.
     """
 
-    def __init__(self, answer: Answer, whole: bool) -> None:
+    def __init__(self, answer: Answer) -> None:
         self.ends = ""
         self._answer = answer
         self._goes_on = bool(answer.said)
         self._joint = Continuation(answer.said)
         self._aloud = Aloud()
-        self._whole: list[str] | None = [] if whole else None
+        self._whole: list[str] | None = [] if answer.whole else None
         self._gave = False
 
     @property

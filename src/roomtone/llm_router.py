@@ -108,7 +108,7 @@ class Router(LlmLine):
 
         Raises LlmError, after what was already good, where all failed; EngineUnavailable where none may be asked.
         """
-        answer = Answer(room(options.max_tokens), _now())
+        answer = Answer(room(options.max_tokens), _now(), whole=options.schema is not None)
         search = _Search(self, options.route, answer)
         while (place := await search.next()) is not None:
             if search.failures:
@@ -161,7 +161,7 @@ class Router(LlmLine):
     ) -> AsyncIterator[Piece]:
         """Yield a model's new words and calls; a reply by a schema comes whole, since half of one is of no use."""
         source = place.engine.reply(messages, options)
-        reply = Reply(answer, options.schema is not None)
+        reply = Reply(answer)
         until = _now() + self._first_piece_s(place)
         try:
             while (piece := await _next(source, place.name, until)) is not None:
