@@ -7,6 +7,8 @@ import itertools
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib import util
@@ -499,6 +501,14 @@ def test_a_file_that_is_no_model_is_one_line(run: Run[None], tmp_path: Path) -> 
             assert "\n" not in str(caught.value)
 
     run(scenario())
+
+
+def test_the_child_carries_nothing_that_only_the_daemon_needs() -> None:
+    code = (
+        "import roomtone.child_main, roomtone.engines.llm._llama_child, sys;"
+        "print(*{'asyncio', 'numpy', 'pydantic', 'yaml'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"\n"
 
 
 @here

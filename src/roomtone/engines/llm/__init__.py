@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from roomtone.core.dialog import Message
 from roomtone.core.errors import EngineError
 from roomtone.core.tooling import ToolSpec
+
+if TYPE_CHECKING:
+    from roomtone.core.dialog import Message  # a child goes without the 8 MB that it takes
 
 AUTO: tuple[str, ...] = ("llama_cpp",)
 """What answers where no provider is configured: a model on this machine's disk."""
