@@ -31,6 +31,7 @@ from roomtone.mouth import Mouth
 from roomtone.past import Summariser
 from roomtone.personas import Library
 from roomtone.quiet import Quiet
+from roomtone.routine_runs import close_cut_off
 from roomtone.settings import Personas, Settings
 from roomtone.shipped import shipped
 from roomtone.store import FILE_NAME, Store, open_store
@@ -71,6 +72,8 @@ class Room:
             **conversation.health,
             **{line.seam: line.health for line in lines if conversation.health[line.seam] == "ok"},
             **({"store": self.store.mended} if self.store.mended else {}),
+            **({"llm": self.parts.minds.router.health} if self.settings.llm.providers else {}),
+            **{f"mcp {name}": health for name, health in self.parts.minds.servers.health()},
         }
 
 
@@ -93,6 +96,7 @@ async def open_room(
     async with AsyncExitStack() as stack:
         opened = _Opener(settings, stack)
         store = await stack.enter_async_context(open_store(state_dir / FILE_NAME))
+        await _close_routines(store)
         conversation: Conversation | None = None
 
         def is_idle() -> bool:
@@ -115,6 +119,13 @@ async def open_room(
         reached = reachable(settings, await parts.cast.all())
         await stack.enter_async_context(beside(parts.cast.warm(reached), "warming personas"))
         yield Room(settings, opened.chosen, opened.device, parts, conversation, tts)
+
+
+async def _close_routines(store: Store) -> None:
+    try:
+        await close_cut_off(store)
+    except StoreError as error:
+        log.error("routines that were cut off are not closed: %s", error.message)
 
 
 def _summariser(parts: Parts) -> Summariser:

@@ -147,6 +147,7 @@ class Conversation:
             parts.minds.ledger.add,
             self._publish,
             self._spawn,
+            lambda: self.speaker.phrases,
         )
         parts.quiet.speaker = lambda: self.speaker.persona
         self._health = {"stt": "ok", "tts": "ok"}
@@ -370,9 +371,13 @@ class Conversation:
             parts.minds,
             partial(self._past, live),
             self._runner,
-            lambda: Whose(live.trace, live.session.id if live.session else "", self.recorder.tips),
+            lambda: self._whose(live),
             parts.cast.ready,
         )
+
+    def _whose(self, live: LiveTurn) -> Whose:
+        session = live.session.id if live.session else ""
+        return Whose(live.trace, session, self.recorder.tips, waits=live.source is not Source.SCHEDULE)
 
     async def _chime(self, effect: Chime) -> None:
         """Chime, but not in quiet hours; a lost loudspeaker has been told of, and must not end the conversation."""

@@ -31,6 +31,7 @@ _ERASE = (
     "DELETE FROM summaries WHERE at >= :since OR session NOT IN (SELECT id FROM sessions)",
     "DELETE FROM items WHERE removed >= :since",
     "DELETE FROM tool_runs WHERE at >= :since AND (trace = '' OR trace != :spare)",
+    "DELETE FROM routine_runs WHERE at >= :since AND trace != :spare",
     "DELETE FROM memories WHERE level = 'summary' AND at >= :since",
     "DELETE FROM kept WHERE key LIKE 'persona/%' AND at >= :since",
     "UPDATE persona_switches SET cause = '' WHERE at >= :since AND source NOT IN ('schedule', 'button')",

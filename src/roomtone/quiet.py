@@ -115,7 +115,9 @@ class Quiet:
         fresh = [Prompt(each.text, each.source, each.verbatim, routine=each.routine) for each in prompts]
         self._held = [*(held for held in self._held if held not in fresh), *fresh]
         for dropped in self._held[:-WAITING]:
-            log.warning("too much waits for the end of quiet hours; this is not said: %s", dropped.text)
+            log.warning(
+                "too much waits for the end of quiet hours; this is not said: %s", dropped.text or dropped.routine
+            )
         self._held = self._held[-WAITING:]
         self._changed.set()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -21,10 +22,12 @@ from roomtone.database import Statement
 from roomtone.engines.llm import ToolCall
 from roomtone.flow import Stream, cancelling_group
 from roomtone.mind import Answer, Household
-from roomtone.mind.talking import Known, Scope, Talking
+from roomtone.mind.errands import on_an_errand
+from roomtone.mind.phrases import Phrases
+from roomtone.mind.talking import PATIENCE_S, Known, Scope, Talking
 from roomtone.mind.toolbox import RunStatus, Toolbox
-from roomtone.routines import Doing, Routines, Running
-from roomtone.store import keeping_message
+from roomtone.routines import Doing, Put, Routines, Running
+from roomtone.store import Store, keeping_message
 
 log = logging.getLogger(__name__)
 
@@ -38,16 +41,23 @@ As = Callable[[str | None], Awaitable[tuple[Persona, Talking | None, Household]]
 
 @dataclass(frozen=True, slots=True)
 class Whose:
-    """Whose turn a routine runs in. ``asked`` are the messages that its first steps follow."""
+    """Whose turn a routine runs in. ``asked`` are the messages that its first steps follow.
+
+    ``waits``: somebody is there who asked for it, and wants to know that something is being done.
+    """
 
     trace: str
     session: str
     asked: Sequence[str] = ()
+    waits: bool = True
 
 
 @dataclass(slots=True)
 class RoutineRunner:
-    """Runs routines for a household. ``write`` keeps statements a little later, ``publish`` tells the feed."""
+    """Runs routines for a household. ``write`` keeps statements a little later, ``publish`` tells the feed.
+
+    ``runs`` are those under way, by id.
+    """
 
     routines: Routines
     tools: Toolbox
@@ -55,54 +65,90 @@ class RoutineRunner:
     write: Callable[[Statement], None]
     publish: Callable[[str, Any], None]
     spawn: Spawn
+    phrases: Callable[[], Phrases] = Phrases.load
     runs: dict[str, RoutineRun] = field(default_factory=dict)
 
     def run(self, name: str, whose: Whose, as_: As) -> Answer:
         """Begin to run a routine; its words come as the answer's deltas. Raises ToolError where there is none."""
         routine = self.routines.all().get(name)
         if routine is None:
-            known = ", ".join(self.routines.all()) or "none"
-            raise ToolError(f"there is no routine '{name}'; there are {known}")
-        return self.begin(routine, whose, as_)
-
-    def begin(self, routine: Routine, whose: Whose, as_: As) -> Answer:
-        """Begin to run a routine that may be of the moment."""
+            raise ToolError(self.phrases().say("no_routine", routine=spoken(name)))
         run = RoutineRun(routine, whose, self, as_)
         answer = Answer("routine", run.deltas(), f"routine.{routine.name}")
         answer.follows = run.nodes
         return answer
 
+    async def finish(self, routine: Routine, whose: Whose, as_: As) -> RoutineRun:
+        """Run a routine of the moment, nothing of which is said, to its end."""
+        run = RoutineRun(routine, whose, self, as_, planned=True)
+        await run.finish()
+        return run
+
 
 class RoutineRun:
-    """One run: its row, its nodes, and what its steps are done with."""
+    """One run: its row, its nodes by step, and what its steps are done with.
 
-    def __init__(self, routine: Routine, whose: Whose, runner: RoutineRunner, as_: As) -> None:
+    ``planned``: a model made the routine, so what strangers wrote may change nothing in it.
+    """
+
+    def __init__(
+        self, routine: Routine, whose: Whose, runner: RoutineRunner, as_: As, *, planned: bool = False
+    ) -> None:
         self.id = new_id()
+        self._planned = planned
         self.nodes: dict[str, str] = {}
         self._whose = whose
         self._runner = runner
         self._as = as_
         self._begun = utc_now()
         self._running = Running(routine, self, runner.max_parallel, self._on_step)
-        self._group: asyncio.TaskGroup | None = None
+
+    @property
+    def steps(self) -> Mapping[str, Doing]:
+        """How each step stands."""
+        return self._running.steps
 
     async def deltas(self) -> AsyncIterator[str]:
-        """Yield the words of the routine while it runs beside; closing this stops it."""
+        """Yield the words of the routine while it runs beside; closing this stops it.
+
+        Who waits long for the first is told so once; who asked is told too where it has nothing to say.
+        """
         stream: Stream[str] = Stream(1)
-        task = self._runner.spawn(stream.fed(self._run(stream)), f"routine {self._running.routine.name}")
+        task = self._runner.spawn(stream.fed(self._run(stream.put)), f"routine {self._running.routine.name}")
+        waits, silent = self._whose.waits, True
         try:
-            async for delta in stream:
+            while True:
+                try:
+                    delta = await (stream.within(PATIENCE_S) if waits else anext(stream))
+                    silent = False
+                except TimeoutError:
+                    delta = f"{self._runner.phrases().say('looking')} "
+                except StopAsyncIteration:
+                    break
+                waits = False
                 yield delta
+            if silent and (line := self._in_a_line()):
+                yield line
         finally:
             task.cancel()
             await asyncio.wait([task])
 
-    async def _run(self, stream: Stream[str]) -> None:
+    def _in_a_line(self) -> str:
+        """Return how it went where no step had anything to say; "" where nobody needs to hear that all is done."""
+        status = self._outcome()
+        if status == "done" and not self._whose.waits:
+            return ""
+        return self._runner.phrases().say(f"routine_{status}", routine=spoken(self._running.routine.name))
+
+    async def finish(self) -> None:
+        """Run it to its end, saying nothing."""
+        await self._run(_unsaid)
+
+    async def _run(self, put: Put) -> None:
         self._runner.runs[self.id] = self
         self._keep("running")
         try:
-            async with cancelling_group() as self._group:
-                await self._running.run(stream.put)
+            await self._running.run(put)
         except asyncio.CancelledError:
             self._keep("stopped")
             raise
@@ -110,14 +156,17 @@ class RoutineRun:
             self._keep("failed")
             raise
         else:
-            useful = all(doing.status.useful for doing in self._running.steps.values())
-            self._keep("done" if useful else "partly")
+            self._keep(self._outcome())
         finally:
             del self._runner.runs[self.id]
 
+    def _outcome(self) -> str:
+        useful = [doing.status.useful for doing in self.steps.values()]
+        return "done" if all(useful) else "partly" if any(useful) else "failed"
+
     # ------------------------------------------------------------------------------------------ deeds
 
-    async def think(self, persona: str | None, text: str, *, outside: bool = False) -> AsyncIterator[str]:
+    async def think(self, persona: str | None, text: str, put: Put, *, outside: bool = False) -> None:
         """Let a persona answer a text that knows nothing of what was said before.
 
         Who is named uses its tools for that. Raises ToolError where there is no model, or a yes would be needed.
@@ -125,33 +174,42 @@ class RoutineRun:
         who, talking, house = await self._as(persona)
         if talking is None:
             raise ToolError("there is no language model here")
-        assert self._group is not None
-        permit = asyncio.Event()
-        permit.set()
-        scope = Scope(self._group, nullcontext, permit, self._whose.trace, lambda: self._whose.session)
-        with outbound.within(narrower(outbound.limit(), who.egress), outbound.note()):
-            if not talking.can_answer:
-                raise ToolError("there is no language model that may be asked")
-            answer = await talking.answer(
-                text, house, scope, Known(), uses_tools=persona is not None, tainted=outside
-            )
-        async for delta in answer.deltas:
-            yield delta
+        async with cancelling_group() as group:  # a model that is given up on is busy with it no longer
+            scope = self._scope(group)
+            with on_an_errand(), outbound.within(narrower(outbound.limit(), who.egress), outbound.note()):
+                if not talking.can_answer:
+                    raise ToolError("there is no language model that may be asked")
+                answer = await talking.answer(
+                    text, house, scope, Known(), uses_tools=persona is not None, tainted=outside
+                )
+            async for delta in answer.deltas:
+                if answer.offers is not None:  # what is asked for a yes is not to be said: nobody could give it
+                    break
+                await put(delta)
         if answer.offers is not None:
             raise ToolError(f"{answer.offers.tool} needs somebody's yes, and is not for a routine")
 
-    async def use(self, persona: str | None, tool: str, arguments: Mapping[str, Any]) -> str:
+    def _scope(self, group: asyncio.TaskGroup) -> Scope:
+        permit = asyncio.Event()
+        permit.set()
+        session = self._whose.session
+        return Scope(group, nullcontext, permit, self._whose.trace, lambda: session, bridges=False)
+
+    async def use(
+        self, persona: str | None, tool: str, arguments: Mapping[str, Any], *, outside: bool = False
+    ) -> tuple[str, bool]:
         """Use a tool under a persona's permissions. Raises ToolError where it came to nothing."""
         who, _, house = await self._as(persona)
-        call = ToolCall("routine", tool, json.dumps(arguments, ensure_ascii=False))
+        call = ToolCall("routine", tool, json.dumps(arguments, ensure_ascii=False, default=str))
         trace, session = self._whose.trace, self._whose.session
-        with outbound.within(narrower(outbound.limit(), who.egress), outbound.note()):
-            outcome = await self._runner.tools.run(call, house, trace=trace, session=session)
+        tainted = outside and self._planned
+        with on_an_errand(), outbound.within(narrower(outbound.limit(), who.egress), outbound.note()):
+            outcome = await self._runner.tools.run(call, house, tainted=tainted, trace=trace, session=session)
         if outcome.offer is not None:
             raise ToolError(f"{tool} needs somebody's yes, and is not for a routine")
         if outcome.run.status is not RunStatus.DONE:
             raise ToolError(outcome.run.error or outcome.text)
-        return outcome.run.result
+        return outcome.run.result, outcome.outside
 
     # ----------------------------------------------------------------------------------------- record
 
@@ -160,6 +218,7 @@ class RoutineRun:
         self._runner.publish("routine.step", {**told, "error": doing.error})
         if doing.status.over and doing.status is not StepStatus.SKIPPED:
             self._keep_node(id_, doing, told)
+        self._keep("running")
 
     def _keep_node(self, id_: str, doing: Doing, told: dict[str, Any]) -> None:
         """Keep what a step came to, behind the steps that it followed, or behind what was asked."""
@@ -173,26 +232,47 @@ class RoutineRun:
 
     def _keep(self, status: str) -> None:
         steps = {
-            id_: {"status": doing.status, "took_s": round(doing.took_s, 3), "error": doing.error}
-            | ({"node": self.nodes[id_]} if id_ in self.nodes else {})
-            for id_, doing in self._running.steps.items()
+            id_: {
+                "status": doing.status,
+                "took_s": round(doing.took_s, 3),
+                "error": doing.error,
+                "node": self.nodes.get(id_),
+            }
+            for id_, doing in self.steps.items()
         }
         ended = None if status == "running" else utc_now()
-        name = self._running.routine.name
-        row = (
-            self.id,
-            _iso(self._begun),
-            ended and _iso(ended),
-            self._whose.trace,
-            self._whose.session,
-            name,
-            status,
-        )
+        name, whose = self._running.routine.name, self._whose
+        at, until = _iso(self._begun), ended and _iso(ended)
+        row = (self.id, at, until, whose.trace, whose.session, name, status, json.dumps({"steps": steps}))
         insert = "INSERT INTO routine_runs (id, at, ended, trace, session, routine, status, data)"
         update = "ON CONFLICT DO UPDATE SET ended = excluded.ended, status = excluded.status, data = excluded.data"
-        self._runner.write((f"{insert} VALUES (?,?,?,?,?,?,?,?) {update}", (*row, json.dumps({"steps": steps}))))
+        self._runner.write((f"{insert} VALUES (?,?,?,?,?,?,?,?) {update}", row))
         if ended is not None:
             self._runner.publish("routine.ended", {"routine": name, "run": self.id, "status": status})
+
+
+async def close_cut_off(store: Store) -> int:
+    """Close the runs that the last stop of the program cut off; return how many. Raises StoreError."""
+    rows = await store.read("SELECT id, data FROM routine_runs WHERE status = 'running'")
+    for row in rows:
+        data = json.loads(row["data"])
+        for step in data["steps"].values():
+            if not StepStatus(step["status"]).over:
+                step |= {"status": StepStatus.SKIPPED, "error": "the program was stopped"}
+        set_ = "status = 'failed', ended = ?, data = ?"
+        await store.write(
+            (f"UPDATE routine_runs SET {set_} WHERE id = ?", (_iso(utc_now()), json.dumps(data), row["id"]))
+        )
+    return len(rows)
+
+
+def spoken(name: str) -> str:
+    """Return a routine's name as one says it."""
+    return re.sub("[-_]+", " ", name).strip()
+
+
+async def _unsaid(_: str) -> None:
+    """Take words that nobody is to hear."""
 
 
 def narrower(one: Egress, other: Egress) -> Egress:

@@ -343,11 +343,14 @@ async def _speak(live: LiveTurn, deltas: AsyncIterator[str], chain: Chain) -> No
     loop = asyncio.get_running_loop()
 
     async def noted() -> AsyncIterator[str]:
-        async for delta in deltas:
-            if live.watch.first_word is None:
-                live.watch.first_word = loop.time()
-            live.said += delta
-            yield delta
+        try:
+            async for delta in deltas:
+                if live.watch.first_word is None:
+                    live.watch.first_word = loop.time()
+                live.said += delta
+                yield delta
+        finally:
+            await close(deltas)  # a routine that is cut short does no more
 
     async def first_sound() -> None:
         await chain.kept(live)

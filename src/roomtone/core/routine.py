@@ -20,6 +20,8 @@ DEEDS = ("say", "prompt", "tool", "wait")
 PLACEHOLDER = re.compile(r"\{\{\s*([a-z0-9_-]+)\s*\}\}")
 """``{{weather}}`` stands for what the step of that name came to."""
 
+ODD = re.compile(r"\{\{.{0,20}")
+
 UNKNOWN = "(this could not be found out)"
 """What a prompt reads where a step that it needs came to nothing."""
 
@@ -129,6 +131,12 @@ def _sound(steps: Mapping[str, Step]) -> Mapping[str, Step]:
         for need in step.after:
             if need not in steps:
                 raise ValueError(f"{id_} needs {need}, and there is no such step")
+        for named in PLACEHOLDER.findall(step.fallback or ""):
+            if named not in step.after:
+                raise ValueError(f"the fallback of {id_} tells {{{{{named}}}}}, which the step does not need")
+        for text in _texts([step.say, step.prompt, step.fallback, step.arguments]):
+            if odd := ODD.search(PLACEHOLDER.sub("", text)):
+                raise ValueError(f"{id_} has {odd[0]}, which names no step; write it as in {{{{weather}}}}")
     try:
         TopologicalSorter({id_: step.after for id_, step in steps.items()}).prepare()
     except CycleError as error:
@@ -137,14 +145,14 @@ def _sound(steps: Mapping[str, Step]) -> Mapping[str, Step]:
     return steps
 
 
-def filled(value: Any, results: Mapping[str, str]) -> Any:
+def filled(value: Any, results: Mapping[str, str], unknown: str = UNKNOWN) -> Any:
     """Return a text, or all texts within lists and mappings, with ``{{step}}`` replaced by its result."""
     if isinstance(value, str):
-        return PLACEHOLDER.sub(lambda found: results.get(found[1], UNKNOWN), value)
+        return PLACEHOLDER.sub(lambda found: results.get(found[1], unknown), value)
     if isinstance(value, Mapping):
-        return {key: filled(inner, results) for key, inner in value.items()}
+        return {key: filled(inner, results, unknown) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [filled(inner, results) for inner in value]
+        return [filled(inner, results, unknown) for inner in value]
     return value
 
 

@@ -54,7 +54,7 @@ class Scope:
     """What a turn lends its mind.
 
     ``group`` ends with the turn. ``waiting`` counts time as an engine's. Until ``permit`` is set nothing may be done.
-    ``trace`` and ``session`` say for the record whose turn it is.
+    ``trace`` and ``session`` say for the record whose turn it is. ``bridges``: somebody waits, and is told so.
     """
 
     group: asyncio.TaskGroup
@@ -62,6 +62,7 @@ class Scope:
     permit: asyncio.Event
     trace: str = ""
     session: Callable[[], str] = str
+    bridges: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +285,7 @@ class Talking:
             return None
 
     async def _bridge(self, telling: _Telling, phrase: str) -> None:
-        if not telling.spoke:
+        if telling.scope.bridges and not telling.spoke:
             telling.spoke = True
             await telling.put(f"{self._phrases.say(phrase)} ")
 
