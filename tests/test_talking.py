@@ -217,18 +217,28 @@ def test_what_needs_a_yes_is_asked_and_done_only_then(run: Run[None]) -> None:
         assert (said, answer.offers) == ("Shall I switch the heating off?", offer)
         assert tools.agreed == [False]
         tools.outcomes["heating_off"] = done("it is off")
-        talked.home.last = Turn(
-            **dict.fromkeys(("trace", "session", "room", "persona"), "x"),
-            turn=1,
-            source="voice",
-            offers=offer,
-            at=datetime.now(UTC),
-        )
+        talked.home.last = turn_before(offers=offer)
         answer, said = await talked.ask("yes please")
         assert (answer.answered_by, said) == ("tool", "It is off now.")
         assert (tools.agreed[-1], tools.runs[-1]) == (True, ("heating.off", '{"room": "bath"}'))
 
     scene(run, calls, "It is off now.", tools=tools)(part)
+
+
+@pytest.mark.parametrize(
+    ("said", "answered_by"), [("Shall I tell you why?", "llm"), ("That is why.", "skill"), ("Shall I?", "llm")]
+)
+def test_a_yes_to_a_models_question_is_the_models(run: Run[None], said: str, answered_by: str) -> None:
+    async def part(talked: Talked) -> None:
+        talked.home.last = turn_before(answered_by="llm:pi", said=said)
+        assert bool((await talked.ask("yes"))[1] == SKY) is (answered_by == "llm")
+
+    scene(run, SKY)(part)
+
+
+def turn_before(**fields: Any) -> Turn:
+    always = {"turn": 1, "source": "voice", "at": datetime.now(UTC)}
+    return Turn.model_validate({**dict.fromkeys(("trace", "session", "room", "persona"), "x"), **always, **fields})
 
 
 def test_a_model_that_only_calls_tools_is_cut_short(run: Run[None]) -> None:

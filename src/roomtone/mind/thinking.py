@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Iterable
 from random import Random
 
-from roomtone.core.dialog import Offer
+from roomtone.core.dialog import Offer, Turn
 from roomtone.core.errors import StoreError, ToolError
 from roomtone.mind import Answer, Household
 from roomtone.mind.knowledge import Notes
@@ -58,13 +58,13 @@ class Mind:
             return Answer("none", _deltas([self._phrases.say("not_heard")]))
         match, known = await self._recognised(text, household, scope)
         if match is not None and match.agrees is not None:
-            before = await household.last_turn() if match.agrees else None
-            offer = before.offers if before else None
+            before = await household.last_turn()
+            offer = before.offers if before and match.agrees else None
             if offer is not None and offer.tool and scope is not None and self.talking is not None:
                 return await self.talking.go_on_with(text, offer, household, scope)
             if offer is not None and offer.text and offer.text != match.text:
                 return await self.answer(offer.text, household, scope)
-            match = await self._agreed(match, household)
+            match = None if before is not None and _asked_by_a_model(before) else await self._agreed(match, household)
         if match is None and self.talking is not None and scope is not None and self.talking.can_answer:
             known = known or await self.talking.know(text, household)
             return await self.talking.answer(text, household, scope, known)
@@ -143,6 +143,11 @@ class Mind:
             slow, unkept = isinstance(error, TimeoutError), isinstance(error, StoreError)
             told = "skill_slow" if slow else "not_kept" if unkept else "skill_failed"
             raise ToolError(self._phrases.say(told), intent=match.intent, reason=str(error)) from error
+
+
+def _asked_by_a_model(before: Turn) -> bool:
+    """Say whether a yes or a no is an answer to a model's question, which nobody but the model can make use of."""
+    return before.offers is None and before.answered_by.startswith("llm:") and before.said.rstrip().endswith("?")
 
 
 def _said(skill: Skill, reply: list[str] | Offering) -> tuple[list[str], Offer | None]:
