@@ -110,6 +110,18 @@ def test_it_begins_with_who_it_is_and_ends_with_the_question(run: Run[None]) -> 
     run(scenario())
 
 
+def test_what_was_recalled_is_told_once_while_it_is_still_there(run: Run[None]) -> None:
+    async def scenario() -> None:
+        talk = Conversation(budget=Budget(messages=8))
+        cat, dog = "the cat is called  Minka", "the dog is called Bello"
+        for number in range(30):
+            prompt = whole(await talk.asks(f"Question {number}?", facts=[cat, dog] if number > 4 else [cat]))
+            assert prompt.count("- the cat is called Minka") == 1
+            assert prompt.count(f"- {dog}") == (number > 4)
+
+    run(scenario())
+
+
 def test_the_time_is_told_anew_when_it_is_another_or_was_told_to_somebody_else(run: Run[None]) -> None:
     async def scenario() -> None:
         talk = Conversation(budget=Budget(messages=100))

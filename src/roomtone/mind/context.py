@@ -2,8 +2,9 @@
 
 A model that has read a text keeps what it made of it for as long as the next text begins alike, so prompts only grow
 at their end: what changes from turn to turn stands before the question in the last message, and is told again word by
-word when that message has become an earlier one. A window that slid on by a turn each turn would begin anew each
-time; so it begins where it did before while that fits, and when it does not any more, leaves room to grow.
+word when that message has become an earlier one. What still stands there is not told twice. A window that slid on by
+a turn each turn would begin anew each time; so it begins where it did before while that fits, and when it does not
+any more, leaves room to grow.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 import string
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from pydantic import AwareDatetime, ValidationError
@@ -42,7 +43,7 @@ LARGEST_SHARE = 4
 """No earlier message, and no summary, takes more than one part in so many of all tokens."""
 
 CLOCK = timedelta(minutes=10)
-"""So long the time that was told holds; telling it anew each turn would cost a Pi half a second each."""
+"""So long the time that was told holds: to read it anew each turn would cost a Pi half a second."""
 
 FEWEST = 64
 """Tokens that a question keeps, however long the rest is."""
@@ -166,24 +167,33 @@ async def build(
     """
     whole = budget.for_prompt(persona.llm.max_response_tokens)
     system = lasting(persona, phrases, where, tools, likes)
-    timeless, timed = (passing(phrases, where, facts, passages, clock=clock) for clock in (False, True))
     exchanges = _exchanges(past.messages, persona.id)
-    texts = [system, timed, timeless, question, past.summary, *besides]
+    begun = exchanges[_place(exchanges, told_in(past.messages, persona.id).since) :]
+    known = [told_in(exchange, persona.id) for exchange in begun]
+    late = not any(told.clock and timedelta(0) <= where.now - told.clock < CLOCK for told in known)
+    new = passing(phrases, where, _new(facts, known), _new(passages, known), clock=late)
+    everything = passing(phrases, where, facts, passages)
+    texts = [system, new, everything, question, past.summary, *besides]
     texts += [message.text for exchange in exchanges for message in exchange]
     size = await _sizes(texts, whole, count)
     room = whole - sum(map(size, besides))
-    since = told_in(past.messages, persona.id).since
-    parts = _Parts(system, phrases.language.prompt["earlier"], past.summary, since, exchanges, timeless, question)
+    parts = _Parts(system, phrases.language.prompt["earlier"], past.summary, exchanges, len(begun), new, question)
     prompt = _fitted(parts, budget, room, size)
-    if _knows_the_time(prompt.messages, persona.id, where.now):
-        return prompt
-    prompt = _fitted(replace(parts, before=timed), budget, room, size)
-    return replace(prompt, told=prompt.told.model_copy(update={"clock": where.now}))
+    if prompt.told.since != (begun[0][0].id if begun else ""):  # what was known may not be there any more
+        prompt, late = _fitted(replace(parts, before=everything), budget, room, size), True
+    clock = where.now if late and prompt.told.before else None
+    return replace(prompt, told=prompt.told.model_copy(update={"clock": clock}))
 
 
-def _knows_the_time(messages: Sequence[Message], persona: str, now: datetime) -> bool:
-    clocks = [told_in([message], persona).clock for message in messages]
-    return any(timedelta(0) <= now - clock < CLOCK for clock in clocks if clock is not None)
+def _new(told: Sequence[str], known: Sequence[Told]) -> list[str]:
+    """Return what was not told already with a message that is told again."""
+    before = "\n".join(each.before for each in known)
+    return [text for text in told if " ".join(text.split()) not in before and text not in before]
+
+
+def _place(exchanges: Sequence[Exchange], since: str) -> int:
+    """Return the place of the exchange that a message belongs to, 0 where it is in none."""
+    return next((place for place, each in enumerate(exchanges) if any(said.id == since for said in each)), 0)
 
 
 async def _sizes(texts: Sequence[str], whole: int, count: Count | None) -> Size:
@@ -237,13 +247,13 @@ def told_in(said: Sequence[Message], persona: str) -> Told:
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """What a prompt is made of; ``earlier`` introduces the summary, with ``since`` the last prompt began."""
+    """What a prompt is made of; ``earlier`` introduces the summary, of ``begun`` exchanges the last prompt told."""
 
     system: str
     earlier: str
     summary: str
-    since: str
     exchanges: Sequence[Exchange]
+    begun: int
     before: str
     question: str
 
@@ -263,18 +273,17 @@ def _fitted(parts: _Parts, budget: Budget, tokens: int, size: Size) -> Prompt:
             system = f"{system}\n\n{summary}"
             room -= size(summary)
     said = [[_shortened(message, most, size) for message in exchange] for exchange in parts.exchanges]
-    window = _window(said, parts.since, budget.messages - 1, room, size)
+    window = _window(said, parts.begun, budget.messages - 1, room, size)
     asked = f"{before}\n\n{question}" if before else question
-    messages = [_new(Role.SYSTEM, system), *(message for exchange in window for message in exchange)]
+    messages = [_message(Role.SYSTEM, system), *(message for exchange in window for message in exchange)]
     since = window[0][0].id if window else ""
-    return Prompt([*messages, _new(Role.PERSON, asked)], Told(before=before, since=since))
+    return Prompt([*messages, _message(Role.PERSON, asked)], Told(before=before, since=since))
 
 
-def _window(exchanges: Sequence[Exchange], since: str, most: int, room: int, size: Size) -> Sequence[Exchange]:
-    """Return the exchanges that are told: from where the last prompt began, if they fit; else the newest of them."""
-    begun = next((place for place, each in enumerate(exchanges) if any(message.id == since for message in each)), 0)
-    if _fitting(exchanges[begun:], most, room, size) == len(exchanges) - begun:
-        return exchanges[begun:]
+def _window(exchanges: Sequence[Exchange], begun: int, most: int, room: int, size: Size) -> Sequence[Exchange]:
+    """Return the exchanges that are told: the last ``begun``, if they fit; else fewer of the newest."""
+    if _fitting(exchanges[len(exchanges) - begun :], most, room, size) == begun:
+        return exchanges[len(exchanges) - begun :]
     newest = _fitting(exchanges, int(most * ROOMY), int(room * ROOMY), size)
     newest = newest or min(1, _fitting(exchanges, most, room, size))
     return exchanges[len(exchanges) - newest :]
@@ -310,5 +319,5 @@ def _shortened(message: Message, most: int, size: Size) -> Message:
     return message if text == message.text else message.model_copy(update={"text": text})
 
 
-def _new(role: Role, text: str) -> Message:
+def _message(role: Role, text: str) -> Message:
     return Message(session="", role=role, text=text)
