@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib import util
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -469,6 +470,31 @@ def test_a_batch_that_is_being_read_is_broken_off_and_leaves_what_was_read_befor
             assert (finished, kept) == (False, 20)
             assert there == there_anew == [300]
             assert after == after_anew
+
+    run(scenario())
+
+
+@here
+def test_whatever_was_left_in_the_midst_of_it_the_answers_stay_right(run: Run[None]) -> None:
+    personas = {"pirate": None, "chef": None, "teacher": None, "butler": BUTLER}
+    openings = {**chat_talk.OPENINGS, "butler": chat_talk.BUTLER_OPENING}
+    chance = Random(5)
+
+    async def scenario() -> None:
+        async with opened(prefixes=2, batch=8) as llm:
+            for _ in range(60):
+                persona, question = chance.choice([*personas]), chance.choice([BERLIN, "Who wrote Hamlet?"])
+                messages = chat(question, system=f"You are a {persona}.")
+                options = of(persona, adapter=personas[persona])
+                if chance.random() < 0.5:
+                    method = chance.choice(["prefill", "reply"])
+                    told = llm._process.stream(method, llm._asked(messages, options), timeout=30)
+                    for _ in range(chance.randrange(3)):
+                        await anext(told, None)
+                    await close(told)
+                else:
+                    said = openings[persona] + chat_talk.ANSWERS[question]
+                    assert (await answer(llm, messages, options))[0] == said
 
     run(scenario())
 
