@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 
@@ -88,6 +89,18 @@ def test_three_that_die_one_after_the_other_give_one_answer(run: Run[None]) -> N
     run(scene())
 
 
+def test_however_often_it_is_said_again_there_is_room_for_the_answer(run: Run[None]) -> None:
+    long = " ".join(f"considerably{number}" for number in range(40)) + "."
+
+    async def scene() -> None:
+        async with AsyncExitStack() as stack:
+            dying: dict[str, Any] = {f"p{place}": {"text": long, "dies_after": place} for place in range(36, 40)}
+            here = await house(stack, **dying, last=long)
+            assert await answered(here.router, Options(max_tokens=50)) == long
+
+    run(scene())
+
+
 def test_the_only_model_is_asked_again_to_end_what_it_began(run: Run[None]) -> None:
     async def scene() -> None:
         for fault in ("dies_after", "stalls_after"):
@@ -152,14 +165,20 @@ def test_a_provider_has_bounds_of_its_own(run: Run[None]) -> None:
 
 
 def test_a_reader_that_takes_its_time_makes_no_stall(run: Run[None]) -> None:
+    class Spaced:
+        continues, host, model = False, None, "spaced"
+
+        async def reply(self, messages: Sequence[Message], options: Options) -> AsyncIterator[Piece]:
+            for word in ANSWER.split():
+                yield Text(word)
+                yield Text(" ")
+
     async def scene() -> None:
-        async with AsyncExitStack() as stack:
-            here = await house(stack, only=ANSWER)
-            told = []
-            async for piece in here.router.reply(QUESTION, Options()):
-                await asyncio.sleep(60)
-                told.append(piece)
-            assert said(told) == ANSWER
+        told = []
+        async for piece in Router([("spaced", Spaced())], GO_ON).reply(QUESTION, Options()):
+            await asyncio.sleep(60)
+            told.append(piece)
+        assert said(told).rstrip() == ANSWER
 
     run(scene())
 

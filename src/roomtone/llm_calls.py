@@ -67,6 +67,7 @@ class Terms:
 class Answer:
     """A reply so far: the words that went out, the calls, what all models took for it, and who spoke last.
 
+    ``room`` is how many letters each model may send.
     ``heard_at``: when its last word went out, or the question came (loop time). ``whole``: it is of no use but as a
     whole. ``cut``: it was ended for it.
     """
@@ -79,13 +80,6 @@ class Answer:
     tokens: Tokens = NOTHING
     by: str = ""
     cut: bool = False
-
-    def takes(self, text: str) -> str:
-        """Return as much of a model's text as there is room for; then it is cut."""
-        self.room -= max(1, len(text))
-        if self.room < 0:
-            self.cut = True
-        return text[: max(0, len(text) + min(0, self.room))]
 
     def is_new(self, call: ToolCall) -> bool:
         """Say whether a call was not made in this reply before, and note it."""

@@ -19,6 +19,7 @@ class Reply:
     def __init__(self, answer: Answer) -> None:
         self.ends = ""
         self._answer = answer
+        self._room = answer.room
         self._goes_on = bool(answer.said)
         self._joint = Continuation(answer.said)
         self._aloud = Aloud()
@@ -39,12 +40,14 @@ class Reply:
             self._joint = Continuation(self._answer.said)
             self._gave = True
             return [*texts, piece] if self._answer.is_new(piece) else texts
-        text = self._answer.takes(piece.text)
+        text = piece.text[: self._room]
+        self._room -= max(1, len(piece.text))  # an empty piece too: there may be no end of them
         out: list[Text | ToolCall] = [*self._told(self._aloud.of(text))]
-        if self._answer.cut:
+        if self._room < 0:
             self.ends = "cut: it does not stop"
         elif self._joint.loops:
-            self.ends, self._answer.cut = "cut: it says the same again and again", True
+            self.ends = "cut: it says the same again and again"
+        self._answer.cut = self._answer.cut or bool(self.ends)
         return out
 
     def end(self) -> list[Text]:

@@ -162,9 +162,14 @@ class Router(LlmLine):
         """Yield a model's new words and calls; a reply by a schema comes whole, since half of one is of no use."""
         source = place.engine.reply(messages, options)
         reply = Reply(answer)
-        until = _now() + self._first_piece_s(place)
+        patience_s = self._first_piece_s(place)
         try:
-            while (piece := await _next(source, place.name, until)) is not None:
+            while True:
+                began = _now()
+                piece = await _next(source, place.name, patience_s)
+                patience_s -= _now() - began  # whoever reads may take its time in between
+                if piece is None:
+                    break
                 if isinstance(piece, Usage):
                     attempt.usage, answer.cut = piece, answer.cut or piece.cut
                     break
@@ -177,7 +182,7 @@ class Router(LlmLine):
                     attempt.error = reply.ends
                     break
                 if is_word:
-                    until = _now() + self.terms[place.name].provider.stall_s
+                    patience_s = self.terms[place.name].provider.stall_s
             for new in reply.end():
                 yield replace(new, by=place.name)
         finally:
@@ -265,9 +270,10 @@ class _Search:
             return LlmError(
                 "no language model answered: " + "; ".join(e.message for e in self.failures.values()), trouble
             )
-        names = ", ".join(place.name for place in self._router.places)
         if self._all:
+            names = ", ".join(place.name for place in self._all)
             return EngineUnavailable(f"no language model may be asked now: {names} took what they may take")
+        names = ", ".join(place.name for place in self._router.places)
         if not names:
             return EngineUnavailable("no language model is open; see: roomtone doctor")
         return EngineUnavailable(f"none of the language models ({names}) may be told what is said to this persona")
@@ -295,10 +301,10 @@ class _Search:
         return pause if _now() + pause <= self._answer.heard_at + BUDGET_S else None
 
 
-async def _next(pieces: AsyncIterator[Piece], name: str, until: float) -> Piece | None:
-    """Return the next piece, None at the end; a fresh bound each time, since nothing may yield inside a timeout."""
+async def _next(pieces: AsyncIterator[Piece], name: str, patience_s: float) -> Piece | None:
+    """Return the next piece, None at the end; a bound of its own each time, since nothing may yield inside one."""
     try:
-        async with asyncio.timeout_at(until) as bound:
+        async with asyncio.timeout(patience_s) as bound:
             return await anext(pieces, None)
     except TimeoutError as error:
         if not bound.expired():
