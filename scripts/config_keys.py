@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from readme_block import write
 from roomtone import engines
-from roomtone.settings import SEAMS, Settings
+from roomtone.settings import OPTIONAL, SEAMS, Settings
 
 NAME = "keys"
 
@@ -67,7 +67,7 @@ def listing() -> str:
             lines.append(f"{name}: {default(name, field)}")
             continue
         lines += [f"{name}:", *comment(kind, "  "), *section(kind, "  ")]
-        if name in SEAMS:
+        if name in (*SEAMS, *OPTIONAL):
             lines += engine_keys(name)
     return "\n".join([*lines, "```"])
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from conftest import Run
 from remembering import Flat, remembering, texts, told
-from roomtone.core.errors import EngineError, EngineUnavailable
+from roomtone.config import load
+from roomtone.core.errors import ConfigError, EngineError, EngineUnavailable
 from roomtone.engines.embed import onnx
 from roomtone.memories import StoreMemory, open_embed
 from roomtone.memory_vectors import Signatures, signature
@@ -205,3 +206,20 @@ def test_a_model_that_opens_no_more_leaves_the_words(run: Run[None], tmp_path: P
             assert embed is None
 
     run(scenario())
+
+
+def test_the_configuration_chooses_among_models_and_its_mistakes_are_told(run: Run[None], tmp_path: Path) -> None:
+    copied(tmp_path / "models")
+    shutil.copytree(tmp_path / "models" / "embed" / "fixture", tmp_path / "models" / "embed" / "larger")
+
+    async def scenario() -> None:
+        for wanted, opened in ((None, "fixture"), ("larger", "larger"), ("absent", None)):
+            section = {"engine": "onnx", "model": wanted}
+            async with open_embed(Settings.model_validate({"state_dir": tmp_path, "embed": section})) as embed:
+                assert (embed.name if embed else None) == opened
+
+    run(scenario())
+    config = tmp_path / "config.yaml"
+    config.write_text("embed: {modle: larger}\n")
+    with pytest.raises(ConfigError, match="modle"):
+        load(config)

@@ -20,7 +20,7 @@ from pydantic_core import ErrorDetails, to_jsonable_python
 from roomtone import engines
 from roomtone.config_sources import SECRET_NAME, Raw, describe, dotted, guess, read, without_password
 from roomtone.core.errors import ConfigError
-from roomtone.settings import SEAMS, Provider, Settings, default_state_dir
+from roomtone.settings import OPTIONAL, SEAMS, Provider, Settings, default_state_dir
 
 __all__ = [
     "LAST_GOOD",
@@ -159,7 +159,7 @@ def _fields_at(loc: tuple[int | str, ...]) -> list[str]:
 
 def _engine_sections(values: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], str, dict[str, Any]]]:
     """List the sections that hold an engine's own keys: where each stands, for which seam, and what is in it."""
-    for seam in SEAMS:
+    for seam in (*SEAMS, *OPTIONAL):
         if isinstance(values.get(seam), dict):
             yield (seam,), seam, values[seam]
     llm = values.get("llm")

@@ -23,6 +23,9 @@ from roomtone.core.schedule import Action, Schedule
 SEAMS = ("audio", "vad", "echo", "wake", "stt", "tts")
 """The seams that have a section of their own."""
 
+OPTIONAL = ("embed",)
+"""Seams with a section that a room does without."""
+
 
 class Section(BaseModel):
     """Base of every section: frozen, unknown keys refused, defaults checked too."""
@@ -304,6 +307,7 @@ class Settings(Section):
     endpoint: EndpointSettings = EndpointSettings()
     llm: Llm = Llm()
     memory: Memory = Memory()
+    embed: EngineSection = EngineSection()
     mcp: dict[Id, McpServer] = Field(default_factory=dict)
     routines: Routines = Routines()
     personas: Personas = Personas()
@@ -333,7 +337,7 @@ class Settings(Section):
 
     def section(self, seam: str) -> EngineSection:
         """Return the section of a seam; a seam that has none is on ``auto``."""
-        return getattr(self, seam) if seam in SEAMS else EngineSection()
+        return getattr(self, seam) if seam in (*SEAMS, *OPTIONAL) else EngineSection()
 
     def spares(self, seam: str, chosen: str) -> list[tuple[str, engines.EngineSettings]]:
         """List the engines that stand in for a seam's chosen one, with their settings (see ``engines.spares``)."""

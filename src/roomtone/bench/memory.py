@@ -85,7 +85,6 @@ async def fill(store: Store, embed: RandomVectors, random: np.random.Generator, 
 
 
 def sentence(random: np.random.Generator, fewest: int, most: int) -> str:
-    """Return words as often used as those of a language, some of them."""
     """Draw words, each with its chance by rank; the first ones are in most sentences."""
     ranks = np.minimum(random.zipf(1.2, random.integers(fewest, most + 1)), VOCABULARY)
     return " ".join(f"w{rank}" for rank in ranks)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from roomtone.mind.memory import Fact
 from roomtone.mind.skills import Asked, Match, Offering
 
 AT_ONCE = timedelta(hours=1)
 """As much may be lost by a misunderstanding; more is forgotten only after a yes."""
 
+LATEST = 10
+"""Facts among which those of the last words are."""
+
 
 async def answer(asked: Asked) -> list[str] | Offering:
-    """Erase what was meant, for good; timers, alarms and lists stay."""
+    """Erase what was meant, for good; timers, alarms, lists and what was told to be remembered stay."""
     now = asked.household.now()  # read once: the last hour is no longer than an hour
     since = await _since(asked, now)
     if since is None:
@@ -19,7 +23,16 @@ async def answer(asked: Asked) -> list[str] | Offering:
     long = asked.match.name != "last" and now - since > AT_ONCE
     if long and not asked.match.get("sure"):
         return _sure(asked)
-    return [asked.say("done" if await asked.household.forget(since) else "nothing")]
+    forgotten = await asked.household.forget(since)
+    told = await _remembered(asked, since) if asked.match.name == "last" else []
+    return [asked.say("done" if forgotten or told else "nothing")]
+
+
+async def _remembered(asked: Asked, since: datetime) -> list[Fact]:
+    """Forget also what was told to be remembered in these last words: who takes them back means that most of all."""
+    memory = asked.household.memory
+    known = await memory.facts(asked.household.persona.id, limit=LATEST)
+    return await memory.forget([fact.id for fact in known if fact.at >= since])
 
 
 async def _since(asked: Asked, now: datetime) -> datetime | None:

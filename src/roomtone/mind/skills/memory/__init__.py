@@ -17,8 +17,6 @@ ALL = 1000
 LONGEST = 500
 """Characters of a fact that is told aloud: half a minute."""
 
-NAME_WORDS = 3
-
 
 def accepts(heard: Heard) -> bool:
     """Refuse what is no fact: something to be done, a question, a text that tells nothing, something else's name."""
@@ -26,14 +24,14 @@ def accepts(heard: Heard) -> bool:
     words = re.findall(r"[\w']+", str(match.get("text") or "").lower().replace("\u2019", "'"))
     if match.name == "name":
         name = str(match.get("name"))
-        return len(name.split()) <= NAME_WORDS and heard.phrases.is_name(name)
+        return heard.phrases.is_name(name) and not set(name.lower().split()) & set(data["not_names"])
     if match.name == "about" and "you know about" in match.text.lower():
         return bool(words) and words[0] in data["mine"]
     if match.name == "forget":
         return bool(words) and words[-1] not in data["not_facts"]
     if match.name in ("keep", "keep_all"):
-        said_that = re.search(r"\bthat\b", match.text.split(words[0])[0], re.IGNORECASE) if words else None
-        tells = said_that is not None or bool(set(words[1:]) & set(data["verbs"]))
+        announced = re.search(r"\b(that|this)\b", match.text.lower().partition(words[0])[0]) if words else None
+        tells = announced is not None or bool(set(words[1:]) & set(data["verbs"]))
         return len(words) > 1 and words[0] not in data["not_known"] and tells
     return True
 
@@ -65,6 +63,11 @@ async def _name(asked: Asked) -> list[str]:
     name = asked.match.written("name")
     before = {fact.text for fact in await _preferences(asked) if fact.text.startswith(_called(asked, ""))}
     return await _likes(asked, _called(asked, name[:1].upper() + name[1:]), before, of_the_house=True)
+
+
+async def _who(asked: Asked) -> list[str]:
+    told = [fact for fact in await _preferences(asked) if fact.text.startswith(_called(asked, ""))]
+    return [asked.say("called", fact=_turned(asked, told[0])) if told else asked.say("not_called")]
 
 
 def _called(asked: Asked, name: str) -> str:
@@ -177,6 +180,7 @@ _DO: dict[str, Callable[[Asked], Awaitable[list[str] | Offering]]] = {
     "keep_all": _keep,
     "prefer": _prefer,
     "name": _name,
+    "called": _who,
     "know": _know,
     "about": _about,
     "forget": _forget,
