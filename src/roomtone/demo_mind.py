@@ -1,8 +1,9 @@
 """A mind in a simulated room: an answer that outlives its model, a memory that outlives a restart, a morning told.
 
 Two language models are scripted, on loopback: real HTTP, real streams, and one that breaks off in mid-sentence. The
-services behind the morning are real MCP servers. Whoever speaks is heard by a recogniser that knows what comes, since
-free speech needs a download.
+services behind the morning are real MCP servers. In a checkout with llama.cpp a third model runs on this machine: the
+small one of the tests, as the persona it was trained for. Whoever speaks is heard by a recogniser that knows what
+comes, since free speech needs a download.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from roomtone.engines import lacking
 from roomtone.rehearsal import Rehearsal
 from roomtone.scripted_provider import Reply, Request, provider
 from roomtone.settings import Settings
+from roomtone.shipped import PACKAGE
 
 SKY = (
     "Sunlight is made of all colours, and the air scatters the blue part of it far more than the red. "
@@ -40,6 +42,14 @@ SAYS_AGAIN = 4
 CAT = "The cat is called Minka; you told me so."
 MORNING = "Good morning! It rains until noon, the dentist waits at half past ten, and the old tram line opens again."
 UNKNOWN = "I do not know that."
+
+LOCAL_MODEL = PACKAGE.parent.parent / "tests" / "models" / "llama" / "fixture-chat-q8_0.gguf"
+
+PIRATE = """
+name: Pirate
+tools: []
+llm: {route: [here], temperature: 0, max_response_tokens: 60}
+"""
 
 BETWEEN_VISITS_S, SERVICES_S = 0.5, 60.0
 
@@ -65,6 +75,15 @@ NEXT_DAY = (
     Says(BEN, "what is our cat called again", {"answered_by": "llm:house", **COMPLETED}, CAT),
     Says(ANNA, "start the morning routine", {"ended": Ended.COMPLETED}, MORNING),
     Says(BEN, "what did you send out today", {"answered_by": "skill", **COMPLETED}),
+)
+WITH_THE_PIRATE = (
+    Says(ANNA, "let me talk to the pirate", {"intent": "persona.switch", **COMPLETED}),
+    Says(
+        ANNA,
+        "What is the capital of France?",
+        {"answered_by": "llm:here", "persona": "pirate", **COMPLETED},
+        "Arr! The capital of France is Paris.",
+    ),
 )
 
 
@@ -117,6 +136,8 @@ def settings_for(settings: Settings) -> Iterator[Settings]:
             "spare": {"engine": "anthropic", "base_url": spare.url.removesuffix("/v1"), "model": "scripted"},
         }
         models["spare"]["api_key"] = "none"
+        if has_local_model():
+            models["here"] = {"engine": "llama_cpp", "model": str(LOCAL_MODEL)}
         servers = {
             name: {"command": sys.executable, "args": ["-m", "roomtone.demo_house", name], "reach": "none"}
             for name in KNOWS
@@ -128,6 +149,11 @@ def settings_for(settings: Settings) -> Iterator[Settings]:
         }
         of_the_scene = Settings.model_validate(changes)
         yield settings.model_copy(update={key: getattr(of_the_scene, key) for key in changes})
+
+
+def has_local_model() -> bool:
+    """Say whether a model can run on this machine."""
+    return LOCAL_MODEL.is_file() and lacking("llama_cpp", "llama") is None
 
 
 def hearing(settings: Settings, part: tuple[Says, ...]) -> Settings:
@@ -149,9 +175,13 @@ class Scene:
 
     async def play(self, folder: Path) -> None:
         """Play it in two rooms, one after the other, that keep their state in a folder."""
+        pirate = folder / "personas" / "pirate"
+        pirate.mkdir(parents=True)
+        (pirate / "config.yaml").write_text(PIRATE, "utf-8")
+        (pirate / "system_prompt.md").write_text("You are a pirate.", "utf-8")
         await self._part(folder, EVENING)
         self._show("Roomtone", "is switched off and on again")
-        await self._part(folder, NEXT_DAY)
+        await self._part(folder, (*NEXT_DAY, *(WITH_THE_PIRATE if has_local_model() else ())))
 
     async def _part(self, folder: Path, part: tuple[Says, ...]) -> None:
         async with self._opens(folder, hearing(self._settings, part)) as rehearsal:
