@@ -447,7 +447,7 @@ class Reader:
         stop = Stop()
         native.use(("a",), None, stop)
         native.add(tokens[:20])
-        stop.mark[0] = 1
+        stop.said = True
         told: list[Any] = [native.add(tokens[20:]), len(native.tokens)]
         for persona in ("a", "b"):
             native.use((persona,), None, Stop())

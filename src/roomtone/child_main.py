@@ -33,16 +33,13 @@ Request = tuple[int, str, Any, bool]
 
 
 class Stop:
-    """Whether the parent wants no more of what is streamed: true or false.
-
-    ``mark`` is what native code may look at: a byte, 0 or 1, and a 0 after it, as a C string.
-    """
+    """True once the parent wants no more of what is streamed; a thread may set it at any time."""
 
     def __init__(self) -> None:
-        self.mark = bytearray(2)
+        self.said = False
 
     def __bool__(self) -> bool:
-        return bool(self.mark[0])
+        return self.said
 
 
 class Requests:
@@ -82,11 +79,11 @@ class Requests:
         """Read to the end. A stop is always for the request that came before it."""
         while (request := self._one()) is not None:
             if request[1] == STOP:
-                last.mark[0] = 1
+                last.said = True
             else:
                 last = Stop()
                 self._read.put((request, last))
-        last.mark[0] = 1
+        last.said = True
         self._read.put(None)
 
 
