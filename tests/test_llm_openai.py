@@ -104,6 +104,8 @@ def test_what_a_server_does_not_know_is_left_out_from_then_on(run: Run[None]) ->
             return Reply(status=400, message="Unsupported value: 'temperature' does not support 0.7 with this model.")
         if "max_tokens" in request.body:
             return Reply(status=400, message="'max_tokens' is not supported; use 'max_completion_tokens' instead.")
+        if "stop" in request.body:
+            return Reply(status=400, message="Unsupported parameter: 'stop' is not supported with this model.")
         if "stream_options" in request.body:
             return Reply(status=422, message="Extra inputs are not permitted: stream_options")
         return Reply("Hello")
@@ -111,12 +113,44 @@ def test_what_a_server_does_not_know_is_left_out_from_then_on(run: Run[None]) ->
     async def scenario() -> None:
         with provider(picky) as server:
             async with engine("openai", server.url) as llm:
-                assert (await heard(llm)).text == "Hello"
-                assert (await heard(llm)).text == "Hello"
-        assert len(server.requests) == 5
+                for _ in range(2):
+                    assert (await heard(llm, options=Options(stop=("END",)))).text == "Hello"
+        assert len(server.requests) == 6
         body = server.requests[-1].body
         assert body["max_completion_tokens"] == 400
         assert body.keys() == {"model", "messages", "stream", "max_completion_tokens"}
+
+    run(scenario())
+
+
+def test_one_bad_tool_does_not_cost_the_others(run: Run[None]) -> None:
+    async def scenario() -> None:
+        words = "tools.3.input_schema is no schema; see tools[3].function.parameters, my_tools and nonstop"
+        with provider([Reply(status=400, message=words)]) as server:
+            async with engine("openai", server.url) as llm:
+                assert (await heard(llm, options=Options(tools=(TIMER,), stop=("END",)))).failed is not None
+        assert len(server.requests) == 1
+
+    run(scenario())
+
+
+def test_a_model_that_knows_no_tools_answers_without(run: Run[None]) -> None:
+    async def scenario() -> None:
+        with provider([Reply(status=400, message="gemma:2b does not support tools"), Reply("Hello")]) as server:
+            async with engine("openai", server.url) as llm:
+                assert (await heard(llm, options=Options(tools=(TIMER,)))).text == "Hello"
+        assert "tools" not in server.requests[-1].body
+
+    run(scenario())
+
+
+def test_what_comes_after_the_end_is_not_said(run: Run[None]) -> None:
+    async def scenario() -> None:
+        with provider(
+            [stream(delta(content="Hello"), delta("stop"), delta(content=" again"), delta("stop"))]
+        ) as server:
+            async with engine("openai", server.url) as llm:
+                assert (await heard(llm)).text == "Hello"
 
     run(scenario())
 

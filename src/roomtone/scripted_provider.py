@@ -35,10 +35,11 @@ class Reply:
 
     ``text`` is sent word by word, or ``deltas`` as they are (they may be without end); ``tool_calls`` (name,
     arguments as JSON) follow. ``dies_after_words``: the connection breaks; ``stalls_after_words``: nothing more comes
-    for as long as the client waits. ``cut_at``: the connection breaks after so many bytes of the body. ``status``:
-    an HTTP error with ``message`` instead of a reply. ``raw``: a body of your own, sent as it is, an error's too.
-    Waits in seconds: ``first_piece_s`` before the first event, ``delta_s`` between words. ``finish`` is why it ends,
-    in the dialect's own word (None: as it should). Without ``usage`` words are counted.
+    for as long as the client waits. ``cut_at``: the connection breaks after so many bytes of the body; ``silent_at``:
+    it stays open, and nothing more comes after so many of them. ``status``: an HTTP error with ``message`` instead of
+    a reply. ``raw``: a body of your own, sent as it is, an error's too. Waits in seconds: ``first_piece_s`` before
+    the first event, ``delta_s`` between words. ``finish`` is why it ends, in the dialect's own word (None: as it
+    should). Without ``usage`` words are counted.
     """
 
     text: str = ""
@@ -47,6 +48,7 @@ class Reply:
     dies_after_words: int | None = None
     stalls_after_words: int | None = None
     cut_at: int | None = None
+    silent_at: int | None = None
     status: int | None = None
     message: str = "as it was told"
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -226,6 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _tell(self, reply: Reply, told: Iterable[tuple[bytes, bool]]) -> None:
         """Send the events, each a chunk, up to where the reply is to break."""
         words = sent = 0
+        end = reply.cut_at if reply.silent_at is None else reply.silent_at
         self._wait(reply.first_piece_s)
         for event, is_word in told:
             if words == reply.stalls_after_words:
@@ -235,13 +238,13 @@ class _Handler(BaseHTTPRequestHandler):
             if is_word:
                 self._wait(reply.delta_s if words else 0)
                 words += 1
-            left = None if reply.cut_at is None else reply.cut_at - sent
+            left = None if end is None else end - sent
             piece = event if left is None else event[:left]
             if piece:
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
             sent += len(piece)
             if left is not None and left <= len(event):
-                return self._die()
+                return self._die() if reply.silent_at is None else self._wait(None)
         self.wfile.write(b"0\r\n\r\n")
         return None
 

@@ -226,7 +226,7 @@ class Api:
         said = complaint(error.body, error.response)
         if said.status not in (400, 422) or said.trouble is not Trouble.NONSENSE:
             return set()
-        return {key for key in optional if re.search(rf"(?<![\w.]){key}(?!\.?\w)", said.words)}
+        return {key for key in optional if re.search(rf"\b{key}\b(?!\.\w|\[)", said.words)}
 
     def _failure(self, error: Exception, *, began: bool) -> LlmError:
         """Say in one line what an exception of the SDK's, or of anything below it, means."""
