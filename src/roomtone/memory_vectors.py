@@ -1,8 +1,8 @@
 """What many facts mean, small enough to be kept in memory: a bit for each dimension of each fact's vector.
 
 Vectors are compared by the signs of their numbers first, which takes 48 bytes of a fact instead of 1,536, and those
-that come nearest by their whole vectors then (the binary quantisation with rescoring of Yamada et al. 2021,
-"Efficient Passage Retrieval with Hashing").
+that come nearest by their whole vectors then: the two steps of Yamada et al. 2021, "Efficient Passage Retrieval with
+Hashing", with plain signs in place of learnt codes.
 """
 
 from __future__ import annotations

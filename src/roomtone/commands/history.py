@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--turn", type=int, metavar="N", help="one turn of the last session, or of --session, in full"
     )
     parser.add_argument("--node", metavar="ID", help="a message: how it stands, and all it follows from")
-    parser.add_argument("--erase", action="store_true", help="forget what was said; timers, alarms and lists stay")
+    parser.add_argument("--erase", action="store_true", help="forget what was said; timers, lists and memories stay")
     parser.add_argument("--since", metavar="WHEN", help="erase only since then: 90m (ago), 2d, 18:00, 2026-11-21")
     parser.add_argument("--yes", action="store_true", help="erase without asking")
 

@@ -16,8 +16,8 @@ FEWEST_TEXTS = 1000
 """As if there were so many at least: where all of five facts are about Anna, her name still tells what is asked."""
 
 RELATED = 0.3
-"""Cosine from which two texts have to do with each other: sentence encoders of the MiniLM family put texts that
-have not around 0.1, and hardly one of them above this."""
+"""Cosine from which two texts have to do with each other. What is usual for encoders of the MiniLM family, which put
+texts that have not around 0.1; taken over, not measured here."""
 
 HALF_LIFE_DAYS = 90.0
 NEWNESS = 0.2
