@@ -12,9 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import anyio
 import mcp_types as types
 from mcp import MCPError
 from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.runner import serve_loop
+from mcp.server.stdio import stdio_server
 
 
 async def knows_nothing_newer(context: Any, call_next: Any) -> Any:
@@ -39,14 +42,22 @@ def fail() -> str:
     raise ValueError("the oven is cold")
 
 
-async def sleep(seconds: float) -> str:
-    """Sleep, and note it where that is ended early."""
+woken = asyncio.Event()
+
+
+async def sleep() -> str:
+    """Sleep for ever."""
     try:
-        await asyncio.sleep(seconds)
-    except BaseException:
-        note("cancelled")
-        raise
+        await asyncio.sleep(3600)
+    finally:
+        woken.set()
     return "slept"
+
+
+async def wake() -> str:
+    """Wait until a sleep was ended."""
+    await woken.wait()
+    return "a sleep was ended"
 
 
 def die() -> str:
@@ -85,19 +96,22 @@ def environment() -> list[str]:
     return sorted(os.environ)
 
 
-def note(text: str) -> None:
-    with Path(os.environ["NOTES"]).open("a") as notes:
-        notes.write(f"{text}\n")
-
-
 def house(kind: str) -> MCPServer[Any]:
     middleware = [] if kind == "new" else [knows_nothing_newer]
     server = MCPServer("house", log_level="CRITICAL", middleware=middleware)
     server.add_tool(weather, annotations=types.ToolAnnotations(read_only_hint=True))
     server.add_tool(burn, annotations=types.ToolAnnotations(destructive_hint=True))
-    for tool in (fail, sleep, die, flood, picture, grow, ask, environment):
+    for tool in (fail, sleep, wake, die, flood, picture, grow, ask, environment):
         server.add_tool(tool)
     return server
+
+
+async def run_old(made: MCPServer[Any]) -> None:
+    """Serve over the standard streams, and only who begins as clients did before there was ``server/discover``."""
+    server = made._lowlevel_server
+    about = server.create_initialization_options()
+    async with stdio_server() as (reading, writing), server.lifespan(server) as state:
+        await serve_loop(server, reading, writing, lifespan_state=state, init_options=about)
 
 
 def main(kind: str, *more: str) -> None:
@@ -107,8 +121,10 @@ def main(kind: str, *more: str) -> None:
     server = house(kind)
     if more:
         server.run("streamable-http", port=int(more[1]))
-    else:
+    elif kind == "new":
         server.run()
+    else:
+        anyio.run(run_old, server)
 
 
 if __name__ == "__main__":

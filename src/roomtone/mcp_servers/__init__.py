@@ -141,8 +141,10 @@ class Server:
         self._settings = settings
         self._on_event = on_event
         self._client: Client | None = None
+        self._opened_at: float | None = None
         self._offers: Sequence[Offer] = ()
         self._told: list[str] = []
+        self._noticed = ""
         self._up = asyncio.Event()
         self._watch = Watch()
         if settings.reach is not None:
@@ -163,33 +165,41 @@ class Server:
                 partial(self._attend, hand), on=Lost, first_s=FIRST_S, longest_s=LONGEST_S, notice=self._notice
             )
 
-    def _notice(self, error: Exception, wait_s: float) -> None:
-        level = logging.WARNING if wait_s < 2 * FIRST_S else logging.DEBUG  # once, not at every further try
+    def _notice(self, error: Exception, _: float = 0) -> None:
+        level = logging.DEBUG if str(error) == self._noticed else logging.WARNING  # once, not at every further try
+        self._noticed = str(error)
         log.log(level, "the MCP server %s is not there: %s", self.name, error)
 
     async def _attend(self, hand: Worker) -> None:
         """Keep it open for as long as it is there; return if that was long, else raise Lost."""
         loop = asyncio.get_running_loop()
-        opened: float | None = None
-        self._watch = watch = Watch()
-        if self._settings.url is not None:
-            await outbound.look_up(self.host)
+        self._watch = Watch()
+        self._opened_at = None
+        try:
+            if self._settings.url is not None:
+                await outbound.look_up(self.host)
+            # A task of its own: what a library raises while it is cancelled would take the place of the cancellation.
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._session(self._watch, hand), name=f"session of {self.name}")
+        finally:
+            self._client, self._offers = None, ()
+            self._up.clear()
+        lived = loop.time() - self._opened_at if self._opened_at is not None else 0.0
+        if self._opened_at is not None:
+            self._on_event("mcp.down", {"server": self.name, "reason": self.trouble})
+        if lived < STEADY_S:
+            raise Lost(self.trouble)
+        self._notice(Lost(self.trouble))
+
+    async def _session(self, watch: Watch, hand: Worker) -> None:
+        """Enter a session and leave it when the server is gone; ``trouble`` says why, whatever was raised."""
         try:
             async with self._connected(watch) as client:
                 await self._list(client, hand)
-                opened = loop.time()
                 self._open(client)
                 await self._stay(client, watch, hand)
         except Exception as error:
             self.trouble = watch.wrong or _reason(error)
-        finally:
-            self._client, self._offers = None, ()
-            self._up.clear()
-        if opened is not None:
-            self._on_event("mcp.down", {"server": self.name, "reason": self.trouble})
-        if opened is None or loop.time() - opened < STEADY_S:
-            raise Lost(self.trouble)
-        self._notice(Lost(self.trouble), 0)
 
     @asynccontextmanager
     async def _connected(self, watch: Watch) -> AsyncIterator[Client]:
@@ -213,7 +223,8 @@ class Server:
             yield client
 
     def _open(self, client: Client) -> None:
-        self._client, self.trouble = client, ""
+        self._client, self.trouble, self._noticed = client, "", ""
+        self._opened_at = asyncio.get_running_loop().time()
         self._up.set()
         log.info("the MCP server %s is there; tools: %d", self.name, len(self._offers))
         self._tell_of_tools(client)
@@ -257,6 +268,7 @@ class Server:
         while True:
             try:
                 async with client.listen(tools_list_changed=True) as changes:
+                    watch.changed.set()  # what changed before it listened is told to nobody
                     async for _ in changes:
                         watch.changed.set()
             except SubscriptionLost as error:
@@ -264,7 +276,6 @@ class Server:
             except MCPError as error:
                 log.debug("the MCP server %s tells of no changes: %s", self.name, error)
                 return
-            watch.changed.set()  # something may have changed meanwhile, or it is gone: a list will tell
             await asyncio.sleep(RELIST_S)
 
     async def _list(self, client: Client, hand: Worker) -> None:
@@ -291,7 +302,7 @@ class Server:
     async def call(self, tool: str, arguments: Mapping[str, Any]) -> Result:
         """Call a tool; see RemoteTool.run. Cancelling the caller tells the server to stop."""
         if self._client is None or self._watch.gone.is_set():
-            raise ToolError(f"{self.name} is not there just now: {self._watch.wrong or self.trouble}")
+            raise ToolError(f"{self.name} is not there just now: {_fact(self._watch.wrong or self.trouble)}")
         size = len(json.dumps(arguments, ensure_ascii=False, default=str).encode())
         outbound.leaving(self.host, size, "text", f"tool {self.name}.{tool}")
         bound = self._settings.timeout_s
@@ -325,7 +336,8 @@ class Server:
         reason = _reason(error)
         if reason != "Connection closed":
             return reason
-        return f"{self._watch.wrong or 'it ended'}, and it is not known whether it was done"
+        fact = _fact(self._watch.wrong or "it ended")
+        return f"{fact}, and it is not known whether it was done" if self._watch.reached else fact
 
 
 def host_of(name: str, settings: McpServer) -> str:
@@ -343,6 +355,11 @@ def _reason(error: BaseException) -> str:
         return f"it did not answer within {OPEN_S:g} s"
     line = error.message if isinstance(error, RoomtoneError) else " ".join(str(error).split())
     return line[: offers.LONGEST_REASON] or type(error).__name__
+
+
+def _fact(line: str) -> str:
+    """Return what is wrong, without what mends it, which no model can do."""
+    return line.partition("; ")[0]
 
 
 async def _nothing() -> None:

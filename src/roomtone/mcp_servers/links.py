@@ -53,10 +53,14 @@ INHERITED = ("HOME", "LANG", "LOGNAME", "PATH", "TZ", "USER")
 
 
 class Watch:
-    """What is noticed on a link: what is wrong, in a line; that the tools changed; that the server is gone."""
+    """What is noticed on a link: what is wrong, in a line; that the tools changed; that the server is gone.
+
+    ``reached``: what was sent last may have arrived.
+    """
 
     def __init__(self) -> None:
         self.wrong = ""
+        self.reached = True
         self.changed = asyncio.Event()
         self.gone = asyncio.Event()
 
@@ -183,6 +187,8 @@ async def _end(name: str, process: asyncio.subprocess.Process) -> None:
                 _signal(process, order)
             try:
                 async with asyncio.timeout(GRACE_S):
+                    while process.stdout is not None and await process.stdout.read(65_536):
+                        pass  # its pipe counts as open until it was read to the end
                     await process.wait()
                     return
             except TimeoutError:
@@ -322,6 +328,7 @@ def _bounded(name: str, watch: Watch) -> httpx2.AsyncBaseTransport:
             try:
                 response = await super().handle_async_request(request)
             except httpx2.TransportError as error:
+                watch.reached = not isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout))
                 watch.end(f"it cannot be reached ({str(error) or type(error).__name__}); see mcp.{name}.url")
                 raise
             if response.headers.get("content-encoding", "identity") != "identity":
