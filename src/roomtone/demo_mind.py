@@ -158,7 +158,9 @@ def has_local_model() -> bool:
 
 def hearing(settings: Settings, part: tuple[Says, ...]) -> Settings:
     """Return settings with a recogniser that knows what will be said."""
-    heard = Settings.model_validate({"stt": {"engine": "script", "texts": [says.text for says in part]}})
+    heard = Settings.model_validate(
+        {"stt": {"engine": "script", "whole_partials": True, "texts": [says.text for says in part]}}
+    )
     return settings.model_copy(update={"stt": heard.stt})
 
 

@@ -31,4 +31,6 @@ def stages(latency: Latency) -> str:
     if latency.first_sound is None:
         return f"{parts} ms, no sound" if parts else "no sound"
     own = f"{latency.overhead or 0:.0f} of them Roomtone's own"
+    if latency.saved:
+        own += f"; {latency.saved:.0f} more were saved by beginning in a pause"
     return f"{parts} = {latency.first_sound:.0f} ms to the first sound, {own}"

@@ -30,7 +30,14 @@ from roomtone.flow import Event
 from roomtone.rehearsal import Rehearsal, prepare, rehearsing, state_for, write_out
 from roomtone.timeline import stages
 
-SHOWN: dict[str, Callable[[Any], str]] = {}
+SHOWN: dict[str, Callable[[Any], str]] = {
+    "llm.failed": lambda data: f"{data['provider']}: {data['trouble']}",
+    "llm.failover": lambda data: f"{data['to']} goes on",
+    "memory.kept": lambda data: f"a {data['level']}",
+    "memory.recalled": lambda data: f"{len(data['ids'])} known",
+    "tool.run": lambda run: f"{run.tool}: {run.status}",
+    "routine.step": lambda data: f"{data['step']}: {data['status']}",
+}
 """What else is told of as it happens, and how."""
 
 COLOURS = {"idle": "dim", "listening": "green", "thinking": "yellow", "speaking": "cyan", "interrupt": "red"}

@@ -29,6 +29,8 @@ class Settings(EngineSettings):
     """Of every transcript; one below 0.8 is not sure."""
     partials: bool = True
     """Give the first half of the words at the first pause, all of them at later ones."""
+    whole_partials: bool = False
+    """Give all words at the first pause too, as a recogniser does that decodes what was said as a whole."""
     fail_at: int | None = None
     """The utterance at whose end to raise EngineError."""
     hang_at: int | None = None
@@ -57,7 +59,8 @@ class Script:
                 text = self._text(number)
                 words = text.split()
             if isinstance(part, Pause) and self._settings.partials:
-                heard = len(words) if heard else (len(words) + 1) // 2
+                whole = heard or self._settings.whole_partials
+                heard = len(words) if whole else (len(words) + 1) // 2
                 await asyncio.sleep(self._settings.delay_s)
                 yield self._transcript(" ".join(words[:heard]), hints, final=False)
         if not number:
