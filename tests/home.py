@@ -52,7 +52,7 @@ class HomeMemory:
     def _fits(self, fact: Fact, text: str) -> float:
         words = telling_words(text, load_language("en").small_words, 12)
         held = set(telling_words(fact.text, frozenset(), 100))
-        return relevance.in_words([1.0 for word in words if word in held], [1.0 for _ in words], len(held))
+        return relevance.in_words([1.0 for word in words if word in held], [1.0 for _ in words])
 
 
 @dataclass

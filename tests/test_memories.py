@@ -94,6 +94,18 @@ def test_a_search_for_what_is_meant_leaves_out_what_has_only_a_word_of_it(run: R
     run(scenario())
 
 
+def test_what_is_meant_is_found_also_where_its_words_are_small_or_it_is_long(run: Run[None], tmp_path: Path) -> None:
+    long = f"the safe opens {'with a little patience and ' * 30}a key"
+
+    async def scenario() -> None:
+        async with remembering(tmp_path) as (memory, _):
+            await told(memory, "I am not", long, "the safe is small")
+            assert texts(await memory.facts("companion", "i am not!")) == ["I am not"]
+            assert texts(await memory.facts("companion", "the safe")) == ["the safe is small", long]
+
+    run(scenario())
+
+
 def test_preferences_reach_every_prompt_and_are_not_recalled_besides(run: Run[None], tmp_path: Path) -> None:
     async def scenario() -> None:
         async with remembering(tmp_path) as (memory, _):
@@ -231,7 +243,7 @@ def test_no_persona_knows_what_another_was_told(
     st.integers(-100_000, 100_000),
 )
 def test_a_score_is_between_nothing_and_one(weights: list[float], cosine: float, length: int, days: int) -> None:
-    words = relevance.in_words(weights[: len(weights) // 2], weights, length)
+    words = relevance.in_words(weights[: len(weights) // 2], weights) * relevance.brevity(length)
     fits = relevance.together(words, relevance.in_meaning(cosine))
     assert 0 <= relevance.with_time(fits, LONG_AGO, LONG_AGO + timedelta(days=days)) <= fits <= 1
 

@@ -91,7 +91,9 @@ class StoreMemory:
     async def facts(self, persona: str | None = None, text: str = "", limit: int = 100) -> list[Fact]:
         """List what a persona may know, the newest first; with ``text``, what is meant by it, the best first."""
         if text:
-            return [each.fact for each in (await self._search.found(text, persona, MEANT))[:limit]]
+            found = [each.fact for each in await self._search.found(text, persona, MEANT)]
+            just_so = await self._facts(f"same = :same AND {MAY_KNOW} AND {VALID}", persona, limit, _same(text))
+            return [*just_so, *(fact for fact in found if fact not in just_so)][:limit]
         return await self._facts(f"{MAY_KNOW} AND {VALID}", persona, limit)
 
     async def count(self, persona: str | None = None) -> int:
@@ -187,9 +189,9 @@ class StoreMemory:
         exact = [fact for fact in found if fact.id == id_]
         return exact or found
 
-    async def _facts(self, where: str, persona: str | None, limit: int) -> list[Fact]:
+    async def _facts(self, where: str, persona: str | None, limit: int, same: str = "") -> list[Fact]:
         query = f"SELECT {COLUMNS} FROM memories WHERE {where} ORDER BY at DESC, number DESC LIMIT :limit"
-        key = {"persona": persona, "now": iso(utc_now()), "limit": limit}
+        key = {"persona": persona, "now": iso(utc_now()), "limit": limit, "same": same}
         return [fact_of(row) for row in await self._read(query, key)]
 
     async def _read(self, query: str, key: dict[str, Any]) -> list[Any]:

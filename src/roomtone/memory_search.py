@@ -54,7 +54,7 @@ class Search:
         self._small = small_words
 
     async def found(self, text: str, persona: str | None, least: float) -> list[Recalled]:
-        """Return the facts of at least this relevance, the highest score first."""
+        """Return the facts that hold at least so much of a text, or come as near to it, the highest score first."""
         words = relevance.telling_words(text, self._small, LONGEST_QUESTION)
         vector: Vector | None = None
         if self._vectors is not None and text.strip():
@@ -156,13 +156,13 @@ def _ranked(found: list[_Found], weights: dict[str, float], vector: Vector | Non
     now = utc_now()
     ranked = []
     for each in found:
-        length = len(relevance.WORD.findall(each.fact.text))
-        words = relevance.in_words((weights[word] for word in each.held), weights.values(), length)
+        words = relevance.in_words((weights[word] for word in each.held), weights.values())
         meaning = 0.0
         if vector is not None and each.vector is not None:
             meaning = relevance.in_meaning(_cosine(unpacked(each.vector), vector))
-        fits = relevance.together(words, meaning)
-        if fits >= least:
+        if relevance.together(words, meaning) >= least:
+            brief = words * relevance.brevity(len(relevance.WORD.findall(each.fact.text)))
+            fits = relevance.together(brief, meaning)
             ranked.append(Recalled(each.fact, relevance.with_time(fits, each.fact.at, now)))
     return sorted(ranked, key=lambda each: (each.score, each.fact.at, each.fact.id), reverse=True)
 

@@ -47,10 +47,10 @@ def brevity(words: int) -> float:
     return min(1.0, 2.2 / (1 + 1.2 * (0.25 + 0.75 * words / USUAL_LENGTH)))
 
 
-def in_words(held: Iterable[float], asked: Iterable[float], length: int) -> float:
-    """Return how much of a question a text of ``length`` words holds, 0 to 1, from the weights of the words."""
+def in_words(held: Iterable[float], asked: Iterable[float]) -> float:
+    """Return how much of a question a text holds, 0 to 1, from the weights of the words."""
     whole = sum(asked)
-    return min(1.0, sum(held) / whole * brevity(length)) if whole else 0.0
+    return min(1.0, sum(held) / whole) if whole else 0.0
 
 
 def in_meaning(cosine: float) -> float:
