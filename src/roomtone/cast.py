@@ -116,7 +116,7 @@ class Cast:
         self._room = room
         self._talk = talk
         self._routines = routines
-        self._phrases: dict[str, str] = {}
+        self._called: tuple[dict[str, str], dict[str, str]] = ({}, {})
         self._ready: dict[str, ReadyPersona] = {}
         self._known: dict[str, News] | None = None
 
@@ -229,15 +229,29 @@ class Cast:
                 first = names.setdefault(name, each.id)
                 if first != each.id:
                     shared.append(f"'{name}' calls {first}, and {each.id} only by its id: give one another name")
-        routines = self._routines()
-        phrases = {phrase.lower(): name for name, routine in routines.items() for phrase in routine.phrases}
-        phrases |= {f"routine {in_words(name)}": name for name in routines}
-        if names != self._names or phrases != self._phrases:
-            given = {"personas": names, "routines": {in_words(name): name for name in routines}}
-            self._everyone = self.skills.knowing({**given, "routine_phrases": phrases})
-            self._names, self._phrases = names, phrases
-            for line in shared:
+        routines = {in_words(name): name for name in self._routines()}
+        phrases, odd = self._routine_phrases()
+        if names != self._names or (routines, phrases) != self._called:
+            given = {"personas": names, "routines": routines, "routine_phrases": phrases}
+            self._everyone = self.skills.knowing(given)
+            self._names, self._called = names, (routines, phrases)
+            for line in (*shared, *odd):
                 log.warning("%s", line)
+
+    def _routine_phrases(self) -> tuple[dict[str, str], list[str]]:
+        """Return which phrase starts which routine; what means something already starts none, and a line says so."""
+        phrases: dict[str, str] = {}
+        odd: list[str] = []
+        for name, phrase in ((name, phrase) for name, each in self._routines().items() for phrase in each.phrases):
+            words = _words(phrase)
+            match = self.skills.recognise(words) if words else None
+            if not words:
+                odd.append(f"nobody can say '{phrase}', so it does not start {name}")
+            elif match is not None:
+                odd.append(f"'{words}' is understood as {match.intent}, and starts no routine: give {name} another")
+            elif phrases.setdefault(words, name) != name:
+                odd.append(f"'{words}' starts {phrases[words]}, and {name} only by its name: give it another phrase")
+        return phrases, odd
 
     def _all(self) -> list[Persona]:
         found = []
@@ -261,8 +275,14 @@ def in_words(persona: str) -> str:
 
 def _sayable(name: str) -> set[str]:
     """Return a name without signs that nobody says, and where it has hyphens, also without those."""
-    words = " ".join(re.sub(r"[^\w'\u2019-]+", " ", name.lower()).split()).removeprefix("the ")
+    words = _words(name).removeprefix("the ")
     return {each for each in (words, in_words(words)) if re.search(r"\w", each)}
+
+
+def _words(text: str) -> str:
+    """Return a text in lower case without signs that nobody says; "" where there is no word in it."""
+    words = " ".join(re.sub(r"[^\w'\u2019-]+", " ", text.lower()).split())
+    return words if re.search(r"[^\W_]", words) else ""
 
 
 def notes_of(persona: Persona, phrases: Phrases) -> Notes | None:

@@ -144,6 +144,7 @@ class Conversation:
             parts.minds.routines,
             parts.minds.tools,
             parts.minds.max_parallel,
+            lambda statements: self.recorder.write(parts.store.write(*statements)),
             parts.minds.ledger.add,
             self._publish,
             self._spawn,

@@ -54,15 +54,18 @@ class Whose:
 
 @dataclass(slots=True)
 class RoutineRunner:
-    """Runs routines for a household. ``write`` keeps statements a little later, ``publish`` tells the feed.
+    """Runs routines for a household.
 
+    ``write`` keeps statements in one commit, in the order of its calls; ``note`` keeps one a little later, and also
+    when the room is being closed; ``publish`` tells the feed.
     ``runs`` are those under way, by id.
     """
 
     routines: Routines
     tools: Toolbox
     max_parallel: int
-    write: Callable[[Statement], None]
+    write: Callable[[Sequence[Statement]], object]
+    note: Callable[[Statement], None]
     publish: Callable[[str, Any], None]
     spawn: Spawn
     phrases: Callable[[], Phrases] = Phrases.load
@@ -107,6 +110,18 @@ class RoutineRun:
     def steps(self) -> Mapping[str, Doing]:
         """How each step stands."""
         return self._running.steps
+
+    def told(self) -> dict[str, dict[str, Any]]:
+        """Return how each step stands: its status, seconds, error and node."""
+        return {
+            id_: {
+                "status": str(doing.status),
+                "took_s": round(doing.took_s, 3),
+                "error": doing.error,
+                "node": self.nodes.get(id_),
+            }
+            for id_, doing in self.steps.items()
+        }
 
     async def deltas(self) -> AsyncIterator[str]:
         """Yield the words of the routine while it runs beside; closing this stops it.
@@ -216,39 +231,34 @@ class RoutineRun:
     def _on_step(self, id_: str, doing: Doing) -> None:
         told = {"routine": self._running.routine.name, "run": self.id, "step": id_, "status": doing.status}
         self._runner.publish("routine.step", {**told, "error": doing.error})
-        if doing.status.over and doing.status is not StepStatus.SKIPPED:
-            self._keep_node(id_, doing, told)
-        self._keep("running")
+        if doing.status.over:
+            if doing.status is not StepStatus.SKIPPED:
+                self._runner.write(self._node(id_, doing, told))
+            self._runner.note(self._row("running"))
 
-    def _keep_node(self, id_: str, doing: Doing, told: dict[str, Any]) -> None:
-        """Keep what a step came to, behind the steps that it followed, or behind what was asked."""
+    def _node(self, id_: str, doing: Doing, told: dict[str, Any]) -> list[Statement]:
+        """Return what keeps what a step came to: behind the steps that it followed, or behind what was asked."""
         data = {**told, "trace": self._whose.trace, **({"error": doing.error} if doing.error else {})}
         text = doing.result[:LONGEST_KEPT]
         message = Message(session=self._whose.session, role=Role.TOOL, text=text, at=utc_now(), data=data)
         parents = [self.nodes[need] for need in doing.step.after if need in self.nodes]
-        for statement in keeping_message(message, parents or self._whose.asked):
-            self._runner.write(statement)
         self.nodes[id_] = message.id
+        return keeping_message(message, parents or self._whose.asked)
 
     def _keep(self, status: str) -> None:
-        steps = {
-            id_: {
-                "status": doing.status,
-                "took_s": round(doing.took_s, 3),
-                "error": doing.error,
-                "node": self.nodes.get(id_),
-            }
-            for id_, doing in self.steps.items()
-        }
+        self._runner.note(self._row(status))
+        if status != "running":
+            told = {"routine": self._running.routine.name, "run": self.id, "status": status}
+            self._runner.publish("routine.ended", told)
+
+    def _row(self, status: str) -> Statement:
         ended = None if status == "running" else utc_now()
         name, whose = self._running.routine.name, self._whose
         at, until = _iso(self._begun), ended and _iso(ended)
-        row = (self.id, at, until, whose.trace, whose.session, name, status, json.dumps({"steps": steps}))
+        row = (self.id, at, until, whose.trace, whose.session, name, status, json.dumps({"steps": self.told()}))
         insert = "INSERT INTO routine_runs (id, at, ended, trace, session, routine, status, data)"
         update = "ON CONFLICT DO UPDATE SET ended = excluded.ended, status = excluded.status, data = excluded.data"
-        self._runner.write((f"{insert} VALUES (?,?,?,?,?,?,?,?) {update}", row))
-        if ended is not None:
-            self._runner.publish("routine.ended", {"routine": name, "run": self.id, "status": status})
+        return f"{insert} VALUES (?,?,?,?,?,?,?,?) {update}", row
 
 
 async def close_cut_off(store: Store) -> int:
