@@ -137,11 +137,12 @@ def estimated(text: str) -> int:
     Letters and spaces of ASCII by ``LETTERS_PER_TOKEN``. All else a token each byte of its UTF-8, which is what a
     byte-level tokenizer makes of a script that it has hardly seen.
     """
-    letters = sum(map(text.count, _LETTERS))
-    return -(-letters // LETTERS_PER_TOKEN) + len(text.encode()) - letters
+    written = text.encode(errors="replace")
+    others = len(written.translate(None, _LETTERS))
+    return others - (others - len(written)) // LETTERS_PER_TOKEN
 
 
-_LETTERS = f"{string.ascii_letters} "
+_LETTERS = f"{string.ascii_letters} ".encode()
 
 
 async def build(

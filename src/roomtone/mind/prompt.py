@@ -11,12 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from string import Template
+from textwrap import shorten
 
 from roomtone.core.persona import Example, Persona
 from roomtone.mind.phrases import Phrases
 
 EXAMPLES = 3
 """So many of a persona's examples go into its prompt."""
+
+LIKES, LONGEST_LIKE = 20, 200
+"""So many things that the household was heard to like go into every prompt, and so many characters of each."""
 
 FENCE = "context"
 """The mark around what is told beside what was said."""
@@ -156,4 +160,5 @@ def _joined(phrases: Phrases, parts: Sequence[str]) -> str:
 
 
 def _listed(preferences: Mapping[str, str], likes: Sequence[str] = ()) -> str:
-    return "; ".join([*(f"{what}: {how}" for what, how in preferences.items()), *likes])
+    heard = (shorten(like, LONGEST_LIKE, placeholder=" ...") for like in likes[:LIKES])
+    return "; ".join([*(f"{what}: {how}" for what, how in preferences.items()), *heard])
