@@ -75,6 +75,7 @@ class Talk:
     memory: Memory | None = None
     count: Count | None = None
     answers: Callable[[Options], bool] = lambda _: True
+    context: Callable[[tuple[str, ...]], int] = lambda _: 0
     budget: Budget = field(default_factory=Budget)
     route: Callable[[Persona], tuple[str, ...]] = lambda persona: persona.llm.route
 
@@ -168,7 +169,7 @@ class Talking:
 
     async def _prompt(self, text: str, past: Past, known: Known, *, uses_tools: bool = True) -> Prompt:
         tools = self._tools() if uses_tools else ()
-        budget = replace(self._talk.budget, context=getattr(self._talk.llm, "context", 0))
+        budget = replace(self._talk.budget, context=self._talk.context(self._talk.route(self._persona)))
         return await build(
             self._persona,
             self._phrases,
