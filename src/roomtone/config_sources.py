@@ -267,6 +267,8 @@ def _shown(value: Any, loc: Sequence[object]) -> str:
         return "the value"
     if value is None:
         return "nothing"
+    if isinstance(value, dict):
+        return "this section"  # it may hold secrets
     text = without_password(str(value) if isinstance(value, (int, float)) else repr(value))
     return text if len(text) <= 60 else text[:57] + "..."
 

@@ -211,6 +211,14 @@ class McpServer(Section):
     def _one_way(self) -> McpServer:
         if (self.command is None) is (self.url is None):
             raise ValueError("needs a command to run or a url to call, one of them")
+        if self.headers and self.url is None:
+            raise ValueError("has headers, which only a url is called with; give a command its secrets in env")
+        if self.env and self.command is None:
+            raise ValueError("has an env, which only a command is run with; give a url its key in headers")
+        if self.url is not None and "@" in self.url.partition("://")[2].partition("/")[0]:
+            raise ValueError("has a password in its url; write it in headers")
+        if self.tools is not None and (unknown := set(self.confirm) - set(self.tools)):
+            raise ValueError(f"has {', '.join(sorted(unknown))} in confirm and not in tools; add it there")
         return self
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from roomtone import control
 from roomtone.control import ask_daemon, find_daemon
 from roomtone.core.errors import DaemonGone, RoomtoneError
-from roomtone.doctor import gpio, house, machine, sound, store
+from roomtone.doctor import gpio, house, machine, minds, sound, store
 from roomtone.doctor.findings import Finding, split
 from roomtone.flow import worker
 from roomtone.settings import Settings
@@ -74,6 +74,7 @@ def _checks(settings: Settings, *, running: bool) -> tuple[tuple[str, Check], ..
         ("clock", lambda: machine.clock(settings.time_zone, datetime.now(settings.zone), state_dir)),
         ("machine", lambda: machine.look(state_dir)),
         ("devices", sound.devices),
+        ("minds", lambda: minds.look(settings)),
         ("gpio", lambda: gpio.look(settings.gpio, running=running)),
     )
 

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from roomtone import __version__, outbound
 from roomtone.clock import engine_working
 from roomtone.core.errors import RoomtoneError, ToolError
+from roomtone.core.persona import Egress
 from roomtone.core.tooling import ToolSpec
 from roomtone.engines import lacking
 from roomtone.engines.tools import Result, Tool, Traits
@@ -65,11 +66,12 @@ OnEvent = Callable[[str, Mapping[str, Any]], None]
 class Servers:
     """All servers of a household; their tools come and go with them.
 
-    ``on_event`` is told ``mcp.up`` (server, tools, version) and ``mcp.down`` (server, reason).
+    ``on_event`` is told ``mcp.up`` (server, tools, version) and ``mcp.down`` (server, reason). ``offline``: those
+    beyond the house are left alone.
     """
 
-    def __init__(self, settings: Mapping[str, McpServer], on_event: OnEvent) -> None:
-        self._servers = [Server(name, one, on_event) for name, one in settings.items()]
+    def __init__(self, settings: Mapping[str, McpServer], on_event: OnEvent, *, offline: bool = False) -> None:
+        self._servers = [Server(name, one, on_event, offline) for name, one in settings.items()]
 
     async def run(self) -> None:
         """Keep every server open until cancelled; whatever one of them does, the others go on."""
@@ -134,12 +136,13 @@ class RemoteTool:
 class Server:
     """One server: the task that keeps it open, and calls of its tools."""
 
-    def __init__(self, name: str, settings: McpServer, on_event: OnEvent) -> None:
+    def __init__(self, name: str, settings: McpServer, on_event: OnEvent, offline: bool = False) -> None:
         self.name = name
         self.host = host_of(name, settings)
         self.trouble = "it is being opened"
         self._settings = settings
         self._on_event = on_event
+        self._offline = offline
         self._client: Client | None = None
         self._opened_at: float | None = None
         self._offers: Sequence[Offer] = ()
@@ -176,8 +179,9 @@ class Server:
         self._watch = Watch()
         self._opened_at = None
         try:
-            if self._settings.url is not None:
-                await outbound.look_up(self.host)
+            if self._settings.url is not None and await outbound.look_up(self.host) is Egress.ANY and self._offline:
+                self.trouble = f"{self.host} is beyond the house, and features.offline_mode is on"
+                raise Lost(self.trouble)
             # A task of its own: what a library raises while it is cancelled would take the place of the cancellation.
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._session(self._watch, hand), name=f"session of {self.name}")

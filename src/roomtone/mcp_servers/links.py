@@ -267,7 +267,7 @@ async def web(name: str, server: McpServer, watch: Watch) -> AsyncIterator[tuple
     from mcp.client.streamable_http import streamable_http_client
 
     assert server.url is not None
-    headers = {key: value.get_secret_value() for key, value in server.headers.items()}
+    headers = {key: _whole(key, value.get_secret_value().strip()) for key, value in server.headers.items()}
     client = httpx2.AsyncClient(
         transport=_bounded(name, watch),
         headers={"Accept-Encoding": "identity", **headers},
@@ -277,6 +277,11 @@ async def web(name: str, server: McpServer, watch: Watch) -> AsyncIterator[tuple
     link = streamable_http_client(server.url, http_client=client, max_sse_event_size=LARGEST_MESSAGE)
     async with client, link as (reading, writing):
         yield _Sifted(reading), writing
+
+
+def _whole(header: str, value: str) -> str:
+    """Return a header's value; a token on its own, as it is copied from a web page, is a bearer's."""
+    return f"Bearer {value}" if header.lower() == "authorization" and len(value.split()) == 1 else value
 
 
 class _Sifted:
