@@ -371,6 +371,41 @@ def test_a_program_that_will_not_end_is_killed(street: Street, live: Run[Any]) -
     live(main())  # that nothing is left behind is looked at after every test
 
 
+@pytest.mark.parametrize("kind", ["new", "old"])
+def test_whenever_it_is_ended_nothing_is_left_and_nothing_hangs(
+    kind: str, street: Street, live: Run[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spend = links.Allowance.spend
+
+    async def main(message: int) -> None:
+        heard = asyncio.Event()
+        count = 0
+
+        async def counted(self: links.Allowance, size: int, messages: int) -> None:
+            nonlocal count
+            count += 1
+            if count == message:
+                heard.set()
+            await spend(self, size, messages)
+
+        monkeypatch.setattr(links.Allowance, "spend", counted)
+        async with street.serving(house=street.program(kind)):
+            await heard.wait()
+
+    for message in range(1, 4):
+        live(main(message))
+
+
+def test_a_server_beyond_an_offline_house_is_left_alone(live: Run[Any]) -> None:
+    async def main() -> None:
+        away = McpServer(url="http://192.0.2.7/mcp")
+        servers = Servers({"away": away}, lambda *_: None, offline=True)
+        async with beside(servers.run(), "servers"):
+            await until(lambda: "offline_mode" in dict(servers.health())["away"])
+
+    live(main())
+
+
 def test_a_program_is_given_nothing_of_this_services_secrets(
     street: Street, live: Run[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,7 +82,11 @@ class Servers:
             log.warning("no MCP server can be used: %s", reason)
             return
         with worker("mcp") as hand:
-            await hand.call(_load)
+            try:
+                await hand.call(_load)
+            except ImportError as error:
+                log.warning("no MCP server can be used: %s; run: pip install 'roomtone[mcp]'", error)
+                return
             async with task_group() as tasks:
                 for server in self._servers:
                     tasks.create_task(server.run(hand), name=f"MCP server {server.name}")
@@ -164,9 +168,13 @@ class Server:
     async def run(self, hand: Worker) -> None:
         """Open it, and again whenever it is lost, until cancelled."""
         while True:
-            await keep_trying(
-                partial(self._attend, hand), on=Lost, first_s=FIRST_S, longest_s=LONGEST_S, notice=self._notice
-            )
+            try:
+                await keep_trying(
+                    partial(self._attend, hand), on=Lost, first_s=FIRST_S, longest_s=LONGEST_S, notice=self._notice
+                )
+            except Exception:  # a mistake of ours must not take the others along, nor the room
+                log.exception("the MCP server %s could not be kept open", self.name)
+                await asyncio.sleep(LONGEST_S)
 
     def _notice(self, error: Exception, _: float = 0) -> None:
         level = logging.DEBUG if str(error) == self._noticed else logging.WARNING  # once, not at every further try
@@ -230,6 +238,7 @@ class Server:
         self._client, self.trouble, self._noticed = client, "", ""
         self._opened_at = asyncio.get_running_loop().time()
         self._up.set()
+        outbound.leaving(self.host, 0, "text", f"asking what tools {self.name} has")
         log.info("the MCP server %s is there; tools: %d", self.name, len(self._offers))
         self._tell_of_tools(client)
 
