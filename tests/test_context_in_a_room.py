@@ -9,12 +9,16 @@ from typing import Any
 
 from conftest import Run
 from rooms import room, scripted, somebody_speaks, speaks, until
-from roomtone.core.dialog import Source
+from roomtone.core.dialog import Ended, Source
 from roomtone.core.signals import Prompt, Switch
 from roomtone.engines.llm.script import Script
 from roomtone.mind.memory import Level
+from roomtone.mouth import Piece
+from roomtone.past import past
+from roomtone.recorder import Recorder
 from roomtone.rehearsal import Rehearsal
 from roomtone.settings import EngineSection, Settings
+from roomtone.turn import LiveTurn
 
 SKY = "why is the sky blue"
 SEA = "and what about the sea"
@@ -149,5 +153,38 @@ def test_what_a_conversation_was_about_is_known_when_it_is_over(run: Run[None], 
             await until(rehearsal, "context.summarised")
             [fact] = await rehearsal.room.parts.minds.memory.facts("companion")
             assert (fact.level, fact.text) == (Level.SUMMARY, "They spoke of the sky and the sea.")
+
+    run(scenario())
+
+
+def answering(recorder: Recorder, number: int, asked: str, said: str, spoken: str) -> LiveTurn:
+    """Begin a turn that has been asked something and has said something."""
+    live = LiveTurn(number, None, Prompt(asked, Source.CLI))
+    live.watch.understood = 0.0
+    recorder.begin(live, 0)
+    recorder.keep(live, 0)
+    live.said = said
+    live.speech.pieces.append(Piece(spoken, 0, 1000))
+    return live
+
+
+def test_a_reply_that_was_stopped_is_known_before_its_turn_has_ended(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with room(talkative(), tmp_path) as rehearsal:
+            recorder = rehearsal.room.conversation.recorder
+            first = answering(recorder, 101, "one", "yes or no", "yes or no")
+            first.ended, first.speech.stopped_at = Ended.INTERRUPTED, 700
+            second = answering(recorder, 102, "two", "5 %", "five percent")
+            known = []
+            for _ in range(2):
+                before = await past(rehearsal.room.store, recorder.before(second), unkept=recorder.unkept)
+                known.append([(message.id, message.text, message.data.get("cut")) for message in before.messages])
+                if len(known) == 1:
+                    recorder.close(first, 700)
+            assert [each[1:] for each in known[0]] == [("one", None), ("yes or", True)]
+            assert known[1] == known[0]
+            recorder.close(second, 1000)
+            after = await past(rehearsal.room.store, recorder.tips, unkept=recorder.unkept)
+            assert (after.messages[-1].text, after.messages[-1].data["meant"]) == ("five percent", "5 %")
 
     run(scenario())
