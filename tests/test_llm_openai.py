@@ -333,6 +333,6 @@ def test_an_engine_says_whom_it_asks(run: Run[None]) -> None:
         async with engines.open_engine(
             "llm", "openai", Settings(model="llama3.2", base_url="http://NAS.local:11434/v1/")
         ) as llm:
-            assert (llm.host, llm.model, llm.context, llm.continues) == ("nas.local", "llama3.2", 0, False)
+            assert (llm.host, llm.model, llm.context, llm.continues) == ("nas.local:11434", "llama3.2", 0, False)
 
     run(scenario())

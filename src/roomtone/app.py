@@ -169,9 +169,7 @@ async def _parts(
     quiet = Quiet(settings.quiet_hours, settings.zone, store, inbox.post)
     library = persona_library(settings, state_dir)
     minds = await opened.minds(store, feed, phrases, is_idle)
-    cast = Cast(
-        library, skills, stt, tts, opened.thread("personas"), settings.device.room, minds.talk, minds.routines.all
-    )
+    cast = Cast(library, skills, stt, tts, opened.thread("personas"), settings.device.room, minds)
     parts = Parts(
         ears=Ears(sound.microphone, echo, vad, Endpointer(settings.endpoint), inbox.post, await opened.wake()),
         stt=stt,

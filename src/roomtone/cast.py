@@ -13,6 +13,7 @@ from roomtone.core.dialog import Voice
 from roomtone.core.errors import EngineError, PersonaError, PersonaNotFound, RoomtoneError
 from roomtone.core.persona import AdaptationMode, Persona
 from roomtone.core.routine import Routine
+from roomtone.engines.embed import Embed
 from roomtone.engines.stt import Hints
 from roomtone.failover import SttLine, TtsLine
 from roomtone.flow import Worker, close
@@ -44,9 +45,9 @@ class ReadyPersona:
         self.everyone = everyone
         self.is_warm = False
         self.phrases = phrases
-        notes = notes_of(persona, phrases)
-        talking = Talking(persona, phrases, talk, notes) if talk is not None else None
-        self.mind = Mind(skills, phrases, everyone=everyone, notes=notes, talking=talking)
+        self.notes = notes_of(persona, phrases)
+        talking = Talking(persona, phrases, talk, self.notes) if talk is not None else None
+        self.mind = Mind(skills, phrases, everyone=everyone, notes=self.notes, talking=talking)
         self._names = (room, persona.name, *skills.own_words())
         self._language = skills.language.language
 
@@ -104,6 +105,7 @@ class Cast:
         room: str,
         talk: Talk | None = None,
         routines: Callable[[], Mapping[str, Routine]] = dict,
+        embed: Embed | None = None,
     ) -> None:
         self.library = library
         self.skills = skills
@@ -116,6 +118,7 @@ class Cast:
         self._room = room
         self._talk = talk
         self._routines = routines
+        self._embed = embed
         self._called: tuple[dict[str, str], dict[str, str]] = ({}, {})
         self._ready: dict[str, ReadyPersona] = {}
         self._known: dict[str, News] | None = None
@@ -207,6 +210,8 @@ class Cast:
                 await warm(self._stt, ready.rival_hints)  # its grammars are those of all other turns too
                 if ready.mind.talking is not None:
                     await _read_ahead(ready.mind.talking)
+            if ready.notes is not None and self._embed is not None:
+                await _learn(ready.notes, self._embed)
 
     def _make(self, persona: str) -> ReadyPersona:
         read = self.library.load(persona)
@@ -290,6 +295,14 @@ def notes_of(persona: Persona, phrases: Phrases) -> Notes | None:
     if persona.adaptation_mode is not AdaptationMode.INSTRUCTION_RAG:
         return None
     return Notes(persona.knowledge, phrases.language.small_words)
+
+
+async def _learn(notes: Notes, embed: Embed) -> None:
+    """Let notes be found by what they mean too; where that fails, their words are enough."""
+    try:
+        await notes.learn(embed)
+    except EngineError as error:
+        log.warning("%s", error.message)
 
 
 async def _read_ahead(talking: Talking) -> None:

@@ -106,7 +106,8 @@ def set_up(log: Log, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(log.level.upper())
-    logging.getLogger("asyncio").setLevel(max(logging.WARNING, root.level))
+    for chatty in ("asyncio", "httpx2"):
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
 
 
 def is_journal(stream: TextIO, env: Mapping[str, str] = os.environ) -> bool:

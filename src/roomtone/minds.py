@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from roomtone import outbound
 from roomtone.accounts import Accounts
 from roomtone.clock import utc_now
 from roomtone.core.persona import Egress
+from roomtone.engines.embed import Embed
 from roomtone.flow import Feed, beside
 from roomtone.ledger import Ledger
 from roomtone.llm_router import Router, open_router
@@ -28,6 +31,8 @@ from roomtone.settings import Settings
 from roomtone.store import Store
 from roomtone.tool_runs import ToolRuns
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Minds:
@@ -35,6 +40,7 @@ class Minds:
 
     router: Router
     talk: Talk | None
+    embed: Embed | None
     memory: Memory
     tools: Toolbox
     servers: Servers
@@ -70,7 +76,7 @@ async def open_minds(
         )
         embed = await stack.enter_async_context(open_embed(settings))
         memory = await stack.enter_async_context(open_memory(settings, store, publish, embed=embed, is_idle=is_idle))
-        servers = Servers(settings.mcp, publish)
+        servers = Servers(settings.mcp, publish, offline=settings.features.offline_mode)
         await stack.enter_async_context(beside(servers.run(), "MCP servers"))
         await stack.enter_async_context(beside(router.recover(), "language models"))
         tools = Toolbox(servers.tools, ToolRuns(store), lambda run: publish("tool.run", run), phrases)
@@ -78,16 +84,22 @@ async def open_minds(
             router=router,
             talk=_talk(settings, router, tools, memory) if router.places else None,
             memory=memory,
+            embed=embed,
             tools=tools,
             servers=servers,
             ledger=ledger,
             receipts=receipts,
             accounts=accounts,
-            routines=Routines([settings.routines.dir or settings.state_dir / "routines", SHIPPED]),
+            routines=routines_of(settings, store.path.parent, log.warning),
             max_parallel=settings.routines.max_parallel,
             anticipates=settings.llm.anticipate,
             window=settings.llm.messages,
         )
+
+
+def routines_of(settings: Settings, state_dir: Path, warn: Callable[[str], None] = lambda _: None) -> Routines:
+    """Return the household's routines, in its own folder or beside its state, and those that came with Roomtone."""
+    return Routines([settings.routines.dir or state_dir / "routines", SHIPPED], warn)
 
 
 def _talk(settings: Settings, router: Router, tools: Toolbox, memory: Memory) -> Talk:

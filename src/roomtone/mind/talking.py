@@ -131,7 +131,7 @@ class Talking:
         except RoomtoneError as error:
             log.error("nothing is recalled: %s", error.message)
             recalled, likes = [], []
-        found = self._notes.found(text, PASSAGES) if self._notes is not None else []
+        found = await self._notes.belonging(text, PASSAGES) if self._notes is not None else []
         return Known(tuple(each.fact for each in recalled), tuple(likes), tuple(each.text for each in found))
 
     async def answer(

@@ -67,8 +67,8 @@ class HttpSettings(EngineSettings):
 
     @property
     def host(self) -> str:
-        """Where the messages go."""
-        return urlsplit(self.base_url).hostname or ""
+        """Where the messages go, with its port: a gateway beside a model of one's own is another thing."""
+        return urlsplit(self.base_url).netloc.rpartition("@")[2].lower()
 
     @property
     def provider(self) -> Provider:
