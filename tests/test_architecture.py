@@ -24,7 +24,7 @@ FLOORS = """
     conversation
     switching
     hand
-    cast recorder persona_answers memory_answers
+    cast recorder persona_answers memory_answers routine_answers
     ears turn
     anticipating
     household mouth utterance overhearing
@@ -58,7 +58,7 @@ ONLY = {
     "flow": "core clock",
     "child": "core clock child_main",
     "child_main": "core",
-    "engines": "core clock flow child models wyoming_events outbound",
+    "engines": "core clock flow child child_main models wyoming_events outbound",
     "outbound": "core clock",
     "models": "core clock",
     "wyoming_events": "core clock",

@@ -10,7 +10,7 @@ from roomtone import engines
 from roomtone.app import open_room
 from roomtone.clock import run_skipping
 from roomtone.control import ask_daemon, find_daemon, state_lock
-from roomtone.core.dialog import Turn
+from roomtone.core.dialog import Source, Turn
 from roomtone.core.errors import EngineUnavailable, RoomtoneError
 from roomtone.core.signals import Prompt
 from roomtone.daemon import prompt_for
@@ -34,6 +34,15 @@ def ask(settings: Settings, text: str, *, verbatim: bool, named: bool, session: 
         return asyncio.run(_result(daemon, request))
     audio, runs = _loudspeaker(settings)
     return runs(_ask_here(settings, prompt, audio, session))
+
+
+def run_routine(settings: Settings, name: str, *, named: bool) -> Turn:
+    """Have a routine run, as ``ask`` has a text answered."""
+    daemon = asyncio.run(find_daemon(settings.state_dir, named=named))
+    if daemon is not None:
+        return asyncio.run(_result(daemon, {"command": "routines", "do": "run", "routine": name}))
+    audio, runs = _loudspeaker(settings)
+    return runs(_ask_here(settings, Prompt("", Source.CLI, routine=name), audio, None))
 
 
 async def _result(daemon: Any, request: dict[str, Any]) -> Turn:

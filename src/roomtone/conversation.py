@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -58,7 +58,7 @@ from roomtone.mouth import Mouth
 from roomtone.past import heard_by, past
 from roomtone.quiet import Quiet
 from roomtone.recorder import Recorder
-from roomtone.routine_runs import RoutineRunner, Whose
+from roomtone.routine_runs import RoutineRun, RoutineRunner, Whose
 from roomtone.store import Store
 from roomtone.switching import Switcher
 from roomtone.timers import Timers
@@ -186,6 +186,11 @@ class Conversation:
     def speaker(self) -> ReadyPersona:
         """Who the room speaks as now."""
         return self._switcher.speaker
+
+    @property
+    def runs(self) -> Mapping[str, RoutineRun]:
+        """The routines under way, by the id of their runs."""
+        return self._runner.runs
 
     @property
     def _loudspeaker(self) -> Loudspeaker:

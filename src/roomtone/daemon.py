@@ -15,7 +15,16 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from roomtone import accounts, history, memory_answers, models, persona_answers, persona_versions, receipt
+from roomtone import (
+    accounts,
+    history,
+    memory_answers,
+    models,
+    persona_answers,
+    persona_versions,
+    receipt,
+    routine_answers,
+)
 from roomtone.app import Room, how_called, open_room
 from roomtone.clock import utc_now
 from roomtone.control import socket_path, state_lock
@@ -271,6 +280,7 @@ class Answers:
             ),
             "memory": lambda request: memory_answers.answer(request, self._room.parts.minds.memory),
             "personas": lambda request: persona_answers.answer(request, self._household()),
+            "routines": self._routines,
             "wake": lambda _: self._post(Wake(Source.CLI)),
             "stop": lambda _: self._post(Dismiss(Source.CLI)),
             "mute": lambda request: self._post(MuteSet(_truth(request, "muted"))),
@@ -289,6 +299,13 @@ class Answers:
             await self._room.conversation.recorder.go_on(str(request["session"]))
         turn: Turn = await self._room.conversation.answer(prompt)
         yield {"result": turn.model_dump(mode="json")}
+
+    def _routines(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        room, minds = self._room, self._room.parts.minds
+        house = routine_answers.house_of(
+            room.settings, minds.routines, room.parts.cast.library.ids(), minds.ledger.read, room.conversation
+        )
+        return routine_answers.answer(request, house)
 
     def _household(self) -> persona_answers.Household:
         room, cast = self._room, self._room.parts.cast

@@ -93,7 +93,9 @@ async def _node(id_: str, store: Store) -> Reply:
 
 
 def status(node: Node) -> str:
-    """Return how the turn of a message ended, ``running`` where it has not, ``kept`` where there is none."""
+    """Return how a step or a message's turn ended; ``running`` where it has not, ``kept`` where there is none."""
+    if "step" in node.message.data:
+        return str(node.message.data.get("status"))
     if node.turn is None:
         return "kept"
     return str(node.turn.ended) if node.closed else "running"
@@ -103,11 +105,15 @@ def summary(node: Node, path: list[Message]) -> str:
     """Say in one line what a message is in the conversation; ``path`` is all it follows from, and itself."""
     message, turn, session = node.message, node.turn, node.session
     what = "What was said" if message.role is Role.PERSON else "What Roomtone said"
+    if "step" in message.data:
+        what = f"Step {message.data['step']} of the routine {message.data.get('routine')}"
     parts = [f"{what} in turn {turn.turn}" if turn else what, f"of session {message.session[:SHOWN]}"]
     if session is not None:
         parts.append(f"({session.room}, {session.persona})")
     how = [status(node)]
-    if turn is not None:
+    if error := message.data.get("error"):
+        how[0] += f" ({error})"
+    if turn is not None and "step" not in message.data:
         how.append(f"answered by {turn.intent or turn.answered_by}")
     how.append(f"{len(path) - 1} before it")
     how.append(f"{len(node.children)} right behind it" if node.children else "nothing behind it")

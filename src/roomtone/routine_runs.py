@@ -149,11 +149,17 @@ class RoutineRun:
             await asyncio.wait([task])
 
     def _in_a_line(self) -> str:
-        """Return how it went where no step had anything to say; "" where nobody needs to hear that all is done."""
+        """Return how it went where no step had anything to say; "" where nobody needs to hear that all is done.
+
+        Raises ToolError, a line that is said, where nothing worked.
+        """
         status = self._outcome()
         if status == "done" and not self._whose.waits:
             return ""
-        return self._runner.phrases().say(f"routine_{status}", routine=spoken(self._running.routine.name))
+        line = self._runner.phrases().say(f"routine_{status}", routine=spoken(self._running.routine.name))
+        if status == "failed":
+            raise ToolError(line)
+        return line
 
     async def finish(self) -> None:
         """Run it to its end, saying nothing."""

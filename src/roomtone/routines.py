@@ -195,12 +195,13 @@ class _File:
 class Routines:
     """The routines of some folders, the household's first: a name that stands in several is the first one's.
 
-    A file is read again when it has changed. ``refused`` has the reason for each that is broken; one that was whole
-    before stays as it was.
+    A file is read again when it has changed. ``refused`` has the reason for each that is broken, and ``warn`` is told
+    of it once; one that was whole before stays as it was.
     """
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    def __init__(self, folders: Sequence[Path], warn: Callable[[str], None] = lambda _: None) -> None:
         self.folders = list(folders)
+        self._warn = warn
         self.refused: dict[Path, str] = {}
         self._files: dict[Path, _File] = {}
 
@@ -212,7 +213,7 @@ class Routines:
                 status = path.stat()
             except OSError:  # gone again meanwhile
                 continue
-            files[path] = _looked(path, (status.st_mtime_ns, status.st_size), known.get(path))
+            files[path] = self._looked(path, (status.st_mtime_ns, status.st_size), known.get(path))
         self._files = files
         self.refused = {path: file.refused for path, file in files.items() if file.refused}
         found: dict[str, Routine] = {}
@@ -221,18 +222,17 @@ class Routines:
                 found.setdefault(file.routine.name, file.routine)
         return found
 
-
-def _looked(path: Path, stamp: tuple[int, int], known: _File | None) -> _File:
-    """Return what a file holds now; the log has it once where that is no routine."""
-    if known is not None and known.stamp == stamp:
-        return known
-    try:
-        return _File(stamp, read(path))
-    except ConfigError as error:
-        before = known.routine if known is not None else None
-        if known is None or known.refused != error.message:
-            log.warning("%s%s", error.message, "; it stays as it was" if before is not None else "")
-        return _File(stamp, before, error.message)
+    def _looked(self, path: Path, stamp: tuple[int, int], known: _File | None) -> _File:
+        """Return what a file holds now."""
+        if known is not None and known.stamp == stamp:
+            return known
+        try:
+            return _File(stamp, read(path))
+        except ConfigError as error:
+            before = known.routine if known is not None else None
+            if known is None or known.refused != error.message:
+                self._warn(f"{error.message}{'; it stays as it was' if before is not None else ''}")
+            return _File(stamp, before, error.message)
 
 
 def read(file: Path) -> Routine:

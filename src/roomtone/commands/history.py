@@ -118,7 +118,7 @@ def _show_session(session: Session, event: dict[str, Any]) -> None:
 
 
 def _show_message(message: Message) -> None:
-    who = "person" if message.role is Role.PERSON else "Roomtone"
+    who = str(message.data.get("step") or {Role.PERSON: "person", Role.TOOL: "tool"}.get(message.role, "Roomtone"))
     say_line(f"  {message.id[:SHOWN]}  {message.at.astimezone():%H:%M:%S}  {who:8}  {message.text}")
 
 
