@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -22,6 +22,7 @@ from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills
 from roomtone.mind.talking import Talk, Talking
 from roomtone.mind.thinking import Mind
+from roomtone.minds import Minds
 from roomtone.personas import Library, skills_of
 from roomtone.utterance import Utterance
 
@@ -103,9 +104,7 @@ class Cast:
         tts: TtsLine,
         thread: Worker,
         room: str,
-        talk: Talk | None = None,
-        routines: Callable[[], Mapping[str, Routine]] = dict,
-        embed: Embed | None = None,
+        minds: Minds | None = None,
     ) -> None:
         self.library = library
         self.skills = skills
@@ -116,9 +115,7 @@ class Cast:
         self._tts = tts
         self._thread = thread
         self._room = room
-        self._talk = talk
-        self._routines = routines
-        self._embed = embed
+        self._minds = minds
         self._called: tuple[dict[str, str], dict[str, str]] = ({}, {})
         self._ready: dict[str, ReadyPersona] = {}
         self._known: dict[str, News] | None = None
@@ -210,8 +207,8 @@ class Cast:
                 await warm(self._stt, ready.rival_hints)  # its grammars are those of all other turns too
                 if ready.mind.talking is not None:
                     await _read_ahead(ready.mind.talking)
-            if ready.notes is not None and self._embed is not None:
-                await _learn(ready.notes, self._embed)
+            if ready.notes is not None and self._minds is not None and self._minds.embed is not None:
+                await _learn(ready.notes, self._minds.embed)
 
     def _make(self, persona: str) -> ReadyPersona:
         read = self.library.load(persona)
@@ -223,7 +220,11 @@ class Cast:
         phrases = Phrases.load(language)
         phrases = phrases.of({**phrases.texts, **read.phrases.get(language, {})})
         skills = skills_of(read, self.library.folder(persona), self._everyone)
-        return ReadyPersona(read, skills, self._everyone, phrases, self._room, self._talk)
+        talk = self._minds.talk if self._minds is not None else None
+        return ReadyPersona(read, skills, self._everyone, phrases, self._room, talk)
+
+    def _routines(self) -> Mapping[str, Routine]:
+        return self._minds.routines.all() if self._minds is not None else {}
 
     def _learn_names(self) -> None:
         """Learn who can be called by which name: everybody by their id, who is broken too, so that this is told."""
