@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -92,16 +93,25 @@ def run_over_http(kind: str, port: int) -> None:
     from starlette.responses import JSONResponse, RedirectResponse, Response
     from starlette.routing import Route
 
+    sessions = itertools.count(1)
+
     async def post(request: Request) -> Response:
         if kind == "elsewhere":
             return RedirectResponse("http://127.0.0.2:1/mcp", 307)
         if request.headers.get("authorization") != "Bearer sesame":
             return Response(status_code=401)
         message = await request.json()
+        calls, session = message.get("method") == "tools/call", request.headers.get("mcp-session-id")
+        if calls and kind == "revoking":
+            return Response(status_code=401)
+        if calls and kind == "forgetful" and session == "1":
+            return Response(status_code=404)
+        begins = message.get("method") == "initialize" and kind == "forgetful"
+        headers = {"mcp-session-id": str(next(sessions))} if begins else {}
         if kind == "endless" and message.get("method") == "tools/call":
             return Response(b"x" * 8_000_000, media_type="application/json")
         for answer in answers(kind, message):
-            return JSONResponse({"jsonrpc": "2.0", **answer})
+            return JSONResponse({"jsonrpc": "2.0", **answer}, headers=headers)
         return Response(status_code=202)
 
     app = Starlette(routes=[Route("/mcp", post, methods=["POST"])])

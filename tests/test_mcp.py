@@ -272,6 +272,32 @@ def test_in_an_offline_house_tools_come_when_the_server_does(street: Street, liv
     live(main())
 
 
+def test_a_server_that_forgot_the_session_is_asked_again_in_a_new_one(street: Street, live: Run[Any]) -> None:
+    async def main() -> None:
+        async with street.house("web", "forgetful") as servers:
+            assert "Rome" in (await call(servers, "weather", city="Rome")).text
+            assert (await street.told("mcp.down"))["reason"] == "it was restarted"
+
+    live(main())
+
+
+def test_a_key_that_is_refused_in_a_call_is_told_as_that(street: Street, live: Run[Any]) -> None:
+    async def main() -> None:
+        async with street.house("web", "revoking") as servers:
+            error = await refused(servers, "weather", city="Rome")
+            assert error.message == "house could not do it: it refuses this key (HTTP 401)"
+
+    live(main())
+
+
+def test_a_token_on_its_own_is_a_bearers(street: Street, live: Run[Any]) -> None:
+    async def main() -> None:
+        async with street.house("web", "old", headers={"Authorization": "sesame"}) as servers:
+            assert servers.tools()
+
+    live(main())
+
+
 def test_a_server_that_dies_in_a_call_says_its_last_words_and_comes_back(street: Street, live: Run[Any]) -> None:
     async def main() -> None:
         async with street.house("program", "new") as servers:

@@ -60,6 +60,9 @@ FORGOTTEN = "Session terminated"
 NOISY = ("mcp", "client", "httpx2", "httpcore2")
 """Loggers of the libraries that write a traceback for whatever a server sends; what matters is told here."""
 
+CLOSED, UNNAMED = "Connection closed", "Server returned an error response"
+"""What it makes of a link that broke, and of every other HTTP status that is an error."""
+
 OnEvent = Callable[[str, Mapping[str, Any]], None]
 
 
@@ -108,8 +111,8 @@ class Servers:
 def _load() -> None:
     """Import what is needed, which takes most of a second, away from the loop."""
     import jsonschema  # noqa: F401
-    import mcp
-    import mcp.client.streamable_http  # noqa: F401
+
+    from roomtone.mcp_servers import program, web  # noqa: F401
 
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -347,7 +350,9 @@ class Server:
 
     def _told_of(self, error: Exception) -> str:
         reason = _reason(error)
-        if reason != "Connection closed":
+        if reason == UNNAMED:
+            return _fact(self._watch.wrong) or reason
+        if reason != CLOSED:
             return reason
         fact = _fact(self._watch.wrong or "it ended")
         return f"{fact}, and it is not known whether it was done" if self._watch.reached else fact
