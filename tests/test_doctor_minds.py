@@ -109,9 +109,9 @@ def test_servers_of_tools_are_looked_for(anywhere: Any) -> None:
         }
     )[1:]
     assert [(one.subject, one.level, one.mend) for one in found] == [
-        ("tools", "ok", None),
-        ("tools", "warn", "install it, or mend mcp.gone.command"),
-        ("tools", "warn", "start it there, or mend mcp.away.url"),
+        ("mcp", "ok", None),
+        ("mcp", "warn", "install it, or mend mcp.gone.command"),
+        ("mcp", "warn", "start it there, or mend mcp.away.url"),
     ]
 
 

@@ -34,7 +34,7 @@ def look(settings: Settings) -> Iterator[Finding]:
     for name, provider in settings.llm.providers.items():
         yield _provider(settings, name, provider, registry)
     if settings.mcp and (reason := engines.lacking("mcp", "mcp")) is not None:
-        yield split("tools", "warn", reason)
+        yield split("mcp", "warn", reason)
         return
     for name, server in settings.mcp.items():
         yield _server(name, server)
@@ -46,13 +46,13 @@ def _local(settings: Settings) -> Finding:
         name, _ = engines.choose("llm", "auto", {}, settings.given)
     except EngineUnavailable:
         more = "for conversation: roomtone models list, or add one under llm.providers"
-        return Finding("language models", "ok", "there is none: skills answer alone", more)
-    return Finding("language models", "ok", f"{name}, on this machine")
+        return Finding("llm", "ok", "there is none: skills answer alone", more)
+    return Finding("llm", "ok", f"{name}, on this machine")
 
 
 def _provider(settings: Settings, name: str, provider: Provider, registry: llm_models.Registry) -> Finding:
     """Tell whether a provider has what it needs and can be reached, and whether its model is known."""
-    subject = "language models"
+    subject = "llm"
     try:
         engine, own = engines.choose("llm", provider.engine, provider.keys, settings.given)
         reason = engines.load("llm", engine).missing(own)
@@ -83,13 +83,13 @@ def _server(name: str, server: McpServer) -> Finding:
     """Tell whether a server's program is there, or its port can be reached."""
     if server.command is not None:
         if shutil.which(server.command) is not None:
-            return Finding("tools", "ok", f"{name}: runs {server.command}")
+            return Finding("mcp", "ok", f"{name}: runs {server.command}")
         said = f"{name}: there is no program {server.command} to run"
-        return Finding("tools", "warn", said, f"install it, or mend mcp.{name}.command")
+        return Finding("mcp", "warn", said, f"install it, or mend mcp.{name}.command")
     assert server.url is not None
     if (trouble := unreachable(server.url)) is not None:
-        return Finding("tools", "warn", f"{name}: {trouble}", f"start it there, or mend mcp.{name}.url")
-    return Finding("tools", "ok", f"{name}: {urlsplit(server.url).hostname} can be reached")
+        return Finding("mcp", "warn", f"{name}: {trouble}", f"start it there, or mend mcp.{name}.url")
+    return Finding("mcp", "ok", f"{name}: {urlsplit(server.url).hostname} can be reached")
 
 
 def unreachable(url: str) -> str | None:

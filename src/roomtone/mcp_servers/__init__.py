@@ -199,6 +199,7 @@ class Server:
         finally:
             self._client, self._offers = None, ()
             self._up.clear()
+        self.trouble = self.trouble or "it ended"
         lived = loop.time() - self._opened_at if self._opened_at is not None else 0.0
         if self._opened_at is not None:
             self._on_event("mcp.down", {"server": self.name, "reason": self.trouble})
@@ -241,7 +242,8 @@ class Server:
         self._client, self.trouble, self._noticed = client, "", ""
         self._opened_at = asyncio.get_running_loop().time()
         self._up.set()
-        outbound.leaving(self.host, 0, "text", f"asking what tools {self.name} has")
+        if self._settings.url is not None:
+            outbound.leaving(self.host, 0, "text", f"asking what tools {self.name} has")
         log.info("the MCP server %s is there; tools: %d", self.name, len(self._offers))
         self._tell_of_tools(client)
 
