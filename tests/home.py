@@ -9,9 +9,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from roomtone.core.dialog import HandStopwatch, Item, Timer, Turn
-from roomtone.core.errors import PersonaNotFound
+from roomtone.core.errors import PersonaNotFound, ToolError
 from roomtone.core.persona import Persona
-from roomtone.mind import relevance
+from roomtone.core.routine import Routine
+from roomtone.mind import Answer, relevance
 from roomtone.mind.context import Past
 from roomtone.mind.memory import Fact, Level, Recalled
 from roomtone.mind.phrases import load_language
@@ -79,6 +80,8 @@ class Home:
     memory: HomeMemory = field(default_factory=HomeMemory)
     sent: list[Sent] = field(default_factory=list)
     taken_back: list[str] = field(default_factory=list)
+    can: list[str] = field(default_factory=list)
+    planned: list[Routine] = field(default_factory=list)
 
     def now(self) -> datetime:
         return self.clock
@@ -172,6 +175,22 @@ class Home:
 
     async def past(self) -> Past:
         return self.before
+
+    async def routines(self) -> list[str]:
+        return []
+
+    async def run_routine(self, name: str) -> Answer:
+        raise ToolError(f"there is no routine {name}")
+
+    def tools(self) -> list[str]:
+        return self.can
+
+    def agents(self) -> list[Persona]:
+        return [each for each in self.cast.values() if each.purpose and each.id != self.persona.id]
+
+    async def run_steps(self, routine: Routine) -> str:
+        self.planned.append(routine)
+        return "\n".join(f"{id_}: done" for id_ in routine.steps)
 
     def pass_time(self, **time: float) -> None:
         self.clock += timedelta(**time)

@@ -100,7 +100,7 @@ def test_a_routine_is_run_and_its_steps_are_seen_by_status_and_by_history(
     assert command(tmp_path, capsys, "status") == (0, "No routine was run yet.\n")
     assert command(tmp_path, capsys, "run", "evening") == (0, "Done.\n")
     code, shown = command(tmp_path, capsys, "run", "odd", "--json")
-    assert (code, json.loads(shown)["said"]) == (0, "X.")
+    assert (code, json.loads(shown)["said"]) == (0, "x.")
     code, shown = command(tmp_path, capsys, "status")
     assert [line.rpartition("  ")[2] for line in shown.splitlines()] == ["evening, done", "odd, partly"]
     code, shown = command(tmp_path, capsys, "status", "odd", "--json")

@@ -170,6 +170,7 @@ async def _parts(
     library = persona_library(settings, state_dir)
     minds = await opened.minds(store, feed, phrases, is_idle)
     cast = Cast(library, skills, stt, tts, opened.thread("personas"), settings.device.room, minds)
+    minds.abilities.agents = lambda: cast.agents
     parts = Parts(
         ears=Ears(sound.microphone, echo, vad, Endpointer(settings.endpoint), inbox.post, await opened.wake()),
         stt=stt,

@@ -93,7 +93,7 @@ class Cast:
     """The personas of a ``library``, ready by id; one whose files have changed is made ready anew.
 
     ``skills`` are all that the household has. What is broken is refused and, where it was ready before, goes on as it
-    was: ``refused`` has the reason by id.
+    was: ``refused`` has the reason by id. ``agents`` are those with a purpose, who do tasks for others.
     """
 
     def __init__(
@@ -111,6 +111,7 @@ class Cast:
         self._names: dict[str, str] = {}
         self._everyone = skills
         self.refused: dict[str, PersonaError] = {}
+        self.agents: tuple[Persona, ...] = ()
         self._stt = stt
         self._tts = tts
         self._thread = thread
@@ -230,7 +231,9 @@ class Cast:
         """Learn who can be called by which name: everybody by their id, who is broken too, so that this is told."""
         names = {name: id_ for id_ in self.library.ids() for name in _sayable(in_words(id_))}
         shared: list[str] = []
-        for each in self._all():
+        everybody = self._all()
+        self.agents = tuple(each for each in everybody if each.purpose)
+        for each in everybody:
             for name in sorted(spoken_names(each)):
                 first = names.setdefault(name, each.id)
                 if first != each.id:

@@ -379,6 +379,7 @@ class Conversation:
             self._runner,
             lambda: self._whose(live),
             parts.cast.ready,
+            live.nodes.extend,
         )
 
     def _whose(self, live: LiveTurn) -> Whose:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
@@ -10,7 +10,9 @@ from zoneinfo import ZoneInfo
 
 from roomtone.clock import utc_now
 from roomtone.core.dialog import HandStopwatch, Item, Timer, Turn
+from roomtone.core.errors import PersonaError, ToolError
 from roomtone.core.persona import Persona
+from roomtone.core.routine import Routine
 from roomtone.engines.audio import Loudspeaker
 from roomtone.mind import Answer
 from roomtone.mind.context import Past
@@ -36,6 +38,10 @@ async def _nothing() -> Past:
     return Past()
 
 
+async def _stays(_: str) -> Persona:
+    raise PersonaError("who speaks is changed by who is spoken to alone")
+
+
 @dataclass(frozen=True, slots=True)
 class TurnHousehold:
     """Implements ``mind.Household`` for one turn; ``on_act`` is called before anything is changed."""
@@ -55,6 +61,7 @@ class TurnHousehold:
     runner: RoutineRunner
     whose: Callable[[], Whose]
     somebody: Callable[[str], Awaitable[Somebody]]
+    follow: Callable[[Iterable[str]], None]
 
     @property
     def memory(self) -> Memory:
@@ -90,13 +97,29 @@ class TurnHousehold:
             await self.become(str(routine.persona))
         return self.runner.run(name, self.whose(), self.as_persona)
 
+    def tools(self) -> list[str]:
+        """List the tools that the present persona may use, by name."""
+        return [spec.name for spec in self.minds.tools.specs(self.persona)]
+
+    def agents(self) -> list[Persona]:
+        """List who does tasks for the present persona."""
+        return [agent for agent in self.minds.abilities.agents() if agent.id != self.persona.id]
+
+    async def run_steps(self, routine: Routine) -> str:
+        """Run a routine of the moment, unsaid; return what its steps came to. Raises ToolError where none worked."""
+        run = await self.runner.finish(routine, self.whose(), self.as_persona, self.follow)
+        told = "\n".join(f"{id_}: {doing.told}" for id_, doing in run.steps.items())
+        if not any(doing.status.useful for doing in run.steps.values()):
+            raise ToolError(f"nothing worked: {told}")
+        return told
+
     async def as_persona(self, persona: str | None) -> tuple[Persona, Talking | None, TurnHousehold]:
         """Return a persona (None: this one) with what it talks with, and the household as it sees it.
 
         It knows nothing of what was said before. Raises PersonaError.
         """
         somebody = await self.somebody(persona or self.persona.id)
-        house = replace(self, persona=somebody.persona, before=_nothing)
+        house = replace(self, persona=somebody.persona, before=_nothing, switch=_stays)
         return somebody.persona, somebody.mind.talking, house
 
     def now(self) -> datetime:

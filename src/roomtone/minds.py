@@ -20,6 +20,7 @@ from roomtone.llm_router import Router, open_router
 from roomtone.mcp_servers import Servers
 from roomtone.memories import open_embed, open_memory
 from roomtone.mind.context import Budget, Counted
+from roomtone.mind.errands import Abilities
 from roomtone.mind.memory import Memory
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.prompt import Surroundings
@@ -43,6 +44,7 @@ class Minds:
     embed: Embed | None
     memory: Memory
     tools: Toolbox
+    abilities: Abilities
     servers: Servers
     ledger: Ledger
     receipts: Receipts
@@ -79,13 +81,15 @@ async def open_minds(
         servers = Servers(settings.mcp, publish, offline=settings.features.offline_mode)
         await stack.enter_async_context(beside(servers.run(), "MCP servers"))
         await stack.enter_async_context(beside(router.recover(), "language models"))
-        tools = Toolbox(servers.tools, ToolRuns(store), lambda run: publish("tool.run", run), phrases)
+        abilities = Abilities(servers.tools)
+        tools = Toolbox(abilities.tools, ToolRuns(store), lambda run: publish("tool.run", run), phrases)
         yield Minds(
             router=router,
             talk=_talk(settings, router, tools, memory) if router.places else None,
             memory=memory,
             embed=embed,
             tools=tools,
+            abilities=abilities,
             servers=servers,
             ledger=ledger,
             receipts=receipts,

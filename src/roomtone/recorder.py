@@ -321,7 +321,8 @@ class Recorder:
         else:
             parents, self.tips = (asked,), (*self.tips, message.id)
         answer = entry.live.answer
-        return [(message, (*parents, *(answer.follows.values() if answer is not None else ())))]
+        made_of = (*(answer.follows.values() if answer is not None else ()), *entry.live.nodes)
+        return [(message, (*parents, *made_of))]
 
     def _answer_left(self, session: Session | None, message: str, asked: str | None) -> None:
         """Let a conversation that was left in mid-turn go on behind the answer, once somebody returns to it."""

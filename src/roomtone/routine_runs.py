@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -81,10 +81,15 @@ class RoutineRunner:
         answer.follows = run.nodes
         return answer
 
-    async def finish(self, routine: Routine, whose: Whose, as_: As) -> RoutineRun:
-        """Run a routine of the moment, nothing of which is said, to its end."""
+    async def finish(
+        self, routine: Routine, whose: Whose, as_: As, follow: Callable[[Iterable[str]], None]
+    ) -> RoutineRun:
+        """Run a routine that a model planned to its end, unsaid; ``follow`` is told the nodes it left."""
         run = RoutineRun(routine, whose, self, as_, planned=True)
-        await run.finish()
+        try:
+            await run.finish()
+        finally:
+            follow(run.nodes.values())
         return run
 
 

@@ -63,6 +63,11 @@ class Doing:
     outside: bool = False
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
+    @property
+    def told(self) -> str:
+        """What it came to, as a model reads it."""
+        return self.result if self.status.useful else f"({self.status}: {self.error})"
+
 
 OnStep = Callable[[str, Doing], None]
 """Told the id of a step whenever its status changes."""

@@ -43,7 +43,8 @@ class LiveTurn:
 
     ``committed``: it may answer. ``free``: nobody is going on with what they asked. ``acted``: it changed something.
     ``into_ring``: it is a rival of something that rings, where any word means that it was heard. ``stops_only``: it
-    is a rival of speech in a room that wants to be called, where only "stop" and the like are meant for it.
+    is a rival of speech in a room that wants to be called, where only "stop" and the like are meant for it. ``nodes``
+    are the messages that were left on the way to its answer, by what a model planned.
     """
 
     number: int
@@ -67,6 +68,7 @@ class LiveTurn:
     ended: Ended = Ended.COMPLETED
     error: TurnError | None = None
     last_event: int | None = None
+    nodes: list[str] = field(default_factory=list)
 
     @property
     def heard(self) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
 from roomtone.core.dialog import HandStopwatch, Item, Offer, Timer, Tokens, Turn
 from roomtone.core.persona import Persona
+from roomtone.core.routine import Routine
 from roomtone.mind.context import Past, Told
 from roomtone.mind.memory import Memory
 from roomtone.outbound import Sent
@@ -96,6 +97,15 @@ class Household(Protocol):
 
     async def run_routine(self, name: str) -> Answer:
         """Begin to run a routine; its words come as the answer's deltas. Raises ToolError where there is none."""
+
+    def tools(self) -> Collection[str]:
+        """List the tools that the present persona may use, by name."""
+
+    def agents(self) -> Sequence[Persona]:
+        """List who does tasks for the present persona."""
+
+    async def run_steps(self, routine: Routine) -> str:
+        """Run a routine of the moment, unsaid, and return what its steps came to, a line each."""
 
     async def last_turn(self) -> Turn | None:
         """Return the last finished turn of this session in which something was heard, or None."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from roomtone.mind.tools import arithmetic, clock, lists, memory, persona, rooms, timer, volume
 from roomtone.mind.tools.allowed import allowed
 from roomtone.mind.tools.built_in import BuiltIn
+from roomtone.mind.tools.plan import ASK, PLAN
 
 __all__ = ["BUILT_IN", "FAMILIES", "TAKING_BACK", "BuiltIn", "allowed"]
 
@@ -25,4 +26,4 @@ BUILT_IN: tuple[BuiltIn, ...] = (
 TAKING_BACK: tuple[BuiltIn, ...] = (*timer.TAKING_BACK, *memory.TAKING_BACK)
 """What only ever undoes another tool's work: no model can call it."""
 
-FAMILIES = frozenset(tool.spec.name.partition(".")[0] for tool in BUILT_IN)
+FAMILIES = frozenset(name.partition(".")[0] for name in (*(tool.spec.name for tool in BUILT_IN), PLAN, ASK))
