@@ -29,6 +29,7 @@ from roomtone.mind.phrases import Phrases
 from roomtone.mind.toolbox import Outcome, RunStatus, Toolbox, ToolRun
 from roomtone.mind.tools import BUILT_IN, TAKING_BACK
 from roomtone.mind.tools.arguments import LONGEST
+from roomtone.mind.tools.plan import errands
 from roomtone.store import FILE_NAME, Store, open_store
 from roomtone.tool_runs import ToolRuns
 
@@ -435,9 +436,12 @@ def test_once_a_stranger_s_words_were_read_every_change_is_asked_first(
     in_house(scene)
 
 
+AGENT = Persona(id="scout", name="Scout", purpose="looks things up")
+
+
 def test_every_tool_that_changes_something_can_be_asked_about_and_taken_back_in_words() -> None:
     known = Phrases.load().texts
-    changing = {tool.spec.name for tool in BUILT_IN if tool.traits.changes}
+    changing = {tool.spec.name for tool in (*BUILT_IN, *errands([AGENT])) if tool.traits.changes}
     assert {key.removeprefix("tool_asks.") for key in known if key.startswith("tool_asks.")} <= changing
     assert {key.removeprefix("tool_undone.") for key in known if key.startswith("tool_undone.")} <= changing
 

@@ -68,7 +68,7 @@ def test_every_tool_says_what_it_takes() -> None:
 
 def test_a_family_has_the_name_of_the_skill_that_does_the_same() -> None:
     skills = {skill.name for skill in Skills.load().skills}
-    assert FAMILIES - skills <= {"memory", "announce", "handoff"}
+    assert FAMILIES - skills <= {"memory", "announce", "handoff", "plan", "agent"}
 
 
 def test_a_persona_s_tools_may_name_skills_and_families_and_those_of_servers() -> None:

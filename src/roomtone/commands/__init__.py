@@ -27,7 +27,7 @@ COMMANDS = {
     "history": "what was said, and why it went so",
     "receipt": "what left this machine, to whom and why, and what models cost",
     "memory": "what it was told to remember",
-    "routines": "steps that are done side by side and told as one, and what became of them",
+    "routines": "what is done in several steps, and how it went",
     "metrics": "what the running daemon has counted, for Prometheus",
     "personas": "who the room can speak as, and earlier versions of them",
     "engines": "what is installed, what auto chose and why",

@@ -94,7 +94,9 @@ def errands(agents: Sequence[Persona]) -> list[BuiltIn]:
     """Return the tools that give errands to others: plans, and where there are agents, tasks for those."""
     traits = Traits(changes=True, outside=True, timeout_s=PLAN_S)
     told = "Do several things at once or one after the other, and tell the results"
-    plan = BuiltIn(ToolSpec(PLAN, told, schema(Plan)), traits, Plan, run_plan)
+    steps = {"type": "array", "items": schema(PlannedStep)}  # small models follow no $ref
+    parameters = {"type": "object", "properties": {"steps": steps}, "required": ["steps"]}
+    plan = BuiltIn(ToolSpec(PLAN, told, parameters), traits, Plan, run_plan)
     if not agents:
         return [plan]
     who = "; ".join(f"{agent.id}: {agent.purpose}" for agent in sorted(agents, key=lambda agent: agent.id))
