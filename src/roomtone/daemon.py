@@ -225,7 +225,7 @@ async def watch_device(room: Room) -> None:
 
 
 async def follow_personas(room: Room) -> None:
-    """Take up edits of personas while the room talks; who speaks says so where its own is broken."""
+    """Take up edits of personas and routines while the room talks; who speaks says so where its own is broken."""
 
     async def changed() -> None:
         for news in await room.conversation.reload():
@@ -236,7 +236,8 @@ async def follow_personas(room: Room) -> None:
             say(room, "persona_refused", place=key) if key else say(room, "persona_unread")
         room.feed.publish("personas.changed", source="daemon")
 
-    await persona_files.watch(room.parts.cast.library.folders, changed)
+    folders = (*room.parts.cast.library.folders, *room.parts.minds.routines.folders)
+    await persona_files.watch(folders, changed)
 
 
 async def tell_who_is_gone(room: Room) -> None:
