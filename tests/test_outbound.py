@@ -17,12 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Run
-from rooms import room
+from rooms import room, scripted
 from roomtone import engines, outbound
 from roomtone.clock import run_skipping
-from roomtone.core.dialog import Ended, Voice
+from roomtone.core.dialog import Ended, Source, Voice
 from roomtone.core.errors import EgressRefused, EngineError, EngineUnavailable
 from roomtone.core.persona import Egress
+from roomtone.core.signals import Prompt
 from roomtone.core.sound import RATE, Audio
 from roomtone.engines.stt import Hints, Pause
 from roomtone.engines.stt import script as script_engine
@@ -475,5 +476,26 @@ def test_a_room_hears_and_speaks_through_who_may_know_and_the_receipt_says_so(
             assert served == ("wyoming", "wyoming")
             assert {(each.sent.kind, each.sent.why) for each in found} == {("audio", "hearing"), ("text", "speaking")}
             assert {(each.persona, each.turn, each.session) for each in found} == {("secret", 1, turn.session)}
+
+    run(scene())
+
+
+def test_who_takes_over_in_mid_turn_is_heard_by_nobody_who_may_not_know(run: Run[None], tmp_path: Path) -> None:
+    folder = tmp_path / "personas" / "hermit"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("name: Hermit\negress: none\n")
+    (folder / "system_prompt.md").write_text("Tell nobody.")
+    routines = tmp_path / "routines"
+    routines.mkdir()
+    (routines / "diary.yaml").write_text('{persona: hermit, steps: {tell: {say: "Dear diary."}}}')
+
+    async def scene() -> None:
+        async with room(scripted(routines={"dir": str(routines)}), tmp_path) as rehearsal:
+            [voice] = rehearsal.room.synthesiser.places
+            voice.engine.host = "voices.example.com"  # type: ignore[attr-defined]
+            converse = rehearsal.room.conversation
+            turn = await converse.answer(Prompt("", Source.CLI, routine="diary"))
+            assert (turn.spoken, turn.ended) == ("", Ended.FAILED)
+            assert voice.engine.spoken == []  # type: ignore[attr-defined]
 
     run(scene())

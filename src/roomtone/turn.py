@@ -362,9 +362,10 @@ async def _speak(live: LiveTurn, deltas: AsyncIterator[str], chain: Chain) -> No
         chain.keep(live)
 
     try:
-        await chain.mouth.speak(
-            noted(), chain.voice(), live.speech, live.watch, first_sound, lambda: chain.keep(live)
-        )
+        with chain.outgoing(live):  # who speaks now may have taken over in this turn, and keep more to itself
+            await chain.mouth.speak(
+                noted(), chain.voice(), live.speech, live.watch, first_sound, lambda: chain.keep(live)
+            )
     except EngineError as error:
         chain.note_health("tts", error.message)
         raise
