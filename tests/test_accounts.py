@@ -19,7 +19,7 @@ from roomtone.accounts import BY, KEPT, Accounts, Call
 from roomtone.clock import SkippingLoop, run_skipping, utc_now
 from roomtone.core.dialog import Tokens
 from roomtone.core.errors import UsageError
-from roomtone.flow import beside
+from roomtone.flow import beside, task_group
 from roomtone.ledger import OWED, SETTLE_S, Ledger
 from roomtone.store import FILE_NAME, Store, open_store
 
@@ -119,11 +119,27 @@ def skipping() -> SkippingLoop:
 def test_what_is_older_than_is_kept_goes_with_a_new_day(run: Run[None], tmp_path: Path) -> None:
     async def scene() -> None:
         async with open_store(tmp_path / FILE_NAME) as store:
+            ledger = Ledger(store)
+            for age in (KEPT + timedelta(days=1), KEPT - timedelta(days=1)):
+                Accounts(ledger, BERLIN).note(call(utc_now() - age))
+            await ledger.flush()
+            assert await rows(store) == 2
+            Accounts(ledger, BERLIN).note(call(utc_now()))
+            await ledger.flush()
+            assert await rows(store) == 2, "also where no provider has a limit a day"
+
+    run(scene())
+
+
+def test_a_call_that_ends_while_the_day_is_added_up_counts_too(run: Run[None], tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with open_store(tmp_path / FILE_NAME) as store, task_group() as group:
             books = Accounts(Ledger(store), BERLIN)
-            books.note(call(utc_now() - KEPT - timedelta(days=1)))
-            books.note(call(utc_now() - KEPT + timedelta(days=1)))
-            await books.today("house")
-            assert await rows(store) == 1
+            adding = group.create_task(books.today("house"))
+            await asyncio.sleep(0)
+            books.note(call(utc_now()))
+            await adding
+            assert (await books.today("house")).written == 10
 
     run(scene())
 

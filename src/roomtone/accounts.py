@@ -69,12 +69,18 @@ class Accounts:
         self._zone = zone
         self._day: date | None = None
         self._today: dict[str, Tokens] = {}
+        self._noted = 0
+        self._pruned: date | None = None
 
     def note(self, call: Call) -> None:
         """Keep a call; never waits and never fails."""
         day = call.at.astimezone(self._zone).date()
         if self._day == day:
             self._today[call.provider] = self._today.get(call.provider, NOTHING) + call.tokens
+        if self._pruned != day:
+            self._pruned = day
+            self._ledger.add(_pruning(call.at))
+        self._noted += 1
         self._ledger.add(_keeping(call))
 
     async def today(self, provider: str) -> Tokens:
@@ -83,11 +89,12 @@ class Accounts:
         The store is read once a day; from then on it is known.
         """
         now = utc_now().astimezone(self._zone)
-        if self._day != now.date():
-            midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-            self._ledger.add(_pruning(now))
+        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        while self._day != now.date():
+            noted = self._noted
             sums = await self.totals(midnight, ("provider",))
-            self._day, self._today = now.date(), {each.of[0]: each.tokens for each in sums}
+            if noted == self._noted:  # else a call that came meanwhile is in neither
+                self._day, self._today = now.date(), {each.of[0]: each.tokens for each in sums}
         return self._today.get(provider, NOTHING)
 
     async def totals(self, since: datetime, by: Sequence[str] = ("day", "provider")) -> list[Sum]:
