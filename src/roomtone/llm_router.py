@@ -262,17 +262,16 @@ class _Search:
 
     def reason(self) -> EngineError:
         """Return why there is no answer."""
-        if len(self.failures) == 1:
-            return self.failures[self.last]
         if self.failures:
             last = self.failures[self.last]
+            if len(self.failures) == 1 and isinstance(last, (LlmError, EgressRefused)):
+                return last
             trouble = last.trouble if isinstance(last, LlmError) else Trouble.BUSY
-            return LlmError(
-                "no language model answered: " + "; ".join(e.message for e in self.failures.values()), trouble
-            )
+            why = "; ".join(error.message for error in self.failures.values())
+            return LlmError(f"no language model answered: {why}", trouble)
         if self._all:
             names = ", ".join(place.name for place in self._all)
-            return EngineUnavailable(f"no language model may be asked now: {names} took what they may take")
+            return LlmError(f"no language model may be asked now: {names} took what they may take", Trouble.LIMIT)
         names = ", ".join(place.name for place in self._router.places)
         if not names:
             return EngineUnavailable("no language model is open; see: roomtone doctor")

@@ -164,7 +164,7 @@ async def _take(live: LiveTurn, chain: Chain) -> None:
         return
     log.warning("turn %s: %s", live.trace, error.message)
     live.fail(error)
-    live.said = f"{live.said} ".lstrip()
+    live.said = f"{live.said.rstrip()} ".lstrip()
     worse = await _attempt(_speak(live, _whole(_apology(live, chain, error)), chain))
     if worse is not None:
         log.warning("turn %s: %s", live.trace, worse.message)
@@ -386,7 +386,7 @@ def _apology(live: LiveTurn, chain: Chain, error: RoomtoneError) -> str:
     if isinstance(error, ToolError):
         return error.message
     if isinstance(error, LlmError):
-        lost = bool(live.speech.pieces)
+        lost = live.answer is not None and live.answer.answered_by.startswith("llm:")  # more than "let me think"
         return chain.phrases.say("model_lost" if lost else _TROUBLES.get(error.trouble, "model_gone"))
     if isinstance(error, EgressRefused):
         return chain.phrases.say("model_forbidden")
