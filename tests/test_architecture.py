@@ -26,7 +26,7 @@ FLOORS = """
     hand
     cast recorder persona_answers memory_answers routine_answers
     ears turn
-    anticipating
+    anticipating choosing
     household mouth utterance overhearing
     routine_runs
     minds

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from roomtone.flow import Stream, cancelling_group, task_group
 from roomtone.mind import Answer, Household
-from roomtone.mind.talking import Scope
+from roomtone.mind.talking import Scope, Talking
 from roomtone.mind.thinking import Mind
 
 log = logging.getLogger(__name__)
@@ -69,6 +69,13 @@ class Foresight:
         self._give_up()
         self._scope.permit.set()
         return await self._mind.answer(text, self._household, self._scope)
+
+    async def answer_as(self, talking: Talking, household: Household, text: str) -> Answer:
+        """Let somebody else's model answer a text; what was begun for it is given up."""
+        self._give_up()
+        self._scope.permit.set()
+        known = await talking.know(text, household)
+        return await talking.answer(text, household, self._scope, known)
 
     async def _work(self, draft: _Draft) -> None:
         """Draft an answer; one that fails before anybody waits for it is simply made again."""

@@ -290,4 +290,4 @@ def manners(settings: Settings) -> Manners:
     listen = settings.listen
     wakes = settings.engine("wake")[0] != "none"
     is_open = listen.mode == "open" or (listen.mode == "wake_word" and not wakes)
-    return Manners(open=is_open, follow_up_s=listen.follow_up_s)
+    return Manners(open=is_open, follow_up_s=listen.follow_up_s, chooses=settings.personas.choose)

@@ -93,7 +93,8 @@ class Cast:
     """The personas of a ``library``, ready by id; one whose files have changed is made ready anew.
 
     ``skills`` are all that the household has. What is broken is refused and, where it was ready before, goes on as it
-    was: ``refused`` has the reason by id. ``agents`` are those with a purpose, who do tasks for others.
+    was: ``refused`` has the reason by id. ``everybody`` are all that could be loaded when somebody
+    was last made ready.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class Cast:
         self._names: dict[str, str] = {}
         self._everyone = skills
         self.refused: dict[str, PersonaError] = {}
-        self.agents: tuple[Persona, ...] = ()
+        self.everybody: tuple[Persona, ...] = ()
         self._stt = stt
         self._tts = tts
         self._thread = thread
@@ -120,6 +121,11 @@ class Cast:
         self._called: tuple[dict[str, str], dict[str, str]] = ({}, {})
         self._ready: dict[str, ReadyPersona] = {}
         self._known: dict[str, News] | None = None
+
+    @property
+    def agents(self) -> list[Persona]:
+        """Who has a purpose, and does tasks for others."""
+        return [each for each in self.everybody if each.purpose]
 
     async def ready(self, persona: str) -> ReadyPersona:
         """Return a persona ready to speak, as its files are now, or as they last were whole.
@@ -232,7 +238,7 @@ class Cast:
         names = {name: id_ for id_ in self.library.ids() for name in _sayable(in_words(id_))}
         shared: list[str] = []
         everybody = self._all()
-        self.agents = tuple(each for each in everybody if each.purpose)
+        self.everybody = tuple(everybody)
         for each in everybody:
             for name in sorted(spoken_names(each)):
                 first = names.setdefault(name, each.id)

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 from roomtone import logs, outbound
 from roomtone.cast import Cast, News, ReadyPersona, in_words
+from roomtone.choosing import Chooser
 from roomtone.core.dialog import Ended, Source, Turn, Voice, new_id
 from roomtone.core.effects import (
     Anticipate,
@@ -62,7 +63,7 @@ from roomtone.routine_runs import RoutineRun, RoutineRunner, Whose
 from roomtone.store import Store
 from roomtone.switching import Switcher
 from roomtone.timers import Timers
-from roomtone.turn import Chain, LiveTurn, take
+from roomtone.turn import Chain, Chosen, LiveTurn, take
 
 log = logging.getLogger(__name__)
 
@@ -93,13 +94,15 @@ class Manners:
 
     ``open``: whoever speaks is heard; else only who called. ``follow_up_s`` and ``called_s``: how long it listens
     after an answer, and after a call. ``one_session``: all that is said is one session of its own, as in a rehearsal;
-    else one goes on until its persona's retention has passed in silence.
+    else one goes on until its persona's retention has passed in silence. ``chooses``: a request may choose who
+    answers it.
     """
 
     open: bool = True
     follow_up_s: float = 6.0
     called_s: float = 8.0
     one_session: bool = False
+    chooses: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,8 @@ class Conversation:
             self._spawn,
             lambda: self.speaker.phrases,
         )
+        small = parts.phrases.language.small_words
+        self._chooser = Chooser(small, parts.minds.embed) if manners.chooses else None
         parts.quiet.speaker = lambda: self.speaker.persona
         self._health = {"stt": "ok", "tts": "ok"}
         self._group: asyncio.TaskGroup | None = None
@@ -315,7 +320,7 @@ class Conversation:
             mouth=parts.mouth,
             household=self._household(live),
             hints=self._hints(live),
-            voice=lambda: self._voice(speaker),
+            voice=lambda: self._voice(speaker, live),
             post=self.post,
             expect=self._expect,
             admits=self._admits,
@@ -324,24 +329,42 @@ class Conversation:
             kept=self.recorder.kept,
             note_health=self._health.__setitem__,
             outgoing=self._outgoing,
+            choose=self._choose,
             anticipates=parts.minds.anticipates,
             ring_line=parts.timers.line,
             only_tells=parts.timers.only_tells,
         )
 
-    def _voice(self, began: ReadyPersona) -> Voice:
-        """Return how a turn sounds: as who was switched to since it ``began``, and softer in quiet hours.
+    def _voice(self, began: ReadyPersona, live: LiveTurn) -> Voice:
+        """Return how a turn sounds: as who was chosen or switched to since it ``began``, and softer in quiet hours.
 
         An edit of a persona waits for the next turn: a voice does not change in mid-sentence.
         """
         speaker = began if self.speaker.persona.id == began.persona.id else self.speaker
-        voice = speaker.persona.voice
+        voice = (live.chosen or speaker).persona.voice
         return voice.model_copy(update={"volume": voice.volume * self.parts.quiet.volume()})
 
     def _outgoing(self, live: LiveTurn) -> AbstractContextManager[None]:
         """Hold back what the persona may not let travel, and keep a receipt of what does."""
-        persona, minds = self.speaker.persona, self.parts.minds
+        persona, minds = (live.chosen or self.speaker).persona, self.parts.minds
         return outbound.within(persona.egress, minds.receipts.note(live.trace, persona.id))
+
+    async def _choose(self, live: LiveTurn) -> Chosen | None:
+        """Return who should answer a turn instead of who speaks, where no skill of theirs does; None where nobody."""
+        speaker, cast = self.speaker, self.parts.cast
+        if self._chooser is None or speaker.skills.recognise(live.heard) is not None:
+            return None
+        wanted = await self._chooser.fitting(live.heard, cast.everybody, speaker.persona)
+        if wanted is None:
+            return None
+        try:
+            persona, talking, house = await self._household(live).as_persona(wanted.id)
+        except RoomtoneError as error:
+            log.warning("%s", error.message)
+            return None
+        with outbound.within(persona.egress):
+            able = talking is not None and talking.can_answer
+        return Chosen(persona, talking, house) if talking is not None and able else None
 
     async def _past(self, live: LiveTurn) -> Past:
         """Return what was said before a turn, as far as who speaks now may know of it."""

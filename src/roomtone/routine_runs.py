@@ -16,7 +16,7 @@ from roomtone import outbound
 from roomtone.clock import utc_now
 from roomtone.core.dialog import Message, Role, new_id
 from roomtone.core.errors import ToolError
-from roomtone.core.persona import Egress, Persona
+from roomtone.core.persona import Persona
 from roomtone.core.routine import Routine, StepStatus
 from roomtone.database import Statement
 from roomtone.engines.llm import ToolCall
@@ -202,7 +202,7 @@ class RoutineRun:
             raise ToolError("there is no language model here")
         async with cancelling_group() as group:  # a model that is given up on is busy with it no longer
             scope = self._scope(group)
-            with on_an_errand(), outbound.within(narrower(outbound.limit(), who.egress), outbound.note()):
+            with on_an_errand(), outbound.within(who.egress):
                 if not talking.can_answer:
                     raise ToolError("there is no language model that may be asked")
                 answer = await talking.answer(
@@ -229,7 +229,7 @@ class RoutineRun:
         call = ToolCall("routine", tool, json.dumps(arguments, ensure_ascii=False, default=str))
         trace, session = self._whose.trace, self._whose.session
         tainted = outside and self._planned
-        with on_an_errand(), outbound.within(narrower(outbound.limit(), who.egress), outbound.note()):
+        with on_an_errand(), outbound.within(who.egress):
             outcome = await self._runner.tools.run(call, house, tainted=tainted, trace=trace, session=session)
         if outcome.offer is not None:
             raise ToolError(f"{tool} needs somebody's yes, and is not for a routine")
@@ -294,12 +294,6 @@ def spoken(name: str) -> str:
 
 async def _unsaid(_: str) -> None:
     """Take words that nobody is to hear."""
-
-
-def narrower(one: Egress, other: Egress) -> Egress:
-    """Return which of two lets less travel."""
-    order = (Egress.NONE, Egress.LAN, Egress.ANY)
-    return min(one, other, key=order.index)
 
 
 def _iso(at: datetime) -> str:

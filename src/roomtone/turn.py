@@ -15,6 +15,7 @@ from roomtone.clock import utc_now
 from roomtone.core.dialog import Ended, Latency, Session, Source, Stage, Turn, TurnError, Voice, new_id
 from roomtone.core.endpoint import Completeness
 from roomtone.core.errors import EgressRefused, EngineError, EngineTimeout, RoomtoneError, ToolError
+from roomtone.core.persona import Persona
 from roomtone.core.signals import Dismiss, FirstSound, FloorKept, FloorTaken, Overheard, Prompt, Signal
 from roomtone.engines.llm import LlmError, Trouble
 from roomtone.engines.stt import Hints, Transcript
@@ -23,6 +24,7 @@ from roomtone.flow import close
 from roomtone.mind import Answer, Household
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills
+from roomtone.mind.talking import Talking
 from roomtone.mind.thinking import Mind
 from roomtone.mouth import Mouth, Speech
 from roomtone.stopwatch import Stopwatch
@@ -35,6 +37,15 @@ STT_BOUND_S = 12.0
 
 RING_PAUSE_S = 3.0
 """Quiet between two rounds of a ring, in which a word is heard best."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Who answers a turn instead of who speaks, what they talk with, and the household as they see it."""
+
+    persona: Persona
+    talking: Talking
+    household: Household
 
 
 @dataclass(slots=True)
@@ -69,6 +80,7 @@ class LiveTurn:
     error: TurnError | None = None
     last_event: int | None = None
     nodes: list[str] = field(default_factory=list)
+    chosen: Chosen | None = None
 
     @property
     def heard(self) -> str:
@@ -147,6 +159,7 @@ class Chain:
     kept: Callable[[LiveTurn], Awaitable[None]]
     note_health: Callable[[str, str], None]
     outgoing: Callable[[LiveTurn], AbstractContextManager[None]]
+    choose: Callable[[LiveTurn], Awaitable[Chosen | None]]
     anticipates: bool
     ring_line: Callable[[str], str | None]
     only_tells: Callable[[str], bool]
@@ -292,7 +305,13 @@ async def _think(live: LiveTurn, chain: Chain, foresight: Foresight) -> Answer |
         return None
     if live.into_ring:  # whatever is said to a ring, it was heard; a model need not be asked what it means
         return await chain.mind.answer(live.heard, chain.household)
-    return await foresight.answer(live.heard)
+    live.chosen = chosen = await chain.choose(live)
+    if chosen is None:
+        return await foresight.answer(live.heard)
+    with chain.outgoing(live):
+        answer = await foresight.answer_as(chosen.talking, chosen.household, live.heard)
+    answer.intent = f"persona.{chosen.persona.id}"
+    return answer
 
 
 async def _come_due(live: LiveTurn, alarm: str, chain: Chain) -> None:
