@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from conftest import Run
 from rooms import room, scripted, speaks
-from roomtone.core.dialog import Ended, Turn
+from roomtone.core.dialog import Ended, Source, Turn
+from roomtone.core.signals import Dismiss, Prompt
 from roomtone.engines.llm.script import Script
+from roomtone.flow import task_group
 from roomtone.rehearsal import Rehearsal
 from roomtone.settings import Settings
 
@@ -152,5 +158,42 @@ def test_what_left_the_house_is_on_the_receipt_with_its_turn(run: Run[None], tmp
             assert (call["trace"], call["status"], call["written"]) == (turn.trace, "ok", len(GREEN.split()))
             assert turn.tokens is not None
             assert turn.tokens.written == call["written"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("where", ["model", "memory"])
+def test_stop_is_the_end_though_a_library_fails_at_being_stopped(
+    run: Run[None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    async def upset() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise RuntimeError("the connection was in use") from None
+
+    async def upset_model(*_: Any) -> AsyncIterator[Any]:
+        await upset()
+        yield
+
+    async def upset_memory(*_: Any) -> None:
+        await upset()
+
+    async def scenario() -> None:
+        async with room(thinking(), tmp_path) as rehearsal, task_group() as group:
+            minds, converse = rehearsal.room.parts.minds, rehearsal.room.conversation
+            if where == "model":
+                monkeypatch.setattr(model(rehearsal), "reply", upset_model)
+            else:
+                monkeypatch.setattr(minds.memory, "recall", upset_memory)
+            asking = group.create_task(converse.answer(Prompt(HALVES, Source.CLI)))
+            await asyncio.sleep(1)
+            stopped_at = asyncio.get_running_loop().time()
+            converse.post(Dismiss(Source.CLI))
+            turn = await asking
+            assert asyncio.get_running_loop().time() - stopped_at < 0.1
+            assert (turn.said, turn.ended) == ("", Ended.DISMISSED)
+            statuses = [row["status"] for row in await minds.ledger.read("SELECT status FROM llm_calls")]
+            assert statuses == (["cancelled"] if where == "model" else []), "nobody was asked once more"
 
     run(scenario())

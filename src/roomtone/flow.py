@@ -129,6 +129,12 @@ async def cancelling_group() -> AsyncIterator[asyncio.TaskGroup]:
         yield await opened
 
 
+def is_cancelled() -> bool:
+    """Say whether this task was told to end: what a library raises at that is no failure to go on from."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 async def close(source: Any) -> None:
     """Close an async iterator if it can be closed (generators can)."""
     closing = getattr(source, "aclose", None)

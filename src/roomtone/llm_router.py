@@ -21,7 +21,7 @@ from roomtone.core.errors import EgressRefused, EngineError, EngineTimeout, Engi
 from roomtone.core.persona import Egress
 from roomtone.engines.llm import Llm, LlmError, Options, Piece, Text, Trouble, Usage
 from roomtone.failover import Place
-from roomtone.flow import close
+from roomtone.flow import close, is_cancelled
 from roomtone.llm_calls import BYTES_PER_TOKEN, Answer, Attempt, Terms, room
 from roomtone.llm_line import Books, LlmLine, OnEvent
 from roomtone.llm_reply import Reply
@@ -148,6 +148,8 @@ class Router(LlmLine):
             attempt.failed(error)
             raise
         except Exception as error:
+            if is_cancelled():
+                raise asyncio.CancelledError from error
             attempt.failed(error)
             failure = self.failed(place, error)
             if not answer.calls:

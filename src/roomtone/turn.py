@@ -20,7 +20,7 @@ from roomtone.core.signals import Dismiss, FirstSound, FloorKept, FloorTaken, Ov
 from roomtone.engines.llm import LlmError, Trouble
 from roomtone.engines.stt import Hints, Transcript
 from roomtone.failover import SttLine
-from roomtone.flow import close
+from roomtone.flow import close, is_cancelled
 from roomtone.mind import Answer, Household
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills
@@ -189,9 +189,11 @@ async def _attempt(work: Coroutine[Any, Any, None]) -> RoomtoneError | None:
     """Do it; return why it failed. A fault of ours is an error like another: the log has its traceback."""
     try:
         await work
-    except RoomtoneError as error:
-        return error
     except Exception as error:
+        if is_cancelled():
+            raise asyncio.CancelledError from error
+        if isinstance(error, RoomtoneError):
+            return error
         log.exception("internal error")
         return EngineError(f"internal error: {error}")
     return None
@@ -237,6 +239,8 @@ async def _hear(live: LiveTurn, utterance: Utterance, chain: Chain, foresight: F
                 await _transcribe(live, utterance, chain, foresight)
         chain.note_health("stt", "ok")
     except Exception as error:  # whatever it was: nobody may speak up before the person has finished
+        if is_cancelled():
+            raise asyncio.CancelledError from error
         late = f"the recogniser had no answer after {STT_BOUND_S:g} s"
         failure = EngineTimeout(late) if isinstance(error, TimeoutError) else error
         chain.note_health("stt", str(failure))
