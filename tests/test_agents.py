@@ -14,16 +14,14 @@ import pytest
 from conftest import Run
 from home import Home
 from rooms import room, speaks
-from roomtone.core.dialog import Message
 from roomtone.core.errors import ToolError
 from roomtone.core.persona import Persona
 from roomtone.core.tooling import ToolSpec
-from roomtone.engines.llm import Options
 from roomtone.engines.tools import Result, Traits
 from roomtone.mind.errands import Abilities, on_an_errand
 from roomtone.mind.tools.plan import STEPS, errands
 from roomtone.rehearsal import Rehearsal
-from test_routines import Server, runs, settings
+from test_routines import Server, listen, runs, settings
 from test_tool_evening import ASK, call
 
 SCOUT = Persona(id="scout", name="Scout", purpose="looks things up")
@@ -38,21 +36,6 @@ def persona(folder: Path, name: str, **config: Any) -> None:
 
 def serve(rehearsal: Rehearsal, *servers: Any) -> None:
     rehearsal.room.parts.minds.abilities._servers = lambda: servers
-
-
-def listen(rehearsal: Rehearsal) -> list[tuple[list[Message], Options]]:
-    """Note what models are asked from here on."""
-    talk = rehearsal.room.parts.minds.talk
-    assert talk is not None
-    asked: list[tuple[list[Message], Options]] = []
-    reply = type(talk.llm).reply
-
-    def listening(messages: Any, options: Options) -> Any:
-        asked.append((list(messages), options))
-        return reply(talk.llm, messages, options)
-
-    object.__setattr__(talk.llm, "reply", listening)
-    return asked
 
 
 # ------------------------------------------------------------------------------------------- in a room

@@ -20,8 +20,8 @@ from roomtone.core.persona import Persona
 from roomtone.mind.phrases import load_language
 from roomtone.personas import Library
 from roomtone.shipped import shipped
-from test_agents import listen, persona
-from test_routines import settings
+from test_agents import persona
+from test_routines import hear, listen, settings
 
 SMALL = load_language("en").small_words
 HOUSE = Library([shipped("personas")])
@@ -104,15 +104,7 @@ def test_a_request_is_answered_once_by_who_fits_it_in_their_voice_and_words_and_
         replies = ("A soup.", "Because of the light.")
         at_home = allowed(tmp_path, COOKING, "why is the sky blue", replies=replies, choose=choose)
         async with room(at_home, tmp_path) as rehearsal:
-            asked, voices = listen(rehearsal), []
-            mouth = rehearsal.room.parts.mouth
-            speak = type(mouth).speak
-
-            async def speaking(deltas: Any, voice: Any, *rest: Any) -> None:
-                voices.append(voice)
-                await speak(mouth, deltas, voice, *rest)
-
-            object.__setattr__(mouth, "speak", speaking)
+            asked, voices = listen(rehearsal), hear(rehearsal)
             [turn] = await speaks(rehearsal)
             assert (turn.said, turn.intent) == ("A soup.", "persona.chef" if choose else None)
             assert (asked[0][1].persona, asked[0][0][0].text.splitlines()[0][:20]) == (

@@ -16,11 +16,13 @@ from conftest import Run
 from rooms import room, scripted, speaks
 from roomtone.app import Room
 from roomtone.clock import utc_now
-from roomtone.core.dialog import Ended, Role, Source, Turn
+from roomtone.core.dialog import Ended, Message, Role, Source, Turn, Voice
 from roomtone.core.schedule import Action
 from roomtone.core.signals import Dismiss, Prompt
 from roomtone.core.tooling import ToolSpec
+from roomtone.engines.llm import Options
 from roomtone.engines.tools import Result, Traits
+from roomtone.rehearsal import Rehearsal
 from roomtone.settings import Settings
 from test_morning import ALWAYS_QUIET, cut, house, turns
 
@@ -70,6 +72,35 @@ async def runs(room: Room) -> list[dict[str, Any]]:
 
 async def started(room: Room, name: str, source: Source = Source.CLI) -> Turn:
     return await room.conversation.answer(Prompt("", source, routine=name))
+
+
+def listen(rehearsal: Rehearsal) -> list[tuple[list[Message], Options]]:
+    """Note what models are asked from here on."""
+    talk = rehearsal.room.parts.minds.talk
+    assert talk is not None
+    asked: list[tuple[list[Message], Options]] = []
+    reply = type(talk.llm).reply
+
+    def listening(messages: Any, options: Options) -> Any:
+        asked.append((list(messages), options))
+        return reply(talk.llm, messages, options)
+
+    object.__setattr__(talk.llm, "reply", listening)
+    return asked
+
+
+def hear(rehearsal: Rehearsal) -> list[Voice]:
+    """Note in whose voice is spoken from here on."""
+    voices: list[Voice] = []
+    mouth = rehearsal.room.parts.mouth
+    speak = type(mouth).speak
+
+    async def hearing(deltas: Any, voice: Voice, *rest: Any) -> None:
+        voices.append(voice)
+        await speak(mouth, deltas, voice, *rest)
+
+    object.__setattr__(mouth, "speak", hearing)
+    return voices
 
 
 GATHERED = {
@@ -246,6 +277,45 @@ def test_a_button_starts_a_routine(run: Run[None], tmp_path: Path) -> None:
                 await rehearsal.room.parts.quiet.act(action, Source.BUTTON, "button left")
                 turn = (await anext(ended)).data.turn
             assert (turn.said, turn.source) == ("Good evening.", Source.BUTTON)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("told_by", "who"), [("chef", "chef"), (None, "companion"), ("nobody", "companion")])
+def test_who_tells_a_routine_does_so_in_their_own_words_and_voice_and_nobody_is_switched(
+    run: Run[None], tmp_path: Path, told_by: str | None, who: str
+) -> None:
+    async def scenario() -> None:
+        steps = {"digest": {"prompt": "Sum up.", "persona": "tutor"}, "story": {"prompt": "Tell it: {{digest}}"}}
+        write(tmp_path, "evening", steps=steps, persona=told_by)
+        at_home = settings(tmp_path, replies=("In short.", "A story."))
+        async with room(at_home, tmp_path) as rehearsal:
+            here = rehearsal.room
+            asked, voices = listen(rehearsal), hear(rehearsal)
+            assert (await started(here, "evening")).said == "A story."
+            assert [options.persona for _, options in asked] == ["tutor", who]
+            assert voices[0].voice_id == here.parts.cast.library.load(who).voice.voice_id
+            assert here.conversation.speaker.persona.id == "companion"
+
+    run(scenario())
+
+
+def test_a_pause_takes_nobody_s_place_and_may_be_long(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        steps = {
+            "pause": {"wait": 90},
+            "low": {"tool": "volume.set", "arguments": {"percent": 20}},
+            "told": {"say": "Now.", "needs": ["pause"]},
+        }
+        write(tmp_path, "evening", steps=steps, max_parallel=1)
+        async with room(settings(tmp_path), tmp_path) as rehearsal:
+            here = rehearsal.room
+            here.conversation.post(Prompt("", Source.SCHEDULE, routine="evening"))
+            await asyncio.sleep(5)
+            assert here.conversation._loudspeaker.volume == 0.2
+            await asyncio.sleep(120)
+            [kept] = await runs(here)
+            assert (kept["status"], kept["steps"]["pause"]["took_s"]) == ("done", pytest.approx(90, abs=0.1))
 
     run(scenario())
 

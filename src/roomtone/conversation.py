@@ -336,17 +336,19 @@ class Conversation:
         )
 
     def _voice(self, began: ReadyPersona, live: LiveTurn) -> Voice:
-        """Return how a turn sounds: as who was chosen or switched to since it ``began``, and softer in quiet hours.
+        """Return how a turn sounds: as who gives its answer or was switched to, and softer in quiet hours.
 
         An edit of a persona waits for the next turn: a voice does not change in mid-sentence.
         """
         speaker = began if self.speaker.persona.id == began.persona.id else self.speaker
-        voice = (live.chosen or speaker).persona.voice
+        by = live.answer.by if live.answer is not None else None
+        voice = (by or speaker.persona).voice
         return voice.model_copy(update={"volume": voice.volume * self.parts.quiet.volume()})
 
     def _outgoing(self, live: LiveTurn) -> AbstractContextManager[None]:
         """Hold back what the persona may not let travel, and keep a receipt of what does."""
-        persona, minds = (live.chosen or self.speaker).persona, self.parts.minds
+        by = live.answer.by if live.answer is not None else None
+        persona, minds = by or self.speaker.persona, self.parts.minds
         return outbound.within(persona.egress, minds.receipts.note(live.trace, persona.id))
 
     async def _choose(self, live: LiveTurn) -> Chosen | None:

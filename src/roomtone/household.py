@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -25,6 +26,8 @@ from roomtone.receipt import sent_since
 from roomtone.routine_runs import RoutineRunner, Whose
 from roomtone.store import Store
 from roomtone.timers import Timers
+
+log = logging.getLogger(__name__)
 
 
 class Somebody(Protocol):
@@ -91,11 +94,17 @@ class TurnHousehold:
         return list(self.runner.routines.all())
 
     async def run_routine(self, name: str) -> Answer:
-        """Begin to run a routine, as the persona that tells it. Raises ToolError, PersonaError."""
+        """Begin to run a routine, told by the persona that it names if that can speak. Raises ToolError."""
         routine = self.runner.routines.all().get(name)
+        house, by = self, None
         if routine is not None and routine.persona not in (None, self.persona.id):
-            await self.become(str(routine.persona))
-        return self.runner.run(name, self.whose(), self.as_persona)
+            try:
+                by, _, house = await self.as_persona(routine.persona)
+            except PersonaError as error:
+                log.warning("%s tells the routine %s instead: %s", self.persona.id, name, error.message)
+        answer = self.runner.run(name, self.whose(), house.as_persona)
+        answer.by = by
+        return answer
 
     def tools(self) -> list[str]:
         """List the tools that the present persona may use, by name."""

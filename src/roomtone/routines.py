@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -121,7 +122,7 @@ class Running:
             if missing and doing.step.prompt is None:
                 await self._ended(id_, StepStatus.SKIPPED, f"{missing[0]} came to nothing")
                 return
-            async with self._places:
+            async with self._places if doing.step.works else nullcontext():
                 self._become(id_, StepStatus.RUNNING)
                 await self._try(id_)
         finally:
@@ -131,7 +132,7 @@ class Running:
         doing, clock = self.steps[id_], asyncio.get_running_loop().time
         begun, status, error = clock(), StepStatus.DONE, ""
         try:
-            async with asyncio.timeout(doing.step.timeout_s) as bound:
+            async with asyncio.timeout(doing.step.timeout_s if doing.step.works else None) as bound:
                 await self._done(id_, doing)
         except Exception as failure:
             status, error = StepStatus.FAILED, str(failure) or type(failure).__name__

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+from roomtone import outbound
 from roomtone.anticipating import Foresight, anticipating
 from roomtone.clock import utc_now
 from roomtone.core.dialog import Ended, Latency, Session, Source, Stage, Turn, TurnError, Voice, new_id
@@ -80,7 +81,6 @@ class LiveTurn:
     error: TurnError | None = None
     last_event: int | None = None
     nodes: list[str] = field(default_factory=list)
-    chosen: Chosen | None = None
 
     @property
     def heard(self) -> str:
@@ -309,12 +309,12 @@ async def _think(live: LiveTurn, chain: Chain, foresight: Foresight) -> Answer |
         return None
     if live.into_ring:  # whatever is said to a ring, it was heard; a model need not be asked what it means
         return await chain.mind.answer(live.heard, chain.household)
-    live.chosen = chosen = await chain.choose(live)
+    chosen = await chain.choose(live)
     if chosen is None:
         return await foresight.answer(live.heard)
-    with chain.outgoing(live):
+    with outbound.within(chosen.persona.egress):
         answer = await foresight.answer_as(chosen.talking, chosen.household, live.heard)
-    answer.intent = f"persona.{chosen.persona.id}"
+    answer.intent, answer.by = f"persona.{chosen.persona.id}", chosen.persona
     return answer
 
 

@@ -76,6 +76,11 @@ class Step(Noun):
         return next(deed for deed in DEEDS if getattr(self, deed) is not None)
 
     @property
+    def works(self) -> bool:
+        """Whether somebody has something to do for it: it takes a place among the parallel ones, and has its time."""
+        return self.deed in ("prompt", "tool")
+
+    @property
     def after(self) -> tuple[str, ...]:
         """All steps that must be over before it begins, each once."""
         named = (

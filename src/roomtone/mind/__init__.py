@@ -126,7 +126,8 @@ class Answer:
     it means "listen to me", and is answered by being quiet too. ``offers`` is what a yes to its last question
     asks for. ``recalled`` are the ids of the facts a model was told, ``told`` what its prompt is to tell
     again, ``tokens`` what it took, ``saved_s`` the seconds by which it was begun early. ``follows`` are the
-    messages that its words were made of, as they come, by the step of a routine.
+    messages that its words were made of, as they come, by the step of a routine. ``by`` is who gives it, where
+    that is somebody else than who speaks.
     """
 
     answered_by: str
@@ -139,4 +140,5 @@ class Answer:
     told: Told | None = None
     saved_s: float | None = None
     follows: Mapping[str, str] = field(default_factory=dict)
+    by: Persona | None = None
     tokens: Tokens | None = None
