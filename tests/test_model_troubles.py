@@ -72,3 +72,17 @@ def test_who_asked_as_often_as_they_may_is_told_so(run: Run[None], tmp_path: Pat
         assert turn.error.code == "LLM_API_ERROR"
 
     run(scenario())
+
+
+def test_who_does_not_stop_is_cut_off_after_a_whole_word_and_the_person_told(run: Run[None], tmp_path: Path) -> None:
+    counting = " ".join(f"Number {n} is bigger than number {n - 1}." for n in range(1000))
+
+    async def scenario() -> None:
+        turn = await told(tmp_path, thinking(counting))
+        assert turn.ended is Ended.COMPLETED
+        said, stops, rest = turn.spoken.partition("... I'd better stop there.")
+        assert stops
+        assert not rest
+        assert f"{counting} ".startswith(f"{said.rstrip()} ")
+
+    run(scenario())

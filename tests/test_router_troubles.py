@@ -278,7 +278,7 @@ def test_a_model_that_loops_or_never_stops_is_cut_off(run: Run[None]) -> None:
                 here = await house(stack, only=text)
                 told = await pieces(here.router, Options(max_tokens=50))
                 assert len(said(told)) <= 50 * 8 + 200
-                assert text.startswith(said(told))
+                assert said(told) == text[:600] or f"{text} ".startswith(f"{said(told).rstrip()} ")
                 assert isinstance(told[-1], Usage)
                 assert told[-1].cut
                 assert here.books.calls[0].status == "cut"

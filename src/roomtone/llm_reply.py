@@ -51,8 +51,10 @@ class Reply:
         return out
 
     def end(self) -> list[Text]:
-        """Return what was held back."""
+        """Return what was held back; of what was ended for it that may be half a word, and is left out."""
         out = self._told(self._aloud.rest())
+        if self.ends and self._whole is None:
+            return out
         text = self._joint.end() if self._whole is None else "".join(self._whole)
         return [*out, *self._out(text)]
 

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from roomtone.core.continuation import ends_sentence
 from roomtone.core.dialog import Message, Offer, Role, Tokens, new_id
 from roomtone.core.errors import EngineError, RoomtoneError
 from roomtone.core.persona import Persona
@@ -256,7 +257,7 @@ class Talking:
 
     async def _listen(self, telling: _Telling) -> None:
         """Pass on what the model says until it has ended or calls tools."""
-        telling.said = ""
+        telling.said, cut = "", False
         async with ahead(self._talk.llm.reply(telling.messages, telling.options), PIECES_AHEAD) as pieces:
             while True:
                 with telling.scope.waiting():
@@ -268,9 +269,12 @@ class Talking:
                 elif isinstance(piece, ToolCall):
                     telling.calls.append(piece)
                 else:
+                    cut = piece.cut
                     _count(piece, telling.answer)
         if rest := telling.aloud.rest():
             await telling.put(rest)
+        if cut and telling.scope.bridges and telling.said and not ends_sentence(telling.said):
+            await telling.put(f"... {self._phrases.say('cut_short')}")
 
     async def _next(self, pieces: Stream[Piece], telling: _Telling) -> Piece | None:
         """Return the next piece, None after the last; who waits long for a first word is told so once."""
