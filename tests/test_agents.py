@@ -14,8 +14,10 @@ import pytest
 from conftest import Run
 from home import Home
 from rooms import room, speaks
+from roomtone.core.dialog import Source
 from roomtone.core.errors import ToolError
 from roomtone.core.persona import Persona
+from roomtone.core.signals import Dismiss, Prompt
 from roomtone.core.tooling import ToolSpec
 from roomtone.engines.tools import Result, Traits
 from roomtone.mind.errands import Abilities, on_an_errand
@@ -185,6 +187,27 @@ def test_strangers_words_change_nothing_within_a_plan(run: Run[None], tmp_path: 
             [kept] = await runs(rehearsal.room)
             assert kept["steps"]["low"]["error"] == "lists.add needs somebody's yes, and is not for a routine"
             assert await rehearsal.room.store.items() == []
+
+    run(scenario())
+
+
+def test_who_says_stop_stops_the_plan_and_the_agents_too(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        steps = [
+            {"id": "slow", "tool": "trams.next"},
+            {"id": "low", "tool": "volume.set", "arguments": {"percent": 20}, "needs": ["slow"]},
+        ]
+        async with room(settings(tmp_path, replies=(call("plan.run", steps=steps), "Done.")), tmp_path) as rehearsal:
+            serve(rehearsal, Server("trams.next", "nine", 50.0))
+            converse = rehearsal.room.conversation
+            converse.post(Prompt(ASK, Source.CLI))
+            await asyncio.sleep(9)
+            assert [run.told()["slow"]["status"] for run in converse.runs.values()] == ["running"]
+            converse.post(Dismiss(Source.BUTTON))
+            await asyncio.sleep(90)
+            [kept] = await runs(rehearsal.room)
+            assert (kept["status"], kept["steps"]["low"]["status"]) == ("stopped", "skipped")
+            assert converse._loudspeaker.volume == 1.0
 
     run(scenario())
 

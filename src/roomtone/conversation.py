@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -214,6 +215,11 @@ class Conversation:
             "state": self.state.mode.value,
         }
 
+    async def erase(self, since: datetime | None = None, asking: LiveTurn | None = None) -> int:
+        """Forget what was said since a moment (see ``Recorder.erase``), also what is noted to be written later."""
+        await self.parts.minds.ledger.flush()
+        return await self.recorder.erase(since, asking)
+
     async def reload(self) -> list[News]:
         """Take up what became of personas' files (see ``Switcher.reload``)."""
         return await self._switcher.reload()
@@ -396,7 +402,7 @@ class Conversation:
             parts.store,
             session.id if session else None,
             on_act,
-            partial(self.recorder.erase, asking=live),
+            partial(self.erase, asking=live),
             parts.cast.all,
             lambda persona: self._switcher.switch(persona, live.source, live.heard),
             parts.minds,

@@ -272,7 +272,7 @@ class Answers:
             "ask": self._ask,
             "say": self._ask,
             "event": self._event,
-            "history": lambda request: history.answer(request, self._room.store, conversation.recorder.erase),
+            "history": lambda request: history.answer(request, self._room.store, conversation.erase),
             "status": self._status,
             "metrics": self._page,
             "receipt": lambda request: receipt.answer(request, self._room.parts.minds.receipts),

@@ -222,5 +222,4 @@ class TurnHousehold:
     async def forget(self, since: datetime) -> int:
         """Erase what was said since a moment but for this turn; return how many turns. Raises StoreError."""
         self.on_act()
-        await self.minds.ledger.flush()  # what is written later would outlive it
         return await self.erase(since)
