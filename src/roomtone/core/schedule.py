@@ -66,7 +66,7 @@ def _words(text: str) -> str:
 
 def _id(text: str) -> str:
     if not re.fullmatch(r"[a-z0-9_-]+", text):
-        raise ValueError("is no id; use a-z, 0-9, _ and -")
+        raise ValueError("is no id of a persona or a routine; use a-z, 0-9, _ and -")
     return text
 
 
