@@ -22,6 +22,7 @@ from roomtone.core.signals import Dismiss, Prompt
 from roomtone.core.tooling import ToolSpec
 from roomtone.engines.llm import Options
 from roomtone.engines.tools import Result, Traits
+from roomtone.mind.memory import Fact, Level
 from roomtone.rehearsal import Rehearsal
 from roomtone.settings import Settings
 from test_morning import ALWAYS_QUIET, cut, house, turns
@@ -296,6 +297,40 @@ def test_who_tells_a_routine_does_so_in_their_own_words_and_voice_and_nobody_is_
             assert [options.persona for _, options in asked] == ["tutor", who]
             assert voices[0].voice_id == here.parts.cast.library.load(who).voice.voice_id
             assert here.conversation.speaker.persona.id == "companion"
+
+    run(scenario())
+
+
+def test_what_the_household_likes_reaches_a_routine_s_prompts_and_what_is_known_its_agents(
+    run: Run[None], tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        steps = {"tea": {"prompt": "Which tea?", "persona": "companion"}, "told": {"prompt": "Which tea? {{tea}}"}}
+        write(tmp_path, "evening", steps=steps)
+        async with room(settings(tmp_path, replies=("Mint.", "Have mint tea.")), tmp_path) as rehearsal:
+            here, asked = rehearsal.room, listen(rehearsal)
+            memory = here.parts.minds.memory
+            await memory.keep(Fact(text="They like it short", level=Level.PREFERENCE, at=utc_now()))
+            await memory.keep(Fact(text="Their tea is mint tea", at=utc_now()))
+            turn = await started(here, "evening")
+            texts = ["".join(message.text for message in messages) for messages, _ in asked]
+            assert ["They like it short" in text for text in texts] == [True, True]
+            assert ["Their tea is mint tea" in text for text in texts] == [True, False]
+            assert turn.said == "Have mint tea."
+
+    run(scenario())
+
+
+def test_the_time_of_steps_is_not_roomtone_s_own(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        write(tmp_path, "evening", steps={"slow": {"tool": "trams.next"}, "told": {"say": "At {{slow}}."}})
+        async with room(settings(tmp_path, "start the evening routine"), tmp_path) as rehearsal:
+            serve(rehearsal.room, Server("trams.next", "nine", 2.0))
+            [turn] = await speaks(rehearsal)
+            assert turn.latency_ms.first_sound is not None
+            assert turn.latency_ms.overhead is not None
+            assert turn.latency_ms.first_sound > 2000
+            assert turn.latency_ms.overhead < 500
 
     run(scenario())
 

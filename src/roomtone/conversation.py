@@ -415,7 +415,8 @@ class Conversation:
 
     def _whose(self, live: LiveTurn) -> Whose:
         session = live.session.id if live.session else ""
-        return Whose(live.trace, session, self.recorder.tips, waits=live.source is not Source.SCHEDULE)
+        waits = live.source is not Source.SCHEDULE
+        return Whose(live.trace, session, self.recorder.tips, waits, live.watch.waiting)
 
     async def _chime(self, effect: Chime) -> None:
         """Chime, but not in quiet hours; a lost loudspeaker has been told of, and must not end the conversation."""

@@ -7,7 +7,7 @@ import json
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -43,13 +43,15 @@ As = Callable[[str | None], Awaitable[tuple[Persona, Talking | None, Household]]
 class Whose:
     """Whose turn a routine runs in. ``asked`` are the messages that its first steps follow.
 
-    ``waits``: somebody is there who asked for it, and wants to know that something is being done.
+    ``waits``: somebody is there who asked for it, and wants to know that something is being done. ``waiting`` counts
+    the time until its first word as an engine's.
     """
 
     trace: str
     session: str
     asked: Sequence[str] = ()
     waits: bool = True
+    waiting: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 @dataclass(slots=True)
@@ -139,7 +141,8 @@ class RoutineRun:
         try:
             while True:
                 try:
-                    delta = await (stream.within(PATIENCE_S) if waits else anext(stream))
+                    with self._whose.waiting():
+                        delta = await (stream.within(PATIENCE_S) if waits else anext(stream))
                     silent = False
                 except TimeoutError:
                     delta = f"{self._runner.phrases().say('looking')} "
@@ -193,9 +196,10 @@ class RoutineRun:
     # ------------------------------------------------------------------------------------------ deeds
 
     async def think(self, persona: str | None, text: str, put: Put, *, outside: bool = False) -> None:
-        """Let a persona answer a text that knows nothing of what was said before.
+        """Let a persona answer a text, who knows nothing of what was said before.
 
-        Who is named uses its tools for that. Raises ToolError where there is no model, or a yes would be needed.
+        Who is named uses its tools for that, its notes and what it remembers. Raises ToolError where there is no
+        model, or a yes would be needed.
         """
         who, talking, house = await self._as(persona)
         if talking is None:
@@ -205,8 +209,11 @@ class RoutineRun:
             with on_an_errand(), outbound.within(who.egress):
                 if not talking.can_answer:
                     raise ToolError("there is no language model that may be asked")
+                known = await talking.know(text, house)
+                if persona is None:
+                    known = Known(likes=known.likes)
                 answer = await talking.answer(
-                    text, house, scope, Known(), uses_tools=persona is not None, tainted=outside
+                    text, house, scope, known, uses_tools=persona is not None, tainted=outside
                 )
             async for delta in answer.deltas:
                 if answer.offers is not None:  # what is asked for a yes is not to be said: nobody could give it
