@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,9 @@ import numpy.typing as npt
 from roomtone.core.errors import RoomtoneError
 from roomtone.core.persona import Persona
 from roomtone.engines.embed import Embed
+from roomtone.mind import Household
 from roomtone.mind.relevance import in_meaning, rarity, telling_words, together
+from roomtone.mind.talking import Talking
 
 SURE = 0.3
 """How well a request must fit who is chosen, 0 to 1: a tag is one telling word of three, or a meaning is near."""
@@ -23,6 +26,15 @@ LONGEST = 40
 
 SHORTEST, ENDING = 4, 3
 """Letters of a word's beginning that are enough, and of an ending that makes no difference: cook, cooking."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Who answers a turn instead of who speaks, what they talk with, and the household as they see it."""
+
+    persona: Persona
+    talking: Talking
+    household: Household
 
 
 class Chooser:

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 from roomtone import logs, outbound
 from roomtone.cast import Cast, News, ReadyPersona, in_words
-from roomtone.choosing import Chooser
+from roomtone.choosing import Chooser, Chosen
 from roomtone.core.dialog import Ended, Source, Turn, Voice, new_id
 from roomtone.core.effects import (
     Anticipate,
@@ -64,7 +64,7 @@ from roomtone.routine_runs import RoutineRun, RoutineRunner, Whose
 from roomtone.store import Store
 from roomtone.switching import Switcher
 from roomtone.timers import Timers
-from roomtone.turn import Chain, Chosen, LiveTurn, take
+from roomtone.turn import Chain, LiveTurn, take
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from roomtone import outbound
 from roomtone.anticipating import Foresight, anticipating
+from roomtone.choosing import Chosen
 from roomtone.clock import utc_now
 from roomtone.core.dialog import Ended, Latency, Session, Source, Stage, Turn, TurnError, Voice, new_id
 from roomtone.core.endpoint import Completeness
 from roomtone.core.errors import EgressRefused, EngineError, EngineTimeout, RoomtoneError, ToolError
-from roomtone.core.persona import Persona
 from roomtone.core.signals import Dismiss, FirstSound, FloorKept, FloorTaken, Overheard, Prompt, Signal
 from roomtone.engines.llm import LlmError, Trouble
 from roomtone.engines.stt import Hints, Transcript
@@ -25,7 +25,6 @@ from roomtone.flow import close, is_cancelled
 from roomtone.mind import Answer, Household
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills
-from roomtone.mind.talking import Talking
 from roomtone.mind.thinking import Mind
 from roomtone.mouth import Mouth, Speech
 from roomtone.stopwatch import Stopwatch
@@ -38,15 +37,6 @@ STT_BOUND_S = 12.0
 
 RING_PAUSE_S = 3.0
 """Quiet between two rounds of a ring, in which a word is heard best."""
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """Who answers a turn instead of who speaks, what they talk with, and the household as they see it."""
-
-    persona: Persona
-    talking: Talking
-    household: Household
 
 
 @dataclass(slots=True)
