@@ -212,6 +212,24 @@ def test_stop_ends_a_routine_and_all_its_steps(run: Run[None], tmp_path: Path) -
     run(scenario())
 
 
+def test_stop_ends_a_routine_also_while_there_is_much_left_to_say(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        write(tmp_path, "evening", steps={"told": {"prompt": "Tell much."}, "slow": {"wait": 600}})
+        much = " ".join("And so the long evening went on and on." for _ in range(400))
+        async with room(settings(tmp_path, replies=(much,)), tmp_path) as rehearsal:
+            here = rehearsal.room
+            with here.feed.watch("turn.*"):  # who watches turns must not keep them going
+                here.conversation.post(Prompt("", Source.CLI, routine="evening"))
+                await asyncio.sleep(5)
+                here.conversation.post(Dismiss(Source.BUTTON))
+                await asyncio.sleep(0.5)
+                assert here.conversation.runs == {}
+            [kept] = await runs(here)
+            assert kept["status"] == "stopped"
+
+    run(scenario())
+
+
 def test_a_power_cut_in_the_middle_of_a_run_is_told_in_its_row(run: Run[None], tmp_path: Path) -> None:
     async def scenario() -> None:
         before = tmp_path / "before"
