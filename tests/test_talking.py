@@ -148,11 +148,24 @@ def test_what_is_known_is_told_beside_the_question(run: Run[None]) -> None:
     scene(run, SKY, memory=memory)(part)
 
 
-def test_a_memory_that_fails_costs_only_itself(run: Run[None]) -> None:
-    async def part(talked: Talked) -> None:
-        assert (await talked.ask("who sleeps on the sofa"))[1] == SKY
+@pytest.mark.parametrize("trouble", ["fails", "is another package's", "hangs"])
+def test_a_memory_that_is_no_use_costs_only_itself(
+    run: Run[None], monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    memory = Remembers(broken=True)
 
-    scene(run, SKY, memory=Remembers(broken=True))(part)
+    async def recall(*_: Any) -> list[Recalled]:
+        if trouble == "hangs":
+            await asyncio.Event().wait()
+        raise KeyError("no such index")
+
+    if trouble != "fails":
+        monkeypatch.setattr(memory, "recall", recall)
+
+    async def part(talked: Talked) -> None:
+        assert (await talked.ask("why is the sky blue"))[1] == SKY
+
+    scene(run, SKY, memory=memory)(part)
 
 
 def test_thoughts_are_not_said(run: Run[None]) -> None:
@@ -167,6 +180,18 @@ def test_who_waits_long_for_a_first_word_is_told_so_once(run: Run[None]) -> None
         assert (await talked.ask("why is the sky blue"))[1] == f"Let me think. {SKY}"
 
     scene(run, {"text": SKY, "first_piece_s": 6})(part)
+
+
+def test_nobody_is_told_to_wait_who_does_not_wait_yet(run: Run[None]) -> None:
+    async def part(talked: Talked) -> None:
+        answer = await talked.mind.draft("why is the sky blue", talked.home, talked.scope)
+        assert answer is not None
+        await asyncio.sleep(4)
+        talked.scope.permit.set()
+        assert await whole(answer.deltas) == SKY
+
+    for first_piece_s in (3, 6):
+        scene(run, {"text": SKY, "first_piece_s": first_piece_s}, permitted=False)(part)
 
 
 def test_the_results_of_tools_come_before_the_answer(run: Run[None]) -> None:

@@ -22,11 +22,11 @@ from roomtone.core.sentences import Sentences
 from roomtone.core.thoughts import Aloud
 from roomtone.core.tooling import ToolSpec
 from roomtone.engines.llm import Llm, Options, Piece, Text, ToolCall, Usage
-from roomtone.flow import Stream, ahead, task_group
+from roomtone.flow import Stream, ahead, is_cancelled, task_group
 from roomtone.mind import Answer, Household
 from roomtone.mind.context import Budget, Count, Past, Prompt, build
 from roomtone.mind.knowledge import Notes
-from roomtone.mind.memory import Fact, Memory
+from roomtone.mind.memory import Fact, Memory, Recalled
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.prompt import Surroundings
 from roomtone.mind.toolbox import Outcome, Toolbox
@@ -41,6 +41,9 @@ PATIENCE_S = 2.5
 
 LOOK_S = 0.8
 """A tool that takes longer is bridged with a word."""
+
+RECALL_BOUND_S = 2.0
+"""A memory that has not answered by then is done without; someone is waiting."""
 
 RECALLED = 5
 """Facts that are told to a model beside a question."""
@@ -125,13 +128,21 @@ class Talking:
         return self._talk.answers(self._options())
 
     async def know(self, text: str, house: Household) -> Known:
-        """Return what belongs to a text. A memory that fails has nothing to say, and the log has why."""
+        """Return what belongs to a text. A memory that fails, or is slow, has nothing to say, and the log has why."""
+        recalled: list[Recalled] = []
+        likes: list[Fact] = []
         try:
-            recalled = await house.memory.recall(text, self._persona.id, RECALLED)
-            likes = await house.memory.preferences(self._persona.id)
+            async with asyncio.timeout(RECALL_BOUND_S):
+                recalled = await house.memory.recall(text, self._persona.id, RECALLED)
+                likes = await house.memory.preferences(self._persona.id)
+        except TimeoutError:
+            log.error("the memory had no answer after %g s", RECALL_BOUND_S)
         except RoomtoneError as error:
             log.error("nothing is recalled: %s", error.message)
-            recalled, likes = [], []
+        except Exception as error:  # a memory from another package may raise anything
+            if is_cancelled():
+                raise asyncio.CancelledError from error
+            log.exception("nothing is recalled")
         found = await self._notes.belonging(text, PASSAGES) if self._notes is not None else []
         return Known(tuple(each.fact for each in recalled), tuple(likes), tuple(each.text for each in found))
 
@@ -277,14 +288,20 @@ class Talking:
             await telling.put(f"... {self._phrases.say('cut_short')}")
 
     async def _next(self, pieces: Stream[Piece], telling: _Telling) -> Piece | None:
-        """Return the next piece, None after the last; who waits long for a first word is told so once."""
+        """Return the next piece, None after the last; who waits long for a first word is told so once.
+
+        Nobody waits yet before it may be said.
+        """
         try:
-            if not telling.spoke:
+            while not telling.spoke:
+                waited = telling.scope.permit.is_set()
                 try:
                     return await pieces.within(PATIENCE_S)
                 except TimeoutError:
                     await telling.scope.permit.wait()
-                    await self._bridge(telling, "thinking_on")
+                    if waited:
+                        await self._bridge(telling, "thinking_on")
+                        break
             return await anext(pieces)
         except StopAsyncIteration:
             return None
