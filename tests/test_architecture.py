@@ -22,7 +22,8 @@ FLOORS = """
     app hub
     metrics
     conversation
-    switching
+    hosting
+    switching parts
     hand
     cast recorder persona_answers memory_answers routine_answers
     ears turn

@@ -207,7 +207,7 @@ def test_stop_ends_a_routine_and_all_its_steps(run: Run[None], tmp_path: Path) -
             assert kept["steps"]["low"]["error"] == "the routine was stopped"
             await asyncio.sleep(120)
             assert here.conversation._loudspeaker.volume == 1.0
-            assert here.conversation._runner.runs == {}
+            assert here.conversation._host.runner.runs == {}
 
     run(scenario())
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from roomtone import engines, logs, persona_versions
 from roomtone.cast import Cast, ReadyPersona
-from roomtone.conversation import Conversation, Manners, Parts
+from roomtone.conversation import Conversation
 from roomtone.core.endpoint import Endpointer
 from roomtone.core.errors import EngineError, PersonaError, StoreError
 from roomtone.core.machine import Mode
@@ -28,6 +28,7 @@ from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills
 from roomtone.minds import Minds, open_minds
 from roomtone.mouth import Mouth
+from roomtone.parts import Manners, Parts
 from roomtone.past import Summariser
 from roomtone.personas import Library
 from roomtone.quiet import Quiet

@@ -10,16 +10,12 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from typing import Any
-from zoneinfo import ZoneInfo
 
-from roomtone import logs, outbound
-from roomtone.cast import Cast, News, ReadyPersona, in_words
-from roomtone.choosing import Chooser, Chosen
+from roomtone import logs
+from roomtone.cast import News, ReadyPersona, in_words
 from roomtone.core.dialog import Ended, Source, Turn, Voice, new_id
 from roomtone.core.effects import (
     Anticipate,
@@ -44,26 +40,15 @@ from roomtone.core.effects import (
 from roomtone.core.endpoint import Completeness
 from roomtone.core.errors import RoomtoneError, StoreError
 from roomtone.core.machine import Mode, State, step
-from roomtone.core.persona import Context
-from roomtone.core.signals import Acted, Muter, MuteToggled, Prompt, Signal, Timeout, TurnEnded
-from roomtone.ears import Ears
+from roomtone.core.signals import Muter, MuteToggled, Prompt, Signal, Timeout, TurnEnded
 from roomtone.engines.audio import Loudspeaker
 from roomtone.engines.stt import Hints
-from roomtone.failover import SttLine
-from roomtone.flow import Feed, Inbox
 from roomtone.hand import Hand
-from roomtone.household import TurnHousehold
-from roomtone.mind.context import Past
-from roomtone.mind.phrases import Phrases
-from roomtone.minds import Minds
-from roomtone.mouth import Mouth
-from roomtone.past import heard_by, past
-from roomtone.quiet import Quiet
+from roomtone.hosting import Host
+from roomtone.parts import Manners, Parts
 from roomtone.recorder import Recorder
-from roomtone.routine_runs import RoutineRun, RoutineRunner, Whose
-from roomtone.store import Store
+from roomtone.routine_runs import RoutineRun
 from roomtone.switching import Switcher
-from roomtone.timers import Timers
 from roomtone.turn import Chain, LiveTurn, take
 
 log = logging.getLogger(__name__)
@@ -89,43 +74,6 @@ PARKED_S = 1.0
 """Quiet that someone who said "stop" gets before a waiting alarm speaks."""
 
 
-@dataclass(frozen=True)
-class Manners:
-    """How a room behaves. All times are seconds.
-
-    ``open``: whoever speaks is heard; else only who called. ``follow_up_s`` and ``called_s``: how long it listens
-    after an answer, and after a call. ``one_session``: all that is said is one session of its own, as in a rehearsal;
-    else one goes on until its persona's retention has passed in silence. ``chooses``: a request may choose who
-    answers it.
-    """
-
-    open: bool = True
-    follow_up_s: float = 6.0
-    called_s: float = 8.0
-    one_session: bool = False
-    chooses: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What a conversation is made of."""
-
-    ears: Ears
-    stt: SttLine
-    cast: Cast
-    phrases: Phrases
-    mouth: Mouth
-    timers: Timers
-    quiet: Quiet
-    minds: Minds
-    store: Store
-    feed: Feed
-    inbox: Inbox[Signal]
-    room: str
-    language: str
-    time_zone: ZoneInfo
-
-
 class Conversation:
     """Reads the inbox for as long as it runs; everything it does comes out of ``machine.step``."""
 
@@ -144,18 +92,7 @@ class Conversation:
         self._hand = Hand(
             lambda: self.recorder.session, parts.store, parts.mouth, lambda: self.speaker.phrases, self.post
         )
-        self._runner = RoutineRunner(
-            parts.minds.routines,
-            parts.minds.tools,
-            parts.minds.max_parallel,
-            lambda statements: self.recorder.write(parts.store.write(*statements)),
-            parts.minds.ledger.add,
-            self._publish,
-            self._spawn,
-            lambda: self.speaker.phrases,
-        )
-        small = parts.phrases.language.small_words
-        self._chooser = Chooser(small, parts.minds.embed) if manners.chooses else None
+        self._host = Host(parts, self.recorder, self._switcher, manners, self._spawn, self.post, self.erase)
         parts.quiet.speaker = lambda: self.speaker.persona
         self._health = {"stt": "ok", "tts": "ok"}
         self._group: asyncio.TaskGroup | None = None
@@ -196,7 +133,7 @@ class Conversation:
     @property
     def runs(self) -> Mapping[str, RoutineRun]:
         """The routines under way, by the id of their runs."""
-        return self._runner.runs
+        return self._host.runner.runs
 
     @property
     def _loudspeaker(self) -> Loudspeaker:
@@ -324,7 +261,7 @@ class Conversation:
             skills=speaker.skills,
             phrases=speaker.phrases,
             mouth=parts.mouth,
-            household=self._household(live),
+            household=self._host.household(live),
             hints=self._hints(live),
             voice=lambda: self._voice(speaker, live),
             post=self.post,
@@ -334,8 +271,8 @@ class Conversation:
             keep=lambda live: self.recorder.keep(live, self._loudspeaker.heard),
             kept=self.recorder.kept,
             note_health=self._health.__setitem__,
-            outgoing=self._outgoing,
-            choose=self._choose,
+            outgoing=self._host.outgoing,
+            choose=self._host.choose,
             anticipates=parts.minds.anticipates,
             ring_line=parts.timers.line,
             only_tells=parts.timers.only_tells,
@@ -351,72 +288,12 @@ class Conversation:
         voice = (by or speaker.persona).voice
         return voice.model_copy(update={"volume": voice.volume * self.parts.quiet.volume()})
 
-    def _outgoing(self, live: LiveTurn) -> AbstractContextManager[None]:
-        """Hold back what the persona may not let travel, and keep a receipt of what does."""
-        by = live.answer.by if live.answer is not None else None
-        persona, minds = by or self.speaker.persona, self.parts.minds
-        return outbound.within(persona.egress, minds.receipts.note(live.trace, persona.id))
-
-    async def _choose(self, live: LiveTurn) -> Chosen | None:
-        """Return who should answer a turn instead of who speaks, where no skill of theirs does; None where nobody."""
-        speaker, cast = self.speaker, self.parts.cast
-        if self._chooser is None or speaker.skills.recognise(live.heard) is not None:
-            return None
-        wanted = await self._chooser.fitting(live.heard, cast.everybody, speaker.persona)
-        if wanted is None:
-            return None
-        try:
-            persona, talking, house = await self._household(live).as_persona(wanted.id)
-        except RoomtoneError as error:
-            log.warning("%s", error.message)
-            return None
-        with outbound.within(persona.egress):
-            able = talking is not None and talking.can_answer
-        return Chosen(persona, talking, house) if talking is not None and able else None
-
-    async def _past(self, live: LiveTurn) -> Past:
-        """Return what was said before a turn, as far as who speaks now may know of it."""
-        persona = self.speaker.persona
-        whose = heard_by(persona, await self.parts.cast.all() if persona.context is Context.SHARED else ())
-        tips, unkept = self.recorder.before(live), self.recorder.unkept
-        return await past(self.parts.store, tips, self.parts.minds.window, whose=whose, unkept=unkept)
-
     def _hints(self, live: LiveTurn) -> Hints:
         speaker = self.speaker
         if live.rival:
             few = live.into_ring or live.stops_only  # of a few sentences "stop" is missed less often
             return speaker.ring_hints if few else speaker.rival_hints
         return speaker.asked_hints if self._asked else speaker.hints
-
-    def _household(self, live: LiveTurn) -> TurnHousehold:
-        def on_act() -> None:
-            live.acted = True  # at once: a rival that begins before the fact below is read must know
-            self.post(Acted(live.number))
-
-        parts, session = self.parts, self.recorder.session
-        return TurnHousehold(
-            self.speaker.persona,
-            parts.time_zone,
-            self._loudspeaker,
-            parts.timers,
-            parts.store,
-            session.id if session else None,
-            on_act,
-            partial(self.erase, asking=live),
-            parts.cast.all,
-            lambda persona: self._switcher.switch(persona, live.source, live.heard),
-            parts.minds,
-            partial(self._past, live),
-            self._runner,
-            lambda: self._whose(live),
-            parts.cast.ready,
-            live.nodes.extend,
-        )
-
-    def _whose(self, live: LiveTurn) -> Whose:
-        session = live.session.id if live.session else ""
-        waits = live.source is not Source.SCHEDULE
-        return Whose(live.trace, session, self.recorder.tips, waits, live.watch.waiting)
 
     async def _chime(self, effect: Chime) -> None:
         """Chime, but not in quiet hours; a lost loudspeaker has been told of, and must not end the conversation."""
@@ -525,9 +402,6 @@ class Conversation:
     def _tell_lost(self, persona: str) -> None:
         text = self.speaker.phrases.say("persona_lost", persona=in_words(persona), present=self.speaker.persona.name)
         self.post(Prompt(text, Source.SCHEDULE, verbatim=True))
-
-    def _publish(self, kind: str, data: Any) -> None:
-        self.parts.feed.publish(kind, data, source=SOURCE)
 
     def _tell(self, live: LiveTurn, kind: str) -> None:
         snapshot = replace(live)

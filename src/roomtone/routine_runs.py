@@ -68,7 +68,7 @@ class RoutineRunner:
     max_parallel: int
     write: Callable[[Sequence[Statement]], object]
     note: Callable[[Statement], None]
-    publish: Callable[[str, Any], None]
+    publish: Callable[[str, Any], object]
     spawn: Spawn
     phrases: Callable[[], Phrases] = Phrases.load
     runs: dict[str, RoutineRun] = field(default_factory=dict)

@@ -1,0 +1,55 @@
+"""What a room is made of, and how it behaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from roomtone.cast import Cast
+from roomtone.core.signals import Signal
+from roomtone.ears import Ears
+from roomtone.failover import SttLine
+from roomtone.flow import Feed, Inbox
+from roomtone.mind.phrases import Phrases
+from roomtone.minds import Minds
+from roomtone.mouth import Mouth
+from roomtone.quiet import Quiet
+from roomtone.store import Store
+from roomtone.timers import Timers
+
+
+@dataclass(frozen=True)
+class Manners:
+    """How a room behaves. All times are seconds.
+
+    ``open``: whoever speaks is heard; else only who called. ``follow_up_s`` and ``called_s``: how long it listens
+    after an answer, and after a call. ``one_session``: all that is said is one session of its own, as in a rehearsal;
+    else one goes on until its persona's retention has passed in silence. ``chooses``: a request may choose who
+    answers it.
+    """
+
+    open: bool = True
+    follow_up_s: float = 6.0
+    called_s: float = 8.0
+    one_session: bool = False
+    chooses: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a conversation is made of."""
+
+    ears: Ears
+    stt: SttLine
+    cast: Cast
+    phrases: Phrases
+    mouth: Mouth
+    timers: Timers
+    quiet: Quiet
+    minds: Minds
+    store: Store
+    feed: Feed
+    inbox: Inbox[Signal]
+    room: str
+    language: str
+    time_zone: ZoneInfo
