@@ -9,7 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from roomtone.core.dialog import HandStopwatch, Item, Timer, Turn
-from roomtone.core.errors import PersonaNotFound, ToolError
+from roomtone.core.errors import PersonaNotFound, StoreError, ToolError
 from roomtone.core.persona import Persona
 from roomtone.core.routine import Routine
 from roomtone.mind import Answer, relevance
@@ -168,6 +168,8 @@ class Home:
         self.acted += 1
 
     async def sent_out(self, since: datetime) -> list[Sent]:
+        if self.disk_full:
+            raise StoreError("the disk is full")
         return [sent for sent in self.sent if sent.at >= since]
 
     async def undo(self) -> str | None:

@@ -141,6 +141,7 @@ def test_what_may_not_leave_this_machine_is_told_to_no_model_outside(run: Run[No
         async with room(settings, tmp_path) as rehearsal:
             turn = await one(rehearsal)
             assert (turn.persona, turn.answered_by) == ("hermit", "offline")
+            assert turn.spoken.startswith("I may not ask anyone about that outside")
             assert model(rehearsal).asked == []
             assert await rehearsal.room.parts.minds.ledger.read("SELECT * FROM sent") == []
 

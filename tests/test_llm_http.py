@@ -194,6 +194,18 @@ def test_a_refusal_says_in_one_line_who_what_and_what_mends_it(
 
 
 @both
+def test_a_gateway_s_page_is_not_quoted(run: Run[None], dialect: str) -> None:
+    async def scenario() -> None:
+        with provider([Reply(status=502, raw=b"<html><h1>Bad Gateway</h1></html>")]) as server:
+            async with engine(dialect, server.url) as llm:
+                said = await heard(llm)
+        assert said.failed is not None
+        assert said.failed.message.endswith("cannot answer now (HTTP 502)")
+
+    run(scenario())
+
+
+@both
 def test_a_server_may_ask_for_rest(run: Run[None], dialect: str) -> None:
     async def scenario() -> None:
         with provider([Reply(status=429, headers={"retry-after": "7"}), Reply(status=429)]) as server:

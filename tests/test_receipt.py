@@ -16,7 +16,7 @@ from conftest import Run
 from rooms import room, scripted
 from roomtone import cli, daemon, receipt
 from roomtone.core.dialog import Source, Turn
-from roomtone.core.errors import UsageError
+from roomtone.core.errors import StoreError, UsageError
 from roomtone.core.persona import Egress
 from roomtone.core.signals import Prompt
 from roomtone.flow import Feed, beside
@@ -105,6 +105,8 @@ def test_a_disk_that_refuses_costs_no_turn_and_no_row(run: Run[None], tmp_path: 
                 await store.close()
                 note(sent())
                 await asyncio.sleep(SETTLE_S + 1)
+                with pytest.raises(StoreError):
+                    await sent_since(ledger, LONG_AGO)
                 await store.open()
                 note(sent())
                 await asyncio.sleep(SETTLE_S + 1)

@@ -260,6 +260,11 @@ def test_a_skill_that_fails_leaves_a_sentence_to_say(ask: Ask, home: Home) -> No
     assert failed.value.details["intent"] == "timer.set"
 
 
+def test_a_receipt_that_is_not_whole_is_not_told(ask: Ask, home: Home) -> None:
+    home.disk_full = True
+    assert ask("what did you send out today") == "I can't say: my disk takes no more, so the receipt is not whole."
+
+
 def test_sentences_of_an_answer_come_one_by_one(answer: Callable[[str], Answer], run: Run[list[str]]) -> None:
     async def deltas() -> list[str]:
         return [delta async for delta in answering]

@@ -48,6 +48,12 @@ class Ledger:
 
     async def flush(self) -> None:
         """Write what was noted so far; what the disk refuses is written with what comes next."""
+        try:
+            await self._write()
+        except StoreError as error:
+            log.error("what was sent and spent is not kept yet: %s", error.message)
+
+    async def _write(self) -> None:
         self._news.clear()
         rows = list(self._owed)
         self._owed.clear()
@@ -55,13 +61,16 @@ class Ledger:
             return
         try:
             await self._store.write(*rows)
-        except StoreError as error:
+        except StoreError:
             self._owed = deque([*rows, *self._owed], maxlen=OWED)
-            log.error("what was sent and spent is not kept yet: %s", error.message)
+            raise
 
     async def read(self, query: str, *values: Any) -> list[sqlite3.Row]:
-        """Return the rows that a query finds, among them all that were noted. Raises StoreError."""
-        await self.flush()
+        """Return the rows that a query finds, among them all that were noted.
+
+        Raises StoreError, also where some are not written yet: a receipt that leaves out calls is none.
+        """
+        await self._write()
         return await self._store.read(query, *values)
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 from random import Random
 
 from roomtone.core.dialog import Offer, Turn
-from roomtone.core.errors import StoreError, ToolError
+from roomtone.core.errors import RoomtoneError, StoreError, ToolError
 from roomtone.mind import Answer, Household
 from roomtone.mind.knowledge import Notes
 from roomtone.mind.own_code import PATIENCE_S
@@ -104,7 +104,9 @@ class Mind:
         found = self._notes.found(text, 1) if self._notes is not None else []
         if found:
             return Answer("notes", _deltas([self._phrases.say("from_notes", passage=found[0].said(text))]))
-        return Answer("offline", _deltas([self._phrases.say("beyond_me", persona=persona)]))
+        kept_in = not mine and self.talking is not None and not self.talking.can_answer
+        told = "model_forbidden" if kept_in else "beyond_me"
+        return Answer("offline", _deltas([self._phrases.say(told, persona=persona)]))
 
     def _words_of(self, skill: Skill) -> Texts:
         """Return a skill's replies; a persona has its own for some of them, as ``timer.set`` among its phrases."""
@@ -139,7 +141,10 @@ class Mind:
         except ToolError:
             raise
         except Exception as error:
-            log.exception("skill %s failed", match.intent)
+            if isinstance(error, RoomtoneError):
+                log.error("skill %s failed: %s", match.intent, error.message)
+            else:
+                log.exception("skill %s failed", match.intent)
             slow, unkept = isinstance(error, TimeoutError), isinstance(error, StoreError)
             told = "skill_slow" if slow else "not_kept" if unkept else "skill_failed"
             raise ToolError(self._phrases.say(told), intent=match.intent, reason=str(error)) from error

@@ -118,7 +118,10 @@ def complaint(body: Any, response: Any) -> Complaint:
     if not status and isinstance(said.get("code"), int):
         status = said["code"]  # some gateways put it there when the stream has begun
     request = str(headers.get("x-request-id") or headers.get("request-id") or "")
-    return Complaint(status, kinds, str(said.get("message") or ""), request[:64], retry_after(headers))
+    words = str(said.get("message") or "")
+    if words.lstrip().startswith("<"):
+        words = ""  # a gateway's web page
+    return Complaint(status, kinds, words, request[:64], retry_after(headers))
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

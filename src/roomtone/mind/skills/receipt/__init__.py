@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 
+from roomtone.core.errors import StoreError
 from roomtone.core.persona import Egress
 from roomtone.mind.numbers import spoken
 from roomtone.mind.skills import Asked
@@ -16,7 +17,10 @@ async def answer(asked: Asked) -> list[str]:
     """Tell how much went where and why, what went beyond the house first."""
     when = asked.match.get("when", "today")
     since, until = period(when, asked.household.now())
-    sent = [each for each in await asked.household.sent_out(since) if each.at < until]
+    try:
+        sent = [each for each in await asked.household.sent_out(since) if each.at < until]
+    except StoreError:
+        return [asked.say("not_whole")]
     beyond = [each for each in sent if each.reach is Egress.ANY]
     within = [each for each in sent if each.reach is not Egress.ANY]
     named = _within(asked, when)
