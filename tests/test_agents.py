@@ -124,9 +124,12 @@ def test_nobody_on_an_errand_gives_errands_or_changes_who_speaks(
     run(scenario())
 
 
-def test_what_an_agent_may_not_let_travel_stays_here_and_the_turn_is_answered(run: Run[None], tmp_path: Path) -> None:
+def test_what_may_not_travel_stays_here_though_an_agent_is_asked_and_the_turn_is_answered(
+    run: Run[None], tmp_path: Path
+) -> None:
     async def scenario() -> None:
-        persona(tmp_path, "scout", purpose="looks up trams", egress="none", tools=["trams.*"])
+        persona(tmp_path, "companion", egress="none")
+        persona(tmp_path, "scout", purpose="looks up trams", tools=["trams.*"])
         replies = (call("agent.ask", agent="scout", request="When?"), call("trams.next"), "No idea.", "Nobody knows.")
         async with room(settings(tmp_path, ASK, replies=replies), tmp_path) as rehearsal:
             trams = Abroad("trams.next")
@@ -136,6 +139,19 @@ def test_what_an_agent_may_not_let_travel_stays_here_and_the_turn_is_answered(ru
             assert turn.said == "Nobody knows."
             assert trams.used == 0
             assert any("may be sent to trams.example" in message.text for message in asked[2][0])
+
+    run(scenario())
+
+
+def test_who_keeps_more_to_themselves_does_no_tasks_whose_result_would_travel(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        persona(tmp_path, "diary", purpose="knows every secret", egress="none")
+        replies = (call("agent.ask", agent="diary", request="What is secret?"), "Nobody knows.")
+        async with room(settings(tmp_path, ASK, replies=replies), tmp_path) as rehearsal:
+            asked = listen(rehearsal)
+            [turn] = await speaks(rehearsal)
+            assert turn.said == "Nobody knows."
+            assert "there is no agent 'diary'; there are none" in asked[1][0][-1].text
 
     run(scenario())
 

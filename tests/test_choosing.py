@@ -145,6 +145,27 @@ def test_nothing_said_to_who_keeps_it_here_is_answered_by_a_model_elsewhere(run:
     run(scenario())
 
 
+def test_what_was_said_by_who_keeps_it_here_is_told_to_no_model_elsewhere_later(
+    run: Run[None], tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        persona(tmp_path, "monk", tags=["prayer"], egress="none", description="Knows every prayer")
+        cloud = {"engine": "script", "texts": ["Because of the light."], "host": "cloud.example"}
+        llm = {"providers": {"cloud": cloud, "pi": {"engine": "script", "texts": ["Hear us."]}}, "anticipate": False}
+        heard = ("which prayer is the oldest", "why is the sky blue")
+        at_home = settings(tmp_path, *heard, llm={**llm, "route": ["cloud", "pi"]}, personas={"choose": True})
+        async with room(at_home, tmp_path) as rehearsal:
+            [turn] = await speaks(rehearsal)
+            assert (turn.said, turn.intent) == ("Hear us.", "persona.monk")
+            [turn] = await speaks(rehearsal)
+            assert (turn.said, turn.intent) == ("Because of the light.", None)
+            far = rehearsal.room.parts.minds.router.places[0].engine
+            [(messages, _)] = far.asked
+            assert not any("Hear us." in message.text for message in messages)
+
+    run(scenario())
+
+
 def test_a_persona_that_has_a_mistake_is_not_chosen(run: Run[None], tmp_path: Path) -> None:
     async def scenario() -> None:
         persona(tmp_path, "monk", tags=["prayer"], tools=["no_such_skill"])

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from roomtone.clock import utc_now
 from roomtone.core.dialog import HandStopwatch, Item, Timer, Turn
 from roomtone.core.errors import PersonaError, ToolError
-from roomtone.core.persona import Persona
+from roomtone.core.persona import Persona, may_know
 from roomtone.core.routine import Routine
 from roomtone.engines.audio import Loudspeaker
 from roomtone.mind import Answer
@@ -111,8 +111,9 @@ class TurnHousehold:
         return [spec.name for spec in self.minds.tools.specs(self.persona)]
 
     def agents(self) -> list[Persona]:
-        """List who does tasks for the present persona."""
-        return [agent for agent in self.minds.abilities.agents() if agent.id != self.persona.id]
+        """List who does tasks for the present persona: nobody who keeps more to themselves."""
+        mine = self.persona
+        return [each for each in self.minds.abilities.agents() if each.id != mine.id and may_know(mine, each)]
 
     async def run_steps(self, routine: Routine) -> str:
         """Run a routine of the moment, unsaid; return what its steps came to. Raises ToolError where none worked."""

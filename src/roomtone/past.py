@@ -16,7 +16,7 @@ from roomtone.clock import utc_now
 from roomtone.core.dialog import Message, Role
 from roomtone.core.errors import RoomtoneError
 from roomtone.core.machine import Mode
-from roomtone.core.persona import Context, Egress, Persona
+from roomtone.core.persona import Context, Persona, may_know
 from roomtone.core.thoughts import Aloud
 from roomtone.engines.llm import Llm, LlmError, Options, Text, Trouble
 from roomtone.flow import Feed, Watcher, beside, close
@@ -58,10 +58,8 @@ def heard_by(persona: Persona, house: Iterable[Persona]) -> frozenset[str]:
 
     With ``context: shared`` also that of others, but for those whose words may not travel as far as its own.
     """
-    order = [Egress.NONE, Egress.LAN, Egress.ANY]
     others = house if persona.context is Context.SHARED else ()
-    reach = order.index(persona.egress)
-    return frozenset({persona.id, *(other.id for other in others if order.index(other.egress) >= reach)})
+    return frozenset({persona.id, *(other.id for other in others if may_know(persona, other))})
 
 
 async def past(
@@ -151,6 +149,7 @@ _DUE = """
 
 _NEW = """
     SELECT * FROM messages WHERE session = ?1 AND role IN ('user', 'assistant')
+        AND persona = (SELECT persona FROM sessions WHERE id = ?1)
         AND rowid > coalesce((SELECT rowid FROM messages WHERE id = ?2), 0) ORDER BY rowid LIMIT 500"""
 
 _SAVE = "INSERT OR REPLACE INTO summaries SELECT session, id, ?, ? FROM messages WHERE id = ?"

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from roomtone.clock import utc_now
 from roomtone.core.dialog import Ended, Message, Role, Session, Stage, Turn, new_id
 from roomtone.core.errors import RoomtoneError, SessionExpired, SessionNotFound, StoreError
-from roomtone.core.persona import Context, Persona
+from roomtone.core.persona import Context, Persona, may_know
 from roomtone.flow import Feed
 from roomtone.mind import Answer
 from roomtone.store import Standing, Store
@@ -334,7 +334,9 @@ class Recorder:
     def _reply(self, entry: _Open, turn: Turn) -> Message:
         message = self._message(entry.live, Role.ROOMTONE, turn.spoken)
         more = _as_meant(turn, entry.live.answer)
-        return message.model_copy(update={"id": entry.answer, "data": {**message.data, **more}})
+        by = (entry.live.answer and entry.live.answer.by) or self._persona
+        whose = message.persona if may_know(self._persona, by) else by.id  # nor is who speaks told of it later
+        return message.model_copy(update={"id": entry.answer, "persona": whose, "data": {**message.data, **more}})
 
     def _message(self, live: LiveTurn, role: Role, text: str) -> Message:
         assert live.session is not None

@@ -154,3 +154,9 @@ class Persona(Noun):
         if Trigger.SCHEDULE in self.trigger_types and not self.schedule_cron:
             raise ValueError("schedule_cron: a persona that a schedule calls needs one, such as '30 19 * * *'")
         return self
+
+
+def may_know(who: Persona, of: Persona) -> bool:
+    """Say whether ``who`` may know what is said to ``of``: no words travel further by being passed on."""
+    order = (Egress.NONE, Egress.LAN, Egress.ANY)
+    return order.index(who.egress) <= order.index(of.egress)
