@@ -266,10 +266,13 @@ class Child:
             if process.returncode is None:
                 process.kill()
             assert process.stdin is not None
+            assert process.stdout is not None
             process.stdin.close()
             with engine_working():
                 try:
                     async with asyncio.timeout(END_BOUND_S):
+                        while await process.stdout.read(READ_AHEAD):
+                            pass  # a pipe that was not read to its end stays open
                         await process.wait()
                 except TimeoutError:
                     log.error("%s (process %d) cannot be killed and is left behind", self.name, process.pid)
