@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -239,7 +240,8 @@ def state(run: Run[Any], tmp_path: Path) -> Path:
 
     async def main() -> None:
         async with open_store(tmp_path / FILE_NAME) as store:
-            first = Turn(turn=1, source=Source.VOICE, answered_by="skill", latency_ms=latency, **fixed, **good)
+            at = datetime(2026, 11, 21, 23, 30, tzinfo=UTC)
+            first = Turn(turn=1, source=Source.VOICE, answered_by="skill", at=at, latency_ms=latency, **fixed, **good)
             await store.save_turn(first, closed=True)
             await store.save_turn(Turn(turn=2, source=Source.CLI, **fixed, **failed), closed=True)
 
@@ -254,6 +256,16 @@ def test_history_says_what_was_said_and_why_it_went_so(capsys: pytest.CaptureFix
     assert lines[1].endswith("what time is it")
     assert lines[2:4] == ["Noon.", "voice to companion, clock.time, completed, 312 ms"]
     assert lines[-1] == "cli to companion, none, failed, ENGINE_CRASHED: the voice broke"
+
+
+def test_history_tells_the_household_s_time_whatever_the_machine_s(
+    capsys: pytest.CaptureFixture[str], state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROOMTONE__TIME_ZONE", "Pacific/Auckland")
+    assert cli.main(["history", "--state-dir", str(state)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("2026-11-22 in kitchen")
+    assert lines[1].startswith("  12:30:00  what time is it")
 
 
 def test_history_as_json_is_a_turn_a_line(capsys: pytest.CaptureFixture[str], state: Path) -> None:

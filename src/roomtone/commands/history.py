@@ -8,6 +8,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from roomtone.commands import say_json, say_line
 from roomtone.config import Settings
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     elif args.erase:
         say_line(f"Everything that was said{f' since {since:%Y-%m-%d %H:%M}' if since else ''} is erased.")
     else:
-        _show(events)
+        _show(events, settings.zone)
     return 0
 
 
@@ -84,42 +85,43 @@ async def _ask(request: dict[str, Any], state_dir: Path, *, named: bool) -> list
         return [message async for message in answer(request, store)]
 
 
-def _show(events: list[dict[str, Any]]) -> None:
+def _show(events: list[dict[str, Any]], zone: ZoneInfo) -> None:
     if not events:
         say_line("Nothing was said yet.")
     session = ""
     for event in events:
         if "turn" in event:
-            session = _show_turn(Turn.model_validate(event["turn"]), session)
+            session = _show_turn(Turn.model_validate(event["turn"]), session, zone)
         elif "session" in event:
-            _show_session(Session.model_validate(event["session"]), event)
+            _show_session(Session.model_validate(event["session"]), event, zone)
         elif "node" in event:
             say_line(event["summary"])
         else:
-            _show_message(Message.model_validate(event.get("message") or event["path"]))
+            _show_message(Message.model_validate(event.get("message") or event["path"]), zone)
 
 
-def _show_turn(turn: Turn, session: str) -> str:
+def _show_turn(turn: Turn, session: str, zone: ZoneInfo) -> str:
+    at = turn.at.astimezone(zone)
     if turn.session != session:
-        say_line(f"{turn.at.astimezone():%Y-%m-%d} in {turn.room}, session {turn.session[:SHOWN]}")
+        say_line(f"{at:%Y-%m-%d} in {turn.room}, session {turn.session[:SHOWN]}")
     unheard = "(nothing understood)" if turn.source is Source.VOICE else "(nobody asked)"
-    say_line(f"  {turn.at.astimezone():%H:%M:%S}  {turn.heard or unheard}")
+    say_line(f"  {at:%H:%M:%S}  {turn.heard or unheard}")
     said = turn.spoken if turn.spoken == turn.said else f"{turn.spoken} [...]".strip()
     say_line(f"            {said or '(nothing said)'}")
     say_line(f"            {_why(turn)}")
     return turn.session
 
 
-def _show_session(session: Session, event: dict[str, Any]) -> None:
-    last = datetime.fromisoformat(event["last_at"]).astimezone()
-    until = f"ended {session.ended.astimezone():%H:%M}" if session.ended else f"last spoken in {last:%H:%M}"
-    started = f"{session.started.astimezone():%Y-%m-%d %H:%M}"
+def _show_session(session: Session, event: dict[str, Any], zone: ZoneInfo) -> None:
+    last = datetime.fromisoformat(event["last_at"]).astimezone(zone)
+    until = f"ended {session.ended.astimezone(zone):%H:%M}" if session.ended else f"last spoken in {last:%H:%M}"
+    started = f"{session.started.astimezone(zone):%Y-%m-%d %H:%M}"
     say_line(f"{session.id[:SHOWN]}  {started}  {session.room}, {session.persona}, {event['turns']} turns, {until}")
 
 
-def _show_message(message: Message) -> None:
+def _show_message(message: Message, zone: ZoneInfo) -> None:
     who = str(message.data.get("step") or {Role.PERSON: "person", Role.TOOL: "tool"}.get(message.role, "Roomtone"))
-    say_line(f"  {message.id[:SHOWN]}  {message.at.astimezone():%H:%M:%S}  {who:8}  {message.text}")
+    say_line(f"  {message.id[:SHOWN]}  {message.at.astimezone(zone):%H:%M:%S}  {who:8}  {message.text}")
 
 
 def _why(turn: Turn) -> str:

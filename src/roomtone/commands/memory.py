@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import sys
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from roomtone.commands import common_options, say_json, say_line
 from roomtone.config import Settings
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         if args.json:
             say_json(event)
         else:
-            _show(event)
+            _show(event, settings.zone)
     if not events and not args.json:
         say_line("Nothing is remembered." if args.action == "list" else "There is nothing of that.")
     return 1 if any("unknown" in event for event in events) else 0
@@ -102,7 +103,7 @@ async def _ask(request: dict[str, Any], settings: Settings, *, named: bool) -> l
             return [message async for message in answer(request, memory)]
 
 
-def _show(event: dict[str, Any]) -> None:
+def _show(event: dict[str, Any], zone: ZoneInfo) -> None:
     if "unknown" in event:
         sys.stderr.write(
             f"roomtone: '{event['unknown']}' is no memory, or the beginning of several; see: roomtone memory list\n"
@@ -112,7 +113,7 @@ def _show(event: dict[str, Any]) -> None:
     fact = Fact.model_validate(told)
     done = {"fact": "", "kept": "remembered: ", "forgotten": "forgotten: "}[what]
     level = "" if fact.level is Level.FACT else f", {fact.level}"
-    until = f", until {fact.expires.astimezone():%Y-%m-%d}" if fact.expires else ""
+    until = f", until {fact.expires.astimezone(zone):%Y-%m-%d}" if fact.expires else ""
     text = " ".join(fact.text.split())
     whose = fact.persona or "everyone"
-    say_line(f"{fact.id[:SHOWN]}  {fact.at.astimezone():%Y-%m-%d}  {whose}{level}{until}  {done}{text}")
+    say_line(f"{fact.id[:SHOWN]}  {fact.at.astimezone(zone):%Y-%m-%d}  {whose}{level}{until}  {done}{text}")
