@@ -15,7 +15,6 @@ FLOORS = """
     commands
     doctor
     bench
-    demo_day demo_mind
     demo hearing asking
     daemon rehearsal timeline
     morning
@@ -48,7 +47,7 @@ FLOORS = """
     engines
     outbound
     child flow models wyoming_events
-    clock child_main scripted_provider demo_house
+    clock child_main scripted_provider
     core
 """
 """Arrows point down only: a room knows the floors below its own, never its own floor or one above."""

@@ -16,7 +16,7 @@ from roomtone.core.errors import AudioError, StoreError
 from roomtone.core.machine import Mode
 from roomtone.core.signals import Dismiss, MuteSet, Prompt, Wake
 from roomtone.daemon import prompt_for
-from roomtone.demo import cough
+from roomtone.demo.visits import cough
 from roomtone.rehearsal import Rehearsal
 
 

@@ -14,7 +14,7 @@ from rooms import room, until
 from roomtone.core.dialog import Ended, Turn
 from roomtone.core.machine import Mode
 from roomtone.core.sound import RATE, Audio, join
-from roomtone.demo import cough
+from roomtone.demo.visits import cough
 from roomtone.engines.stt import Hints, pocketsphinx
 from roomtone.rehearsal import Rehearsal
 from roomtone.settings import Settings

@@ -21,7 +21,7 @@ from roomtone.core.dialog import Ended, Source, Timer, TimerKind, Turn
 from roomtone.core.machine import Mode
 from roomtone.core.recurrence import next_time
 from roomtone.core.signals import Dismiss, MuteSet, Prompt, Wake
-from roomtone.demo import cough
+from roomtone.demo.visits import cough
 from roomtone.rehearsal import Rehearsal
 
 BERLIN_SEVEN = "0 7 * * *"

@@ -18,13 +18,14 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.markup import escape
 
-from roomtone import demo_day, demo_mind, engines
+from roomtone import engines
 from roomtone.clock import run_skipping, utc_now
 from roomtone.commands import say_json
 from roomtone.config import Settings
 from roomtone.core.dialog import Turn
 from roomtone.core.sound import Audio
-from roomtone.demo import Visit, play
+from roomtone.demo import day, mind
+from roomtone.demo.visits import Visit, play
 from roomtone.engines import EngineSettings
 from roomtone.flow import Event
 from roomtone.rehearsal import Rehearsal, prepare, rehearsing, state_for, write_out
@@ -86,17 +87,17 @@ async def _visits(args: argparse.Namespace, settings: Settings) -> int:
 
 async def _day(args: argparse.Namespace, settings: Settings) -> int:
     """Play a whole day, on a disk of its own."""
-    settings = demo_day.settings_for(settings, utc_now())
+    settings = day.settings_for(settings, utc_now())
     stage = _Stage(args)
-    day = demo_day.Day(lambda folder: stage.room(folder, settings), stage.show)
-    return await stage.play(day, "the day begins")
+    played = day.Day(lambda folder: stage.room(folder, settings), stage.show)
+    return await stage.play(played, "the day begins")
 
 
 async def _mind(args: argparse.Namespace, settings: Settings) -> int:
     """Play the scene of the models, on a disk of its own."""
     stage = _Stage(args)
-    with demo_mind.settings_for(settings) as household:
-        return await stage.play(demo_mind.Scene(household, stage.room, stage.show), "somebody comes in")
+    with mind.settings_for(settings) as household:
+        return await stage.play(mind.Scene(household, stage.room, stage.show), "somebody comes in")
 
 
 class _Scene(Protocol):

@@ -21,8 +21,8 @@ from typing import Any
 from roomtone.core.dialog import Ended, Turn
 from roomtone.core.errors import EngineUnavailable
 from roomtone.core.sound import RATE, Audio, join
-from roomtone.demo import ANNA, BEN, COMPLETED, Visitor, spoken_by
-from roomtone.demo_house import KNOWS
+from roomtone.demo.house import KNOWS
+from roomtone.demo.visits import ANNA, BEN, COMPLETED, Visitor, spoken_by
 from roomtone.engines import lacking
 from roomtone.rehearsal import Rehearsal
 from roomtone.scripted_provider import Reply, Request, provider
@@ -139,7 +139,7 @@ def settings_for(settings: Settings) -> Iterator[Settings]:
         if has_local_model():
             models["here"] = {"engine": "llama_cpp", "model": str(LOCAL_MODEL)}
         servers = {
-            name: {"command": sys.executable, "args": ["-m", "roomtone.demo_house", name], "reach": "none"}
+            name: {"command": sys.executable, "args": ["-m", "roomtone.demo.house", name], "reach": "none"}
             for name in KNOWS
         }
         changes = {

@@ -23,7 +23,7 @@ from roomtone.core.dialog import Ended, Source, Turn
 from roomtone.core.errors import EngineUnavailable
 from roomtone.core.sound import RATE, Audio, join
 from roomtone.daemon import be_touched
-from roomtone.demo import ANNA, BEN, COMPLETED, Visitor, spoken_by
+from roomtone.demo.visits import ANNA, BEN, COMPLETED, Visitor, spoken_by
 from roomtone.edges.gpio import Ways
 from roomtone.engines import lacking
 from roomtone.flow import beside

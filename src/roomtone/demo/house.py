@@ -1,6 +1,6 @@
 """An MCP server for the demo: what a household's weather, calendar and news services would say this morning.
 
-``python -m roomtone.demo_house weather`` speaks MCP on its standard streams until they are closed.
+``python -m roomtone.demo.house weather`` speaks MCP on its standard streams until they are closed.
 """
 
 from __future__ import annotations
