@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -242,12 +242,24 @@ def test_what_needs_a_yes_is_asked_and_done_only_then(run: Run[None]) -> None:
         assert (said, answer.offers) == ("Shall I switch the heating off?", offer)
         assert tools.agreed == [False]
         tools.outcomes["heating_off"] = done("it is off")
-        talked.home.last = turn_before(offers=offer)
+        talked.home.last = turn_before(offers=offer, at=talked.home.clock)
         answer, said = await talked.ask("yes please")
         assert (answer.answered_by, said) == ("tool", "It is off now.")
         assert (tools.agreed[-1], tools.runs[-1]) == (True, ("heating.off", '{"room": "bath"}'))
 
     scene(run, calls, "It is off now.", tools=tools)(part)
+
+
+def test_a_yes_that_comes_much_later_is_no_yes_to_that(run: Run[None]) -> None:
+    offer = Offer(tool="heating.off", slots={"room": "bath"})
+    tools = Tools(heating_off=done("it is off"))
+
+    async def part(talked: Talked) -> None:
+        talked.home.last = turn_before(offers=offer, at=talked.home.clock - timedelta(minutes=20))
+        assert (await talked.ask("yes please"))[1] == "Yes to what?"
+        assert tools.runs == []
+
+    scene(run, "Yes to what?", tools=tools)(part)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
+from datetime import datetime, timedelta
 from random import Random
 
 from roomtone.core.dialog import Offer, Turn
@@ -21,6 +22,10 @@ log = logging.getLogger(__name__)
 
 SKILL_BOUND_S = PATIENCE_S
 """A skill that has no answer by then has failed; someone is waiting."""
+
+
+ANSWERED_WITHIN = timedelta(minutes=2)
+"""So long a yes is one to what was asked before a tool is used: that cannot be undone."""
 
 
 class Mind:
@@ -60,11 +65,13 @@ class Mind:
         if match is not None and match.agrees is not None:
             before = await household.last_turn()
             offer = before.offers if before and match.agrees else None
-            if offer is not None and offer.tool and scope is not None and self.talking is not None:
+            late = before is not None and _is_over(before, household.now())
+            if offer is not None and offer.tool and not late and scope is not None and self.talking is not None:
                 return await self.talking.go_on_with(text, offer, household, scope)
             if offer is not None and offer.text and offer.text != match.text:
                 return await self.answer(offer.text, household, scope)
-            match = None if before is not None and _asked_by_a_model(before) else await self._agreed(match, household)
+            models = late or (before is not None and _asked_by_a_model(before))
+            match = None if models else await self._agreed(match, household)
         if match is None and self.talking is not None and scope is not None and self.talking.can_answer:
             known = known or await self.talking.know(text, household)
             return await self.talking.answer(text, household, scope, known)
@@ -153,6 +160,11 @@ class Mind:
 def _asked_by_a_model(before: Turn) -> bool:
     """Say whether a yes or a no is an answer to a model's question, which nobody but the model can make use of."""
     return before.offers is None and before.answered_by.startswith("llm:") and before.said.rstrip().endswith("?")
+
+
+def _is_over(before: Turn, now: datetime) -> bool:
+    """Say whether it was so long ago that a tool's use was offered that a yes can hardly mean it."""
+    return before.offers is not None and bool(before.offers.tool) and now - before.at > ANSWERED_WITHIN
 
 
 def _said(skill: Skill, reply: list[str] | Offering) -> tuple[list[str], Offer | None]:
