@@ -115,6 +115,22 @@ def test_servers_of_tools_are_looked_for(anywhere: Any) -> None:
     ]
 
 
+@pytest.mark.skipif(engines.lacking("openai") is not None, reason="the Python package openai is not installed")
+@pytest.mark.skipif(engines.lacking("mcp") is not None, reason="the Python package mcp is not installed")
+def test_in_an_offline_house_nothing_beyond_it_is_looked_for(anywhere: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(minds, "unreachable", looked.append)
+    near = provider(engine="openai", base_url="http://127.0.0.1:1/v1", model="gpt-4o")
+    far = provider(engine="openai", base_url="https://api.example.com/v1", model="gpt-4o", api_key="k")
+    told = provider(engine="openai", base_url="http://127.0.0.1:2/v1", model="gpt-4o", reach="any")
+    for llm, said in ((near, "house: gpt-4o at"), (far, "house: is left alone"), (told, "house: is left alone")):
+        (found,) = anywhere(llm=llm, features={"offline_mode": True})
+        assert (found.level, found.said[: len(said)]) == ("ok", said)
+    *_, server = anywhere(mcp={"far": {"url": "https://mcp.example.com"}}, features={"offline_mode": True})
+    assert server.said == "far: is left alone: mcp.example.com is beyond the house, and features.offline_mode is on"
+    assert looked == ["http://127.0.0.1:1/v1"]
+
+
 def test_servers_of_tools_need_a_package(anywhere: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         engines, "lacking", lambda module, extra=None: f"{module} is missing; run: pip install {extra}"

@@ -1,10 +1,12 @@
 """What thinks and what it can use: language models, here and elsewhere, and the servers of tools.
 
-Nothing is sent: of a server somewhere it is only looked whether its port can be reached.
+Nothing is sent: of a server somewhere it is only looked whether its port can be reached, and not even that where
+the house is offline and the server beyond it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import socket
 from collections.abc import Iterator
@@ -13,8 +15,9 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from roomtone import engines, llm_models, models
+from roomtone import engines, llm_models, models, outbound
 from roomtone.core.errors import EngineUnavailable, RoomtoneError
+from roomtone.core.persona import Egress
 from roomtone.doctor.findings import Finding, split
 from roomtone.settings import McpServer, Provider, Settings
 
@@ -37,7 +40,7 @@ def look(settings: Settings) -> Iterator[Finding]:
         yield split("mcp", "warn", reason)
         return
     for name, server in settings.mcp.items():
-        yield _server(name, server)
+        yield _server(settings, name, server)
 
 
 def _local(settings: Settings) -> Finding:
@@ -65,6 +68,8 @@ def _provider(settings: Settings, name: str, provider: Provider, registry: llm_m
     url, model = getattr(own, "base_url", None), getattr(own, "model", None) or engine
     if url is None:
         return Finding(subject, "ok", f"{name}: {model}, on this machine")
+    if (alone := _left_alone(settings, url, provider.reach)) is not None:
+        return Finding(subject, "ok", f"{name}: {alone}")
     if (trouble := unreachable(url)) is not None:
         return Finding(
             subject, "warn", f"{name}: {trouble}", f"start it there, or mend llm.providers.{name}.base_url"
@@ -79,7 +84,7 @@ def _context() -> str:
     return f"{llm_models.CAUTIOUS_CONTEXT:,}"
 
 
-def _server(name: str, server: McpServer) -> Finding:
+def _server(settings: Settings, name: str, server: McpServer) -> Finding:
     """Tell whether a server's program is there, or its port can be reached."""
     if server.command is not None:
         if shutil.which(server.command) is not None:
@@ -87,9 +92,19 @@ def _server(name: str, server: McpServer) -> Finding:
         said = f"{name}: there is no program {server.command} to run"
         return Finding("mcp", "warn", said, f"install it, or mend mcp.{name}.command")
     assert server.url is not None
+    if (alone := _left_alone(settings, server.url, server.reach)) is not None:
+        return Finding("mcp", "ok", f"{name}: {alone}")
     if (trouble := unreachable(server.url)) is not None:
         return Finding("mcp", "warn", f"{name}: {trouble}", f"start it there, or mend mcp.{name}.url")
     return Finding("mcp", "ok", f"{name}: {urlsplit(server.url).hostname} can be reached")
+
+
+def _left_alone(settings: Settings, url: str, told: Egress | None) -> str | None:
+    """Return why a server is not even looked for, None where it is; ``told`` is how far it is said to be."""
+    host = urlsplit(url).netloc.rpartition("@")[2]
+    if not settings.features.offline_mode or (told or asyncio.run(outbound.look_up(host))) is not Egress.ANY:
+        return None
+    return f"is left alone: {host} is beyond the house, and features.offline_mode is on"
 
 
 def unreachable(url: str) -> str | None:
