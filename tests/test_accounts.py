@@ -87,6 +87,22 @@ def test_what_the_disk_refuses_is_written_once_it_can_be_and_costs_no_turn(run: 
     run(scene())
 
 
+def test_what_can_be_written_nowhere_costs_no_other_row_and_not_the_room(run: Run[None], tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with open_store(tmp_path / FILE_NAME) as store:
+            ledger = Ledger(store)
+            books = Accounts(ledger, BERLIN)
+            async with beside(ledger.run(), "ledger"):
+                books.note(call(utc_now()))
+                books.note(call(utc_now(), tokens=Tokens(read=10**30)))
+                books.note(call(utc_now(), error="half a letter: \ud83d"))
+                books.note(call(utc_now()))
+                await asyncio.sleep(SETTLE_S + 0.1)
+                assert await rows(store) == 2
+
+    run(scene())
+
+
 def test_today_is_the_households_day_and_is_known_after_a_restart(tmp_path: Path) -> None:
     async def scene() -> None:
         loop = skipping()

@@ -224,6 +224,30 @@ def test_every_call_is_a_row_with_what_it_took(run: Run[None]) -> None:
     run(scene())
 
 
+@pytest.mark.parametrize(
+    "told",
+    [Usage(10**30, 5), Usage(-5, 5), Usage(3, 5, cost=float("nan")), Usage(3, 5, cost=-9), Usage(3, 5, cost=1e999)],
+)
+def test_a_provider_that_says_nonsense_of_what_it_took_is_not_believed(
+    run: Run[None], monkeypatch: pytest.MonkeyPatch, told: Usage
+) -> None:
+    async def scene() -> None:
+        async with AsyncExitStack() as stack:
+            here = await house(stack, only=ANSWER)
+            honest = here.scripts["only"].reply
+
+            async def reply(messages: Sequence[Message], options: Options) -> AsyncIterator[Piece]:
+                async for piece in honest(messages, options):
+                    yield told if isinstance(piece, Usage) else piece
+
+            monkeypatch.setattr(here.scripts["only"], "reply", reply)
+            assert await answered(here.router) == ANSWER
+            [call] = here.books.calls
+            assert (call.tokens.read, call.tokens.written, call.tokens.cost) in ((0, 5, 0), (3, 5, 0))
+
+    run(scene())
+
+
 def test_a_reader_that_leaves_is_a_row_too(run: Run[None]) -> None:
     async def scene() -> None:
         async with AsyncExitStack() as stack:

@@ -60,10 +60,21 @@ class Ledger:
         if not rows:
             return
         try:
-            await self._store.write(*rows)
+            await self._keep(rows)
         except StoreError:
             self._owed = deque([*rows, *self._owed], maxlen=OWED)
             raise
+
+    async def _keep(self, rows: list[Statement]) -> None:
+        """Write rows in one commit; where one holds what can be written nowhere, the others one by one."""
+        try:
+            await self._store.write(*rows)
+        except (OverflowError, ValueError):
+            if len(rows) == 1:
+                log.exception("this row cannot be kept: %r", rows[0])
+                return
+            for row in rows:
+                await self._keep([row])
 
     async def read(self, query: str, *values: Any) -> list[sqlite3.Row]:
         """Return the rows that a query finds, among them all that were noted.

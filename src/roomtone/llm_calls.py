@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ page), and a letter of most other scripts, near a token each, is two or three by
 
 LETTERS_PER_TOKEN = 8
 """More than that of any language's text there are not in ``max_tokens``: who sends more does not stop by itself."""
+
+MOST_TOKENS = 10**9
+"""A provider that says it took more for one call, or less than none, is not believed."""
 
 SLACK = 200
 """Letters beyond that, so that a very short reply is never cut for one long word."""
@@ -99,6 +103,10 @@ def room(max_tokens: int) -> int:
     return max_tokens * LETTERS_PER_TOKEN + SLACK
 
 
+def _believed(tokens: int) -> int:
+    return tokens if 0 <= tokens <= MOST_TOKENS else 0
+
+
 def _canonical(arguments: str) -> str:
     try:
         return json.dumps(json.loads(arguments), sort_keys=True)
@@ -138,14 +146,16 @@ class Attempt:
     def tokens(self, messages: Sequence[Message]) -> Tokens:
         """Return what it took: what the model said of that, else an estimate; nothing where it refused to begin."""
         took = self.usage or Usage()
-        if took.input_tokens or took.output_tokens:
-            tokens = Tokens(read=took.input_tokens, cached=took.cached_tokens, written=took.output_tokens)
+        read, cached, written = map(_believed, (took.input_tokens, took.cached_tokens, took.output_tokens))
+        if read or written:
+            tokens = Tokens(read=read, cached=cached, written=written)
         elif self.first_at is None and self.status in ("failed", "refused"):
             return NOTHING
         else:
             read = sum(len(message.text.encode()) for message in messages) // BYTES_PER_TOKEN
             tokens = Tokens(read=read, written=-(-self._written // BYTES_PER_TOKEN))
-        return tokens.model_copy(update={"cost": took.cost or self.terms.cost(tokens)})
+        cost = took.cost if 0 < took.cost < math.inf else self.terms.cost(tokens)  # not a number is neither
+        return tokens.model_copy(update={"cost": cost})
 
     def call(self, tokens: Tokens, now: float, trace: str) -> Call:
         """Return its row."""
