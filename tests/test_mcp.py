@@ -274,9 +274,12 @@ def test_in_an_offline_house_tools_come_when_the_server_does(street: Street, liv
 
 def test_a_server_that_forgot_the_session_is_asked_again_in_a_new_one(street: Street, live: Run[Any]) -> None:
     async def main() -> None:
-        async with street.house("web", "forgetful") as servers:
-            assert "Rome" in (await call(servers, "weather", city="Rome")).text
+        sent: list[outbound.Sent] = []
+        async with street.house("web", "forgetful", reach="lan") as servers:
+            with outbound.within(Egress.ANY, sent.append):
+                assert "Rome" in (await call(servers, "weather", city="Rome")).text
             assert (await street.told("mcp.down"))["reason"] == "it was restarted"
+            assert [one.bytes for one in sent] == [16, 16], "it left this machine twice"
 
     live(main())
 

@@ -321,8 +321,6 @@ class Server:
         """Call a tool; see RemoteTool.run. Cancelling the caller tells the server to stop."""
         if self._client is None or self._watch.gone.is_set():
             raise ToolError(f"{self.name} is not there just now: {_fact(self._watch.wrong or self.trouble)}")
-        size = len(json.dumps(arguments, ensure_ascii=False, default=str).encode())
-        outbound.leaving(self.host, size, "text", f"tool {self.name}.{tool}")
         bound = self._settings.timeout_s
         try:
             with engine_working():
@@ -338,9 +336,8 @@ class Server:
     async def _answer(self, tool: str, arguments: dict[str, Any]) -> Any:
         from mcp import MCPError
 
-        assert self._client is not None
         try:
-            return await self._client.call_tool(tool, arguments)
+            return await self._ask(tool, arguments)
         except MCPError as error:
             if error.message != FORGOTTEN:
                 raise
@@ -348,6 +345,12 @@ class Server:
         self._up.clear()
         self._watch.end("it was restarted")
         await self._up.wait()
+        return await self._ask(tool, arguments)
+
+    async def _ask(self, tool: str, arguments: dict[str, Any]) -> Any:
+        assert self._client is not None
+        size = len(json.dumps(arguments, ensure_ascii=False, default=str).encode())
+        outbound.leaving(self.host, size, "text", f"tool {self.name}.{tool}")
         return await self._client.call_tool(tool, arguments)
 
     def _told_of(self, error: Exception) -> str:
