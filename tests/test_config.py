@@ -282,6 +282,16 @@ def test_secrets_are_never_shown(file: Path, written: str) -> None:
     assert masked(settings)["llm"]["providers"]["c"]["api_key"] == "***"
 
 
+def test_secrets_in_addresses_and_arguments_are_not_shown_either(file: Path) -> None:
+    file.write_text(
+        "mcp: {web: {url: 'http://nas.local/mcp?room=1&access_token=hunter2&x=2'},"
+        " mine: {command: serve, args: [--port, '80', --api-key, hunter2, --token=hunter2, keys]}}"
+    )
+    shown = masked(load(file, {}))["mcp"]
+    assert shown["web"]["url"] == "http://nas.local/mcp?room=1&access_token=***&x=2"
+    assert shown["mine"]["args"] == ["--port", "80", "--api-key", "***", "--token=***", "keys"]
+
+
 def test_a_wrong_secret_is_not_repeated_in_the_mistake(file: Path) -> None:
     file.write_text("llm: {providers: {c: {engine: anthropic, api_key: [hunter2]}}}")
     assert "hunter2" not in str(mistakes(file))

@@ -315,6 +315,14 @@ def test_a_server_that_dies_in_a_call_says_its_last_words_and_comes_back(street:
     live(main())
 
 
+def test_its_last_words_hold_none_of_its_secrets(street: Street, live: Run[Any]) -> None:
+    async def main() -> None:
+        async with street.house("program", "new", env={"TOKEN": "memory", "SHORT": "out"}) as servers:
+            assert "it ended (out of ...), and" in (await refused(servers, "die")).message
+
+    live(main())
+
+
 def test_a_server_that_hangs_at_the_start_is_given_up_and_killed(
     street: Street, live: Run[Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

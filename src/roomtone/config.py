@@ -9,6 +9,7 @@ The file is the one named by ``--config``, else by ``ROOMTONE_CONFIG``, else ``/
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -220,12 +221,23 @@ def _masked(name: str, value: Any) -> Any:
         secret = name in ALL_SECRET
         return {key: "***" if secret else _masked(key, inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_masked(name, inner) for inner in value]
+        return [_argument(name, *pair) for pair in zip(["", *value], value, strict=False)]
     if value in (None, ""):
         return value
     if isinstance(value, str):
         return "***" if SECRET_NAME.search(name) or set(value) == {"*"} else without_password(value)
     return value
+
+
+def _argument(name: str, before: Any, value: Any) -> Any:
+    """Mask an item of a list as ``_masked``, and what a program is given as ``--token X`` or ``--token=X``."""
+    if not isinstance(value, str):
+        return _masked(name, value)
+    option, joint, _ = value.partition("=")
+    if joint and option.startswith("-") and SECRET_NAME.search(option):
+        return f"{option}=***"
+    is_secret = isinstance(before, str) and re.match(r"-[^=]*\Z", before) and SECRET_NAME.search(before)
+    return "***" if is_secret else _masked(name, value)
 
 
 def flat(settings: Settings) -> Iterator[tuple[str, Any]]:

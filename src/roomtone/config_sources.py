@@ -21,6 +21,7 @@ LARGEST_FILE = 1_000_000
 """Bytes. A configuration is a page or two; what is larger was named by accident."""
 
 SECRET_NAME = re.compile(r"key|token|passw|secret|credential|psk", re.IGNORECASE)
+_URL_KEY = re.compile(rf"([?&;][^=&\s]*(?:{SECRET_NAME.pattern})[^=&\s]*=)[^&#\s]+", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(?<=://)([^/@\s]*):[^/@\s]*@")
 _CREDENTIAL = re.compile(r"[A-Za-z0-9_.-]+")
 
@@ -274,8 +275,8 @@ def _shown(value: Any, loc: Sequence[object]) -> str:
 
 
 def without_password(text: str) -> str:
-    """Mask the password in a URL."""
-    return _URL_PASSWORD.sub(r"\1:***@", text)
+    """Mask the password in a URL, and what its query names a key or the like."""
+    return _URL_KEY.sub(r"\1***", _URL_PASSWORD.sub(r"\1:***@", text))
 
 
 def guess(key: str, known: Iterable[str], elsewhere: Iterable[str] = ()) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -29,6 +29,9 @@ LINES_LOGGED, LINE_LENGTH = 20, 300
 The last line is told when it ends: most often it says why.
 """
 
+SHORTEST_SECRET = 6
+"""Letters of a value of its environment that is taken out of what it says: a shorter one is a word like another."""
+
 INHERITED = ("HOME", "LANG", "LOGNAME", "PATH", "TZ", "USER")
 """Variables that a program is given beside its own: no credential of this service's is among them."""
 
@@ -40,7 +43,7 @@ async def program(name: str, server: McpServer, watch: Watch) -> AsyncIterator[t
     Raises EngineUnavailable where it cannot be started.
     """
     process = None
-    with _heard(name) as lines:
+    with _heard(name, server) as lines:
         try:
             process = await _start(name, server, lines.writable)
             news, reading = anyio.create_memory_object_stream[Any](0)
@@ -140,10 +143,11 @@ def _signal(process: asyncio.subprocess.Process, order: signal.Signals) -> None:
 class Lines:
     """What a program writes to its standard error: read at once, so that it never waits, and mostly dropped."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, secrets: Sequence[str] = ()) -> None:
         self.readable, self.writable = os.pipe()
         os.set_blocking(self.readable, False)
         self._name = name
+        self._secrets = [secret.encode() for secret in secrets if len(secret) >= SHORTEST_SECRET]
         self._rest = b""
         self._last = b""
         self._logged = 0
@@ -154,7 +158,10 @@ class Lines:
             content = os.read(self.readable, 65_536)
         except BlockingIOError:
             return False
-        *lines, self._rest = (self._rest + content).split(b"\n")
+        heard = self._rest + content
+        for secret in self._secrets:
+            heard = heard.replace(secret, b"...")
+        *lines, self._rest = heard.split(b"\n")
         self._rest = self._rest[:LINE_LENGTH]
         for line in filter(bytes.strip, lines):
             self._last = line[:LINE_LENGTH]
@@ -177,8 +184,9 @@ def _text(line: bytes) -> str:
 
 
 @contextmanager
-def _heard(name: str) -> Iterator[Lines]:
-    loop, lines = asyncio.get_running_loop(), Lines(name)
+def _heard(name: str, server: McpServer) -> Iterator[Lines]:
+    secrets = [value.get_secret_value() for value in server.env.values()]
+    loop, lines = asyncio.get_running_loop(), Lines(name, secrets)
     loop.add_reader(lines.readable, lines.hear)
     try:
         yield lines
