@@ -18,6 +18,7 @@ SKY = "The sky is blue because of the air. It scatters blue light."
 BRIDGES = ("Let me think. ", "One moment. ")
 GONE = "I can't think that through right now: no language model answers me."
 LIMIT = "I've asked the language model too often. Please try again in a while."
+ACTED = "I have begun on that, but the language model broke off before it could tell you how it went."
 LOST = "And there I lost my thread: the language model broke off."
 
 
@@ -60,6 +61,21 @@ def test_the_only_model_there_is_fails_and_the_person_is_told_how(
         assert turn.error.code == "LLM_API_ERROR"
         assert unbridged(turn.spoken) == says
         assert unbridged(turn.said) == says
+
+    run(scenario())
+
+
+def test_who_broke_off_after_it_had_done_something_leaves_nobody_to_think_that_nothing_was_done(
+    run: Run[None], tmp_path: Path
+) -> None:
+    timer = {"calls": [{"name": "timer.set", "arguments": '{"seconds": 300, "name": "egg"}'}]}
+    clock = {"calls": [{"name": "clock.now"}]}
+
+    async def scenario() -> None:
+        begun = await told(tmp_path / "begun", thinking(timer, *[{"trouble": "busy"}] * 9))
+        assert unbridged(begun.spoken) == ACTED
+        looked = await told(tmp_path / "looked", thinking(clock, *[{"trouble": "busy"}] * 9))
+        assert unbridged(looked.spoken) == GONE
 
     run(scenario())
 

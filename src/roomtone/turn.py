@@ -400,7 +400,8 @@ def _apology(live: LiveTurn, chain: Chain, error: RoomtoneError) -> str:
         return error.message
     if isinstance(error, LlmError):
         lost = live.answer is not None and live.answer.answered_by.startswith("llm:")  # more than "let me think"
-        return chain.phrases.say("model_lost" if lost else _TROUBLES.get(error.trouble, "model_gone"))
+        before = "model_acted" if live.acted else _TROUBLES.get(error.trouble, "model_gone")
+        return chain.phrases.say("model_lost" if lost else before)
     if isinstance(error, EgressRefused):
         return chain.phrases.say("model_forbidden")
     if live.watch.understood is None:
