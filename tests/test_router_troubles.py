@@ -14,8 +14,9 @@ from roomtone import logs
 from roomtone.core.dialog import Message
 from roomtone.core.tooling import ToolSpec
 from roomtone.engines.llm import LlmError, Options, Piece, Text, ToolCall, Usage
+from roomtone.engines.llm.script import Script
 from roomtone.failover import REST_S
-from roomtone.flow import beside, close
+from roomtone.flow import beside, close, task_group
 from roomtone.llm_calls import Terms
 from roomtone.llm_line import LONG_REST_S
 from roomtone.llm_models import Model
@@ -24,6 +25,22 @@ from roomtone.settings import Provider
 from routers import ANSWER, GO_ON, QUESTION, answered, house, pieces, said, seconds
 
 # ------------------------------------------------------------------------------------ trying again
+
+
+def test_who_waits_for_their_turn_at_a_model_is_not_told_that_it_is_silent(
+    run: Run[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene() -> None:
+        async with AsyncExitStack() as stack:
+            here = await house(stack, pi=[{"text": ANSWER, "first_piece_s": 20}] * 3)
+            monkeypatch.setattr(Script, "one_at_a_time", True, raising=False)
+            async with task_group() as group:
+                asking = [group.create_task(answered(here.router)) for _ in range(3)]
+            assert [each.result() for each in asking] == [ANSWER] * 3
+            assert asyncio.get_running_loop().time() >= 60
+            assert [call.first_piece_ms for call in here.books.calls] == [pytest.approx(20_000)] * 3
+
+    run(scene())
 
 
 def test_a_busy_model_is_asked_again_before_anybody_is_told(run: Run[None]) -> None:

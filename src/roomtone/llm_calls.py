@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from collections import deque
@@ -34,12 +35,16 @@ SLACK = 200
 
 @dataclass(slots=True)
 class Terms:
-    """What a provider may take, what is known of its model, and since when it was asked how often."""
+    """What a provider may take, what is known of its model, and since when it was asked how often.
+
+    ``turnstile`` is held by who is being answered, where the model answers one at a time.
+    """
 
     provider: Provider
     model: Model = UNKNOWN
     barred_until: float = float("-inf")
     rests: bool = False
+    turnstile: asyncio.Lock = field(default_factory=asyncio.Lock)
     _asked: deque[float] = field(default_factory=deque)
 
     @property

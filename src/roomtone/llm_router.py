@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -99,7 +99,8 @@ class Router(LlmLine):
         if place is None or prefill is None:
             return
         try:
-            await prefill(*self._as_told(place, messages, options, ""))
+            async with self._its_turn(place):
+                await prefill(*self._as_told(place, messages, options, ""))
         except EngineError as error:
             log.info("llm '%s' could not read ahead: %s", place.name, error.message)
 
@@ -116,8 +117,9 @@ class Router(LlmLine):
                 self._on_event("llm.failover", told)
             pieces = self._asked(place, messages, options, answer)
             try:
-                async for piece in pieces:
-                    yield piece
+                async with self._its_turn(place):  # to wait for one's turn is no silence of the model's
+                    async for piece in pieces:
+                        yield piece
                 break
             except EngineError as error:
                 search.failed(place, error)
@@ -213,6 +215,10 @@ class Router(LlmLine):
         last = " ".join(said.split()[-LAST_WORDS:])
         asks = Message(session=session, role=Role.PERSON, text=self._go_on.replace("{last}", last))
         return [*messages, begun, asks], options
+
+    def _its_turn(self, place: Place[Llm]) -> AbstractAsyncContextManager[Any]:
+        alone = getattr(place.engine, "one_at_a_time", False)
+        return self.terms[place.name].turnstile if alone else nullcontext()
 
     def _first_piece_s(self, place: Place[Llm]) -> float:
         terms = self.terms[place.name]

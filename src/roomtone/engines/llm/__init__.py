@@ -109,7 +109,8 @@ class Llm(Protocol):
 
     An engine may have more: ``async count(texts) -> list[int]`` (tokens, by its own tokenizer),
     ``async prefill(messages, options)`` (read them before they are needed), ``async check()`` (raise if it cannot
-    answer; cheap, and no message leaves with it), ``context`` (tokens that fit, 0 unknown).
+    answer; cheap, and no message leaves with it), ``context`` (tokens that fit, 0 unknown),
+    ``one_at_a_time`` (whoever asks meanwhile has to wait).
     """
 
     @property

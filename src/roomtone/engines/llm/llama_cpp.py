@@ -108,9 +108,10 @@ def facts(path: Path) -> Gguf | None:
 
 
 class LlamaCpp:
-    """A model on this machine; one request at a time."""
+    """A model on this machine."""
 
     continues = True
+    one_at_a_time = True
     host = None
 
     def __init__(self, process: Child, settings: Settings, path: Path) -> None:
