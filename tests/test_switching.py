@@ -394,3 +394,21 @@ def test_switching_back_and_forth_a_hundred_times_leaves_two_conversations(run: 
             assert {turn.persona for turn in turns if turn.session == sessions[0].id} == {sessions[0].persona}
 
     run(scenario())
+
+
+def test_what_cannot_be_made_ready_in_advance_ends_no_conversation(
+    run: Run[None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def preferences(_: str) -> None:
+        raise KeyError("a memory of another package")
+
+    async def scenario() -> None:
+        persona(tmp_path, "chef", CHEF)
+        llm = {"route": ["pi"], "providers": {"pi": {"engine": "script", "texts": ["Soup."]}}}
+        async with room(scripted(llm=llm), tmp_path) as rehearsal:
+            monkeypatch.setattr(rehearsal.room.parts.minds.memory, "preferences", preferences)
+            assert (await asked(rehearsal, "let me talk to the chef")).persona == "companion"
+            turn = await asked(rehearsal, "what is for dinner")
+            assert (turn.persona, turn.said) == ("chef", "Soup.")
+
+    run(scenario())

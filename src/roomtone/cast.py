@@ -313,6 +313,8 @@ async def _learn(notes: Notes, embed: Embed) -> None:
         await notes.learn(embed)
     except EngineError as error:
         log.warning("%s", error.message)
+    except Exception:  # an embedder of another package may raise anything
+        log.exception("notes are found by their words alone")
 
 
 async def _read_ahead(talking: Talking) -> None:
@@ -321,6 +323,8 @@ async def _read_ahead(talking: Talking) -> None:
         await talking.read_ahead()
     except RoomtoneError as error:
         log.warning("%s", error.message)
+    except Exception:  # so may a memory
+        log.exception("nothing is read ahead")
 
 
 async def warm(stt: SttLine, hints: Hints) -> None:
