@@ -80,6 +80,16 @@ def test_who_broke_off_after_it_had_done_something_leaves_nobody_to_think_that_n
     run(scenario())
 
 
+@pytest.mark.parametrize("text", ["```python\nprint('hi')\n```", "\N{THUMBS UP SIGN}", "| - |", "AbC4" * 100])
+def test_an_answer_that_cannot_be_heard_is_no_silence(run: Run[None], tmp_path: Path, text: str) -> None:
+    async def scenario() -> None:
+        turn = await told(tmp_path, thinking(text))
+        assert turn.ended is Ended.COMPLETED
+        assert turn.spoken.endswith("The answer is nothing that can be said aloud.")
+
+    run(scenario())
+
+
 def test_who_asked_as_often_as_they_may_is_told_so(run: Run[None], tmp_path: Path) -> None:
     async def scenario() -> None:
         turn = await told(tmp_path, thinking(SKY, SKY, questions=2, tokens_per_day=10), 2)

@@ -65,6 +65,7 @@ def test_english_is_written_out(written: str, said: str) -> None:
         ("See https://www.example.com/a/b?c=d.", "See example dot com."),
         ("Look:\n```python\nx = 1\n```\nDone.", "Look: Done."),
         ("```\nnever closed", ""),
+        (f"The key is {'a1B2' * 20}, keep it.", "The key is, keep it."),
         ("| a | b |\n|---|---|\n| c | d |", "a, b, c, d"),
         ("<b>Hi</b> there<br/>", "Hi there"),
         ("Great! 👋🏽 👨‍👩‍👧 ☀️", "Great!"),

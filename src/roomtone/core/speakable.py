@@ -28,6 +28,9 @@ _EMPHASIS = re.compile(
 _LEFT_OVER = re.compile(r"[*_`~#|<>\[\]{}\\^=•\u200b-\u200f\u2060\ufe0e\ufe0f\u20e3\x00-\x08\x0b-\x1f\x7f]+")
 _WAITING_MARKS = re.compile(r"\s+([,.;:!?…])")
 _REPEATED_COMMAS = re.compile(r"(?:,\s*){2,}|^\s*,\s*|,\s*(?=[.!?])")
+_NO_WORD = re.compile(r"[A-Za-z0-9+/=_-]{65,}")
+"""A picture, a key or the like as letters: no language has such a word, and spelling it would take a minute."""
+
 _LONG_REPEAT = re.compile(r"([^\w\s])\1{3,}")
 
 
@@ -40,6 +43,7 @@ def speakable(text: str, language: str = "en") -> str:
     text = _plain(_tidy(text))
     english = language.lower().startswith("en")
     text = _ADDRESS.sub(lambda found: f" {_host(found.group(), english)} ", text)
+    text = _NO_WORD.sub(" ", text)
     if english:
         text = spoken_english.spoken(text)
     text = _LEFT_OVER.sub(" ", text)

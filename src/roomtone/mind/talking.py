@@ -19,6 +19,7 @@ from roomtone.core.dialog import Message, Offer, Role, Tokens, new_id
 from roomtone.core.errors import EngineError, RoomtoneError
 from roomtone.core.persona import Persona
 from roomtone.core.sentences import Sentences
+from roomtone.core.speakable import speakable
 from roomtone.core.thoughts import Aloud
 from roomtone.core.tooling import ToolSpec
 from roomtone.engines.llm import Llm, Options, Piece, Text, ToolCall, Usage
@@ -284,8 +285,15 @@ class Talking:
                     _count(piece, telling.answer)
         if rest := telling.aloud.rest():
             await telling.put(rest)
-        if cut and telling.scope.bridges and telling.said and not ends_sentence(telling.said):
-            await telling.put(f"... {self._phrases.say('cut_short')}")
+        ends = telling.scope.bridges and telling.said and not telling.calls
+        if ends and (more := self._afterword(telling.said, cut)):
+            await telling.put(more)
+
+    def _afterword(self, said: str, cut: bool) -> str:
+        """Return what else a person is told who hears a reply: that it was cut off, or that it cannot be heard."""
+        if not speakable(said, self._phrases.language.language):
+            return f"\n\n{self._phrases.say('unspeakable')}"
+        return f"... {self._phrases.say('cut_short')}" if cut and not ends_sentence(said) else ""
 
     async def _next(self, pieces: Stream[Piece], telling: _Telling) -> Piece | None:
         """Return the next piece, None after the last; who waits long for a first word is told so once.
