@@ -127,6 +127,10 @@ class Reading:
         """Whether the reply was ended here because it did not end by itself."""
         return self.finish == ENDLESS
 
+    def take(self, event: Any) -> Iterator[Piece]:
+        """Yield what an event brings. Raises LlmError where it is none of this dialect."""
+        raise NotImplementedError
+
     def say(self, delta: str) -> Iterator[Piece]:
         """Pass some text on, up to what a reply may be; a single delta beyond that is nonsense."""
         delta = self._half + delta

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -15,7 +15,8 @@ from pydantic import AfterValidator, BaseModel, ValidationError
 
 from roomtone.core.dialog import Message, Role
 from roomtone.engines.llm import Options, Piece, Trouble, Usage
-from roomtone.engines.llm._http import NO_KEY, Api, HttpSettings, connected, not_ready, web_address
+from roomtone.engines.llm._dialect import Dialect, RemoteLlm
+from roomtone.engines.llm._http import NO_KEY, HttpSettings, connected, not_ready, web_address
 from roomtone.engines.llm._reading import Call, Names, Reading, answered, arguments_of
 from roomtone.engines.llm._trouble import NO_ANSWER
 
@@ -206,38 +207,11 @@ class _Messages(Reading):
         self.usage = Usage(read, self.used.output_tokens or 0, cached)
 
 
-class Anthropic:
-    """Asks one of Anthropic's models."""
-
-    continues = False
-    context = 0
-
-    def __init__(self, settings: Settings, api: Api) -> None:
-        self._settings = settings
-        self._api = api
-        self.host: str | None = settings.host
-        self.model = settings.model or ""
-
-    async def check(self) -> None:
-        """Ask for the list of models."""
-        await self._api.check("/v1/models")
-
-    async def reply(self, messages: Sequence[Message], options: Options) -> AsyncIterator[Piece]:
-        """Answer the last message; closing the iterator closes the connection."""
-        reading = _Messages(self._api.provider, options, Names(options.tools))
-        body = request(self._settings, messages, options, reading.names)
-        asked = self._api.events("/v1/messages", body, options.why, lambda: reading.over, OPTIONAL)
-        async with aclosing(asked) as events:
-            async for event in events:
-                for piece in reading.take(event):
-                    yield piece
-                if reading.endless:
-                    break
-        yield reading.closed()
+DIALECT = Dialect("/v1/models", "/v1/messages", OPTIONAL, request, _Messages)
 
 
 @asynccontextmanager
-async def open(settings: Settings) -> AsyncIterator[Anthropic]:  # noqa: A001  # the name every engine has
+async def open(settings: Settings) -> AsyncIterator[RemoteLlm]:  # noqa: A001  # the name every engine has
     """Import the SDK and be ready; the API is called with each reply."""
 
     def make(sdk: Any, http: Any) -> Any:
@@ -250,4 +224,4 @@ async def open(settings: Settings) -> AsyncIterator[Anthropic]:  # noqa: A001  #
         )
 
     async with connected(settings, "anthropic", make) as api:
-        yield Anthropic(settings, api)
+        yield RemoteLlm(DIALECT, settings, api)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -15,7 +15,8 @@ from pydantic import AfterValidator, BaseModel, ValidationError
 
 from roomtone.core.dialog import Message, Role
 from roomtone.engines.llm import Options, Piece, Trouble, Usage
-from roomtone.engines.llm._http import NO_KEY, Api, HttpSettings, connected, not_ready, web_address
+from roomtone.engines.llm._dialect import Dialect, RemoteLlm
+from roomtone.engines.llm._http import NO_KEY, HttpSettings, connected, not_ready, web_address
 from roomtone.engines.llm._reading import Call, Names, Reading, answered, arguments_of
 from roomtone.engines.llm._trouble import NO_ANSWER
 
@@ -198,42 +199,15 @@ class _Chat(Reading):
         )
 
 
-class OpenAi:
-    """Asks one model of one server. A server that does not say what a reply took leaves its tokens 0."""
-
-    continues = False
-    context = 0
-
-    def __init__(self, settings: Settings, api: Api) -> None:
-        self._settings = settings
-        self._api = api
-        self.host: str | None = settings.host
-        self.model = settings.model or ""
-
-    async def check(self) -> None:
-        """Ask for the list of models."""
-        await self._api.check("/models")
-
-    async def reply(self, messages: Sequence[Message], options: Options) -> AsyncIterator[Piece]:
-        """Answer the last message; closing the iterator closes the connection."""
-        reading = _Chat(self._api.provider, options, Names(options.tools))
-        body = request(self._settings, messages, options, reading.names)
-        asked = self._api.events("/chat/completions", body, options.why, lambda: reading.over, OPTIONAL)
-        async with aclosing(asked) as events:
-            async for event in events:
-                for piece in reading.take(event):
-                    yield piece
-                if reading.endless:
-                    break
-        yield reading.closed()
+DIALECT = Dialect("/models", "/chat/completions", OPTIONAL, request, _Chat)
 
 
 @asynccontextmanager
-async def open(settings: Settings) -> AsyncIterator[OpenAi]:  # noqa: A001  # the name every engine has
+async def open(settings: Settings) -> AsyncIterator[RemoteLlm]:  # noqa: A001  # the name every engine has
     """Import the SDK and be ready; the server is called with each reply."""
 
     def make(sdk: Any, http: Any) -> Any:
         return sdk.AsyncOpenAI(api_key=NO_KEY, base_url=settings.base_url, max_retries=0, http_client=http)
 
     async with connected(settings, "openai", make) as api:
-        yield OpenAi(settings, api)
+        yield RemoteLlm(DIALECT, settings, api)
