@@ -12,7 +12,9 @@ import pytest
 
 from conftest import Run
 from home import Home, whole
+from roomtone import outbound
 from roomtone.core.errors import ToolError
+from roomtone.core.persona import Egress
 from roomtone.flow import worker
 from roomtone.mind import own_code, thinking
 from roomtone.mind.phrases import Phrases
@@ -115,6 +117,34 @@ async def answer(asked):
         answer = await mind_with(tmp_path, code).answer("is the sauna hot", home)
         assert await whole(answer.deltas) == "Companion, 0.5, 1 running."
         assert [timer.name for timer in home.running] == ["sauna"]
+
+    run(scenario())
+
+
+def test_what_code_brings_about_is_its_turns_and_happens_in_the_room(run: Run[None], tmp_path: Path) -> None:
+    code = """
+async def answer(asked):
+    await asked.household.set_volume(0.5)
+    return [str(await asked.household.memory.count())]
+"""
+    seen: list[tuple[Egress, threading.Thread]] = []
+
+    class Sees(Home):
+        async def set_volume(self, volume: float) -> None:
+            seen.append((outbound.limit(), threading.current_thread()))
+
+    class Remembers:
+        async def count(self) -> int:
+            seen.append((outbound.limit(), threading.current_thread()))
+            return 3
+
+    async def scenario() -> None:
+        home = Sees()
+        home.memory = Remembers()  # type: ignore[assignment]
+        with outbound.within(Egress.NONE):
+            answer = await mind_with(tmp_path, code).answer("is the sauna hot", home)
+        assert await whole(answer.deltas) == "3"
+        assert seen == [(Egress.NONE, threading.current_thread())] * 2
 
     run(scenario())
 

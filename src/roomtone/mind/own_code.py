@@ -11,12 +11,14 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from dataclasses import replace
 from typing import Any, cast
 
 from roomtone.clock import elapsed
 from roomtone.flow import worker
 from roomtone.mind import Household
+from roomtone.mind.memory import Memory
 from roomtone.mind.skills import Answering, Asked, Heard, Offering
 
 log = logging.getLogger(__name__)
@@ -73,15 +75,23 @@ class OwnCode:
 
 
 class Far:
-    """A household as code on another thread sees it: every call is made on the room's own loop."""
+    """A household as code on another thread sees it: every call is made on the room's own loop, as its turn's.
+
+    So it is with the memory of a household.
+    """
 
     def __init__(self, household: Household) -> None:
         self._household = household
         self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
         self.given_up = False
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._household, name)
+        return _FarMemory(self, found) if name == "memory" else self.reached(found)
+
+    def reached(self, found: Any) -> Any:
+        """Return what is found as it is, but a function as one that is called on the room's loop."""
         if not callable(found):
             return found
         if inspect.iscoroutinefunction(found):
@@ -99,7 +109,17 @@ class Far:
             return await found(*values)
 
         # The one foreign thread that waits for an answer of the loop's: what a household's skill asked for.
-        return asyncio.run_coroutine_threadsafe(unless_given_up(), self._loop)  # noqa: TID251
+        begin = asyncio.run_coroutine_threadsafe  # noqa: TID251
+        return self._context.copy().run(begin, unless_given_up(), self._loop)
+
+
+class _FarMemory:
+    def __init__(self, far: Far, memory: Memory) -> None:
+        self._far = far
+        self._memory = memory
+
+    def __getattr__(self, name: str) -> Any:
+        return self._far.reached(getattr(self._memory, name))
 
 
 def own_accepts(name: str, accepts: Callable[[Heard], bool]) -> Callable[[Heard], bool]:
