@@ -236,10 +236,10 @@ def test_a_notebook_is_its_personas_alone(run: Run[None], tmp_path: Path) -> Non
     async def scenario() -> None:
         async with household(tmp_path) as rehearsal:
             conversation = rehearsal.room.conversation
-            companions = conversation._household(_live())
+            companions = conversation._host.household(_live())
             await companions.remember("secret", "under the mat")
             await asked(rehearsal, "let me talk to the chef")
-            chefs = conversation._household(_live())
+            chefs = conversation._host.household(_live())
             assert await chefs.remembered("secret") is None
             assert await companions.remembered("secret") == "under the mat"
 
@@ -256,9 +256,9 @@ def test_who_asks_to_be_forgotten_is_forgotten_by_every_persona(run: Run[None], 
     async def scenario() -> None:
         async with household(tmp_path) as rehearsal:
             conversation, store = rehearsal.room.conversation, rehearsal.room.store
-            await conversation._household(_live()).remember("secret", "under the mat")
+            await conversation._host.household(_live()).remember("secret", "under the mat")
             await asked(rehearsal, "let me talk to the chef")
-            await conversation._household(_live()).remember("secret", "in the flour")
+            await conversation._host.household(_live()).remember("secret", "in the flour")
             await store.erase()
             everything = [line async for line in store.export()]
             told = [line for line in everything if '"table": "persona_versions"' not in line]
