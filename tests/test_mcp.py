@@ -555,7 +555,9 @@ def test_without_the_package_one_line_says_what_installs_it(
     async def main() -> None:
         servers = Servers({"house": street.program("old")}, lambda *_: None)
         await servers.run()
+        await servers.tried()
         assert servers.tools() == []
+        assert list(servers.health()) == [("house", "mcp is missing; run: pip install mcp")]
 
     live(main())
     assert caplog.messages == ["no MCP server can be used: mcp is missing; run: pip install mcp"]

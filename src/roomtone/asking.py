@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from roomtone import engines
-from roomtone.app import open_room
+from roomtone.app import Room, open_room
 from roomtone.clock import run_skipping
 from roomtone.control import ask_daemon, find_daemon, state_lock
 from roomtone.core.dialog import Source, Turn
@@ -16,6 +17,11 @@ from roomtone.core.signals import Prompt
 from roomtone.daemon import prompt_for
 from roomtone.engines import EngineSettings
 from roomtone.settings import Settings
+
+log = logging.getLogger(__name__)
+
+SERVERS_S = 5.0
+"""Longest wait for the servers of tools, which a room opens beside everything else: nobody asks a second time."""
 
 Choice = tuple[str, EngineSettings]
 
@@ -70,4 +76,14 @@ async def _ask_here(settings: Settings, prompt: Prompt, audio: Choice, session: 
     ):
         if session is not None:
             await room.conversation.recorder.go_on(session)
+        if not prompt.verbatim:
+            await _servers(room)
         return await room.conversation.answer(prompt)
+
+
+async def _servers(room: Room) -> None:
+    try:
+        async with asyncio.timeout(SERVERS_S):
+            await room.parts.minds.servers.tried()
+    except TimeoutError:
+        log.warning("some servers of tools are not there yet; it is gone on without them")

@@ -80,19 +80,22 @@ class Servers:
         """Keep every server open until cancelled; whatever one of them does, the others go on."""
         if not self._servers:
             return
-        reason = lacking("mcp", "mcp")
-        if reason is not None:
-            log.warning("no MCP server can be used: %s", reason)
-            return
         with worker("mcp") as hand:
-            try:
-                await hand.call(_load)
-            except ImportError as error:
-                log.warning("no MCP server can be used: %s; run: pip install 'roomtone[mcp]'", error)
+            reason = lacking("mcp", "mcp") or await hand.call(_load)
+            if reason is not None:
+                log.warning("no MCP server can be used: %s", reason)
+                for server in self._servers:
+                    server.trouble = reason
+                    server.tried.set()
                 return
             async with task_group() as tasks:
                 for server in self._servers:
                     tasks.create_task(server.run(hand), name=f"MCP server {server.name}")
+
+    async def tried(self) -> None:
+        """Wait until each server is there, or was once found not to be."""
+        for server in self._servers:
+            await server.tried.wait()
 
     def tools(self) -> list[Tool]:
         """List the tools that can be called at this moment. Of two that models could not tell apart the first."""
@@ -108,14 +111,17 @@ class Servers:
             yield server.name, server.trouble or "ok"
 
 
-def _load() -> None:
-    """Import what is needed, which takes most of a second, away from the loop."""
-    import jsonschema  # noqa: F401
+def _load() -> str | None:
+    """Import what is needed, which takes most of a second, away from the loop; return why that cannot be done."""
+    try:
+        import jsonschema  # noqa: F401
 
-    from roomtone.mcp_servers import program, web  # noqa: F401
-
+        from roomtone.mcp_servers import program, web  # noqa: F401
+    except ImportError as error:
+        return f"{error}; run: pip install 'roomtone[mcp]'"
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    return None
 
 
 class Lost(Exception):
@@ -155,6 +161,7 @@ class Server:
         self._offers: Sequence[Offer] = ()
         self._told: list[str] = []
         self._noticed = ""
+        self.tried = asyncio.Event()
         self._up = asyncio.Event()
         self._watch = Watch()
         if settings.reach is not None:
@@ -180,6 +187,7 @@ class Server:
                 await asyncio.sleep(LONGEST_S)
 
     def _notice(self, error: Exception, _: float = 0) -> None:
+        self.tried.set()
         level = logging.DEBUG if str(error) == self._noticed else logging.WARNING  # once, not at every further try
         self._noticed = str(error)
         log.log(level, "the MCP server %s is not there: %s", self.name, error)
@@ -242,6 +250,7 @@ class Server:
         self._client, self.trouble, self._noticed = client, "", ""
         self._opened_at = asyncio.get_running_loop().time()
         self._up.set()
+        self.tried.set()
         if self._settings.url is not None:
             outbound.leaving(self.host, 0, "text", f"asking what tools {self.name} has")
         log.info("the MCP server %s is there; tools: %d", self.name, len(self._offers))
