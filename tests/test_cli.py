@@ -225,6 +225,19 @@ def test_what_was_said_is_printed_and_remembered_as_something_nobody_asked(
     assert capsys.readouterr().out.count("(nobody asked)") == 2
 
 
+def test_engines_shows_the_language_models_that_the_configuration_names(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("llm: {providers: {one: {engine: script}, two: {engine: llama_cpp}}}")
+    assert cli.main(["engines", "--json", "--config", str(config), "--state-dir", str(tmp_path)]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    one, two = [row for row in rows if row["seam"] == "llm"]
+    assert (one["engine"], one["chosen"], one["missing"]) == ("script", True, None)
+    assert one["why"] == "named in the configuration, as one"
+    assert (two["engine"], two["chosen"], bool(two["missing"])) == ("llama_cpp", False, True)
+
+
 # ------------------------------------------------------------------------------------------ history
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from roomtone import engines
 from roomtone.commands import say_json
 from roomtone.config import Settings
+from roomtone.core.errors import EngineUnavailable
 
 SHOWN = tuple(seam for seam in engines.SEAMS if seam not in ("tools",))
 
@@ -30,6 +31,9 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 def _found(settings: Settings) -> Iterator[dict[str, Any]]:
     for seam in SHOWN:
+        if seam == "llm" and settings.llm.providers:
+            yield from _providers(settings)
+            continue
         section = settings.section(seam)
         for candidate in engines.survey(seam, section.engine, section.keys, settings.given):
             yield {
@@ -40,6 +44,20 @@ def _found(settings: Settings) -> Iterator[dict[str, Any]]:
                 "why": _why(candidate, section.engine),
                 "missing": candidate.missing,
             }
+
+
+def _providers(settings: Settings) -> Iterator[dict[str, Any]]:
+    """List the language models that the configuration names: with them there is nothing for ``auto`` to choose."""
+    for name, provider in settings.llm.providers.items():
+        missing = None
+        try:
+            engine, own = engines.choose("llm", provider.engine, provider.keys, settings.given)
+            missing = engines.load("llm", engine).missing(own)
+        except EngineUnavailable as error:
+            engine, missing = provider.engine, error.message
+        usable = missing is None
+        why = f"named in the configuration, as {name}"
+        yield {"seam": "llm", "engine": engine, "usable": usable, "chosen": usable, "why": why, "missing": missing}
 
 
 def _why(candidate: engines.Candidate, wanted: str) -> str:
