@@ -8,6 +8,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from roomtone.app import persona_library
 from roomtone.commands import common_options, say_json, say_line
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         for event in events:
             say_json(event)
     else:
-        _SHOWS[args.action](events)
+        _SHOWS[args.action](events, settings.zone)
     return 1 if args.action == "check" and events else 0
 
 
@@ -108,7 +109,7 @@ async def _ask(request: dict[str, Any], settings: Settings, *, named: bool) -> l
 # ------------------------------------------------------------------------------------- for a person
 
 
-def _show_list(events: list[dict[str, Any]]) -> None:
+def _show_list(events: list[dict[str, Any]], _: ZoneInfo) -> None:
     if not events:
         say_line("There are no routines.")
     for routine in (event["routine"] for event in events):
@@ -123,19 +124,19 @@ def _show_list(events: list[dict[str, Any]]) -> None:
             say_line(f"    broken: {routine['broken']}")
 
 
-def _show_check(events: list[dict[str, Any]]) -> None:
+def _show_check(events: list[dict[str, Any]], _: ZoneInfo) -> None:
     for event in events:
         say_line(event["mistake"])
     if not events:
         say_line("All is well.")
 
 
-def _show_status(events: list[dict[str, Any]]) -> None:
+def _show_status(events: list[dict[str, Any]], zone: ZoneInfo) -> None:
     if not events:
         say_line("No routine was run yet.")
     for event in events:
         run, steps = event["run"], event.get("steps", {})
-        begun = datetime.fromisoformat(run["at"]).astimezone()
+        begun = datetime.fromisoformat(run["at"]).astimezone(zone)
         say_line(f"{run['id'][:SHOWN]}  {begun:%Y-%m-%d %H:%M:%S}  {run['routine']}, {run['status']}")
         for id_, step in steps.items():
             took = f"{step['took_s']:.1f} s" if step["took_s"] >= 0.05 else ""
