@@ -14,8 +14,8 @@ from roomtone.core.dialog import Message, Role, Tokens
 from roomtone.engines.llm import Options, Piece, Text, Usage
 from roomtone.engines.llm import script as script_engine
 from roomtone.engines.llm.script import Script
-from roomtone.llm_calls import Terms
 from roomtone.llm_router import Router
+from roomtone.llm_router.calls import Terms
 
 ANSWER = "The capital of France is Paris, which lies on the Seine and has been the seat of kings since Clovis."
 WORDS = ANSWER.split()

@@ -36,13 +36,11 @@ FLOORS = """
     boards
     control quiet
     llm_router memories past routines mcp_servers
-    llm_line llm_reply
-    llm_calls
-    failover history personas accounts receipt memory_search
-    persona_reading ledger memory_vectors
+    failover history personas accounts receipt
+    persona_reading ledger
     mind store logs stopwatch model_hub model_import
     config
-    settings database llm_models
+    settings database
     config_sources migrations shipped persona_files
     engines
     outbound

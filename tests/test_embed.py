@@ -19,7 +19,7 @@ from roomtone.config import load
 from roomtone.core.errors import ConfigError, EngineError, EngineUnavailable
 from roomtone.engines.embed import onnx
 from roomtone.memories import StoreMemory, open_embed
-from roomtone.memory_vectors import Signatures, signature
+from roomtone.memories.vectors import Signatures, signature
 from roomtone.settings import Settings
 from roomtone.store import Store
 

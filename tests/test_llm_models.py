@@ -11,8 +11,8 @@ from roomtone import outbound
 from roomtone.core.dialog import Message, Role, Tokens
 from roomtone.core.persona import Egress
 from roomtone.engines.llm import Options, Text
-from roomtone.llm_models import CAUTIOUS_CONTEXT, FILE, UNKNOWN, read, registry
 from roomtone.llm_router import open_router
+from roomtone.llm_router.models import CAUTIOUS_CONTEXT, FILE, UNKNOWN, read, registry
 from roomtone.settings import Settings
 
 GO_ON = "go on after {last}"

@@ -15,10 +15,10 @@ from roomtone.core.dialog import Message, Role
 from roomtone.core.errors import EngineUnavailable
 from roomtone.core.persona import Egress, ModelUse, Persona, Preference
 from roomtone.engines.llm import LlmError, Options, Piece, Text, Usage
-from roomtone.llm_calls import Terms
-from roomtone.llm_line import NOBODY
-from roomtone.llm_models import Model
 from roomtone.llm_router import FIRST_PIECE_HERE_S, FIRST_PIECE_S, Router
+from roomtone.llm_router.calls import Terms
+from roomtone.llm_router.line import NOBODY
+from roomtone.llm_router.models import Model
 from roomtone.settings import Provider
 from routers import ANSWER, FAR, GO_ON, QUESTION, answered, house, pieces, said, seconds
 

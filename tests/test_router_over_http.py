@@ -15,8 +15,8 @@ from roomtone.core.dialog import Message, Role
 from roomtone.core.errors import EngineError
 from roomtone.core.persona import Egress
 from roomtone.engines.llm import Llm, LlmError, Options, Text, ToolCall, Usage
-from roomtone.llm_calls import Terms
 from roomtone.llm_router import Router
+from roomtone.llm_router.calls import Terms
 from roomtone.scripted_provider import NAME, Plan, Provider, Reply, provider
 from roomtone.settings import Provider as ProviderSettings
 

@@ -17,10 +17,10 @@ from roomtone.engines.llm import LlmError, Options, Piece, Text, ToolCall, Usage
 from roomtone.engines.llm.script import Script
 from roomtone.failover import REST_S
 from roomtone.flow import beside, close, task_group
-from roomtone.llm_calls import Terms
-from roomtone.llm_line import LONG_REST_S
-from roomtone.llm_models import Model
 from roomtone.llm_router import BUDGET_S, Router
+from roomtone.llm_router.calls import Terms
+from roomtone.llm_router.line import LONG_REST_S
+from roomtone.llm_router.models import Model
 from roomtone.settings import Provider
 from routers import ANSWER, GO_ON, QUESTION, answered, house, pieces, said, seconds
 

@@ -43,7 +43,7 @@ async def measure() -> list[Figure]:
     file = engines.load("llm", "openai")
     if file.missing(file.Settings.model_validate({"model": NAME, "base_url": "http://127.0.0.1:1/v1"})) is not None:
         return []
-    log = logging.getLogger("roomtone.llm_line")
+    log = logging.getLogger("roomtone.llm_router.line")
     log.disabled = True  # these failures are meant
     try:
         lost, whole = await _lost(), await _whole()

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from roomtone.bench import Figure, p
 from roomtone.memories import StoreMemory, keeping
-from roomtone.memory_vectors import packed, signature
+from roomtone.memories.vectors import packed, signature
 from roomtone.mind.memory import Fact
 from roomtone.store import FILE_NAME, Store, open_store
 

@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from roomtone import engines, llm_models, models, outbound
+from roomtone import engines, models, outbound
 from roomtone.core.errors import EngineUnavailable, RoomtoneError
 from roomtone.core.persona import Egress
 from roomtone.doctor.findings import Finding, split
+from roomtone.llm_router import models as llm_models
 from roomtone.settings import McpServer, Provider, Settings
 
 REACH_S = 1.0

@@ -1,6 +1,6 @@
 """What is known of the household beyond a conversation: facts, preferences, and what conversations were about.
 
-The seam behind which another memory can be put: the default one is ``memories.py``.
+The seam behind which another memory can be put: the default one is ``memories/``.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from roomtone.accounts import NOTHING, OK, Call
 from roomtone.core.dialog import Message, Tokens
 from roomtone.core.errors import EngineError, EngineTimeout
 from roomtone.engines.llm import LlmError, Options, ToolCall, Trouble, Usage
-from roomtone.llm_models import UNKNOWN, Model
+from roomtone.llm_router.models import UNKNOWN, Model
 from roomtone.settings import Provider
 
 MINUTE_S = 60.0

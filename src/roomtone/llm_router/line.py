@@ -17,7 +17,7 @@ from roomtone.core.errors import EngineError, EngineTimeout, StoreError
 from roomtone.core.persona import Egress, Persona, Preference
 from roomtone.engines.llm import Llm, LlmError, Trouble
 from roomtone.failover import LONGEST_REST_S, REST_S, Line, Place
-from roomtone.llm_calls import Terms
+from roomtone.llm_router.calls import Terms
 from roomtone.settings import Provider
 
 log = logging.getLogger(__name__)

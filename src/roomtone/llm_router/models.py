@@ -1,6 +1,6 @@
 """What is known of language models: how much they read, what they can do, what they cost.
 
-What comes with Roomtone stands in ``llm_models.yaml`` beside this; the household's own file of that name, in the
+What comes with Roomtone stands in ``models.yaml`` beside this; the household's own ``llm_models.yaml``, in the
 state folder, is looked through first.
 """
 
@@ -73,7 +73,7 @@ class Registry:
 
 def registry(state_dir: Path | None = None) -> Registry:
     """Read what is known of models; a mistake in the household's file is a line in the log and costs that entry."""
-    shipped, wrong = read(Path(__file__).with_name(FILE))
+    shipped, wrong = read(Path(__file__).with_name("models.yaml"))
     assert not wrong, wrong
     own, mistakes = read(state_dir / FILE) if state_dir is not None else ([], [])
     for mistake in mistakes:

@@ -16,8 +16,8 @@ from roomtone.core.errors import ConfigError, EngineError, EngineUnavailable, St
 from roomtone.database import Statement
 from roomtone.engines.embed import Embed
 from roomtone.flow import beside
-from roomtone.memory_search import COLUMNS, MAY_KNOW, VALID, Search, fact_of, iso
-from roomtone.memory_vectors import Vectors
+from roomtone.memories.search import COLUMNS, MAY_KNOW, VALID, Search, fact_of, iso
+from roomtone.memories.vectors import Vectors
 from roomtone.mind import relevance
 from roomtone.mind.memory import Fact, Level, Memory, Recalled
 from roomtone.mind.phrases import load_language

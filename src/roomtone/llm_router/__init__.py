@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import replace
 from typing import Any
 
-from roomtone import engines, llm_models, logs, outbound
+from roomtone import engines, logs, outbound
 from roomtone.clock import utc_now
 from roomtone.core.dialog import Message, Role
 from roomtone.core.errors import EgressRefused, EngineError, EngineTimeout, EngineUnavailable
@@ -22,9 +22,10 @@ from roomtone.core.persona import Egress
 from roomtone.engines.llm import Llm, LlmError, Options, Piece, Text, Trouble, Usage
 from roomtone.failover import Place
 from roomtone.flow import close, is_cancelled
-from roomtone.llm_calls import BYTES_PER_TOKEN, Answer, Attempt, Terms, room
-from roomtone.llm_line import Books, LlmLine, OnEvent
-from roomtone.llm_reply import Reply
+from roomtone.llm_router import models
+from roomtone.llm_router.calls import BYTES_PER_TOKEN, Answer, Attempt, Terms, room
+from roomtone.llm_router.line import Books, LlmLine, OnEvent
+from roomtone.llm_router.reply import Reply
 from roomtone.settings import Provider, Settings
 
 log = logging.getLogger(__name__)
@@ -335,7 +336,7 @@ async def open_router(
     One that cannot be opened is left out, with a line in the log; the router may have none at all. ``go_on``: see
     ``Router``. ``recover`` is to be run beside it.
     """
-    known = llm_models.registry(settings.state_dir)
+    known = models.registry(settings.state_dir)
     opened: list[tuple[str, Llm]] = []
     terms: dict[str, Terms] = {}
     refused: dict[str, str] = {}

@@ -7,7 +7,7 @@ import asyncio
 from roomtone.core.continuation import Continuation, ends_sentence
 from roomtone.core.thoughts import Aloud
 from roomtone.engines.llm import Text, ToolCall
-from roomtone.llm_calls import Answer
+from roomtone.llm_router.calls import Answer
 
 
 class Reply:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from roomtone.clock import utc_now
 from roomtone.flow import task_group
-from roomtone.memory_vectors import Vector, Vectors, unpacked
+from roomtone.memories.vectors import Vector, Vectors, unpacked
 from roomtone.mind import relevance
 from roomtone.mind.memory import Fact, Recalled
 from roomtone.store import Store
