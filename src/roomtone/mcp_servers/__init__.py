@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
@@ -26,7 +26,7 @@ from roomtone.engines import lacking
 from roomtone.engines.tools import Result, Tool, Traits
 from roomtone.flow import Worker, beside, keep_trying, task_group, worker
 from roomtone.mcp_servers import offers
-from roomtone.mcp_servers.links import Watch, link
+from roomtone.mcp_servers.links import Watch
 from roomtone.mcp_servers.offers import Offer
 from roomtone.settings import McpServer
 
@@ -235,7 +235,7 @@ class Server:
                 watch.changed.set()
 
         client = Client(
-            link(self.name, self._settings, watch),
+            _link(self.name, self._settings, watch),
             message_handler=hear,
             client_info=Implementation(name="roomtone", version=__version__),
             cache=None,
@@ -370,6 +370,17 @@ class Server:
             return reason
         fact = _fact(self._watch.wrong or "it ended")
         return f"{fact}, and it is not known whether it was done" if self._watch.reached else fact
+
+
+def _link(name: str, server: McpServer, watch: Watch) -> AbstractAsyncContextManager[tuple[Any, Any]]:
+    """Return the way to a server; what it needs is imported only now."""
+    if server.command is not None:
+        from roomtone.mcp_servers.program import program
+
+        return program(name, server, watch)
+    from roomtone.mcp_servers.web import web
+
+    return web(name, server, watch)
 
 
 def host_of(name: str, settings: McpServer) -> str:

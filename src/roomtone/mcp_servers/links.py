@@ -6,15 +6,13 @@ A link is a transport of the ``mcp`` package: an async context manager of a stre
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from roomtone.mcp_servers.offers import sift
 
 if TYPE_CHECKING:
     from mcp.shared.message import SessionMessage
 
-    from roomtone.settings import McpServer
 
 LARGEST_MESSAGE = 2 * 1024 * 1024
 """Bytes; a server that sends a longer message is hung up on before all of it is read."""
@@ -71,14 +69,3 @@ def sifted(message: SessionMessage) -> SessionMessage:
     if isinstance(result, dict) and isinstance(result.get("tools"), list):
         result["tools"] = sift(result["tools"])
     return message
-
-
-def link(name: str, server: McpServer, watch: Watch) -> AbstractAsyncContextManager[tuple[Any, Any]]:
-    """Return the way to a server; what it needs is imported only now."""
-    if server.command is not None:
-        from roomtone.mcp_servers.program import program
-
-        return program(name, server, watch)
-    from roomtone.mcp_servers.web import web
-
-    return web(name, server, watch)
