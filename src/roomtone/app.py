@@ -23,7 +23,7 @@ from roomtone.edges.schedule import Schedules
 from roomtone.engines.audio import SoundDevice
 from roomtone.engines.wake import Wake
 from roomtone.failover import SttLine, TtsLine, open_stt, open_tts
-from roomtone.flow import Feed, Inbox, Worker, beside, worker
+from roomtone.flow import Feed, Inbox, Worker, beside, share_the_interpreter, worker
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills
 from roomtone.minds import Minds, open_minds
@@ -94,6 +94,7 @@ async def open_room(
     without ``rings`` the timers: who only asks one question must not use up the alarms.
     Raises EngineUnavailable or ConfigError where a part cannot be opened: one line, with what mends it.
     """
+    share_the_interpreter()
     async with AsyncExitStack() as stack:
         opened = _Opener(settings, stack)
         store = await stack.enter_async_context(open_store(state_dir / FILE_NAME))

@@ -11,6 +11,7 @@ import itertools
 import logging
 import queue
 import random
+import sys
 import threading
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -303,6 +304,17 @@ class _Job:
             self.done.set_exception(error)
         else:
             self.done.set_result(result)
+
+
+SWITCH_S = 0.0005
+"""So long one thread keeps the interpreter while another waits for it. Python's own 5 ms is longer than finding an
+intent takes: a search in the store, which is mostly SQLite's work, would begin only after it. Over 80 questions among
+100,000 facts both side by side took 17.0 ms, and 14.5 with this, the search alone 12 to 13."""
+
+
+def share_the_interpreter() -> None:
+    """Let threads wait less for each other; for the whole process."""
+    sys.setswitchinterval(SWITCH_S)
 
 
 class Worker:

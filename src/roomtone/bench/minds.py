@@ -17,6 +17,7 @@ from roomtone import engines
 from roomtone.bench import Figure, p
 from roomtone.bench.memory import RandomVectors, fill, sentence
 from roomtone.core.sound import Audio
+from roomtone.flow import share_the_interpreter
 from roomtone.memories import StoreMemory
 from roomtone.mind.sentences import Skills
 from roomtone.rehearsal import rehearsing
@@ -27,7 +28,7 @@ from roomtone.store import FILE_NAME, open_store
 QUESTION = "so how does it come about that the sea looks so blue on some of the days"
 ANSWER = "It mirrors the sky, and water itself takes in red light. On a grey day neither helps."
 
-FACTS, ROUNDS = 20_000, 60
+FACTS, ROUNDS = 100_000, 80
 
 
 async def overhead(people: Sequence[Audio]) -> list[Figure]:
@@ -67,6 +68,7 @@ async def beside() -> list[Figure]:
     What is paid for beside the longer of the two is given in percent of the shorter one: 0 where both together take
     as long as the longer, 100 where they take as long as one after the other.
     """
+    share_the_interpreter()
     random = np.random.default_rng(2)
     skills = Skills.load()
     with tempfile.TemporaryDirectory() as folder:

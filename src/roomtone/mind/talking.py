@@ -87,11 +87,12 @@ class Talk:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What belongs to a question: facts, and passages of the persona's own notes."""
+    """What belongs to a question: facts, passages of the persona's own notes, and what was said before."""
 
     facts: tuple[Fact, ...] = ()
     likes: tuple[Fact, ...] = ()
     passages: tuple[str, ...] = ()
+    past: Past = field(default_factory=Past)
 
 
 @dataclass(slots=True)
@@ -129,13 +130,21 @@ class Talking:
         return self._talk.answers(self._options())
 
     async def know(self, text: str, house: Household) -> Known:
-        """Return what belongs to a text. A memory that fails, or is slow, has nothing to say, and the log has why."""
-        recalled: list[Recalled] = []
-        likes: list[Fact] = []
+        """Return what belongs to a text, each part looked for beside the others. Raises StoreError."""
+        async with task_group() as group:
+            past = group.create_task(house.past())
+            remembering = group.create_task(self._remember(text, house))
+            found = await self._notes.belonging(text, PASSAGES) if self._notes is not None else []
+        recalled, likes = remembering.result()
+        passages = tuple(each.text for each in found)
+        return Known(tuple(each.fact for each in recalled), tuple(likes), passages, past.result())
+
+    async def _remember(self, text: str, house: Household) -> tuple[list[Recalled], list[Fact]]:
+        """Return facts and likes. A memory that fails, or is slow, has nothing to say, and the log has why."""
         try:
             async with asyncio.timeout(RECALL_BOUND_S):
                 recalled = await house.memory.recall(text, self._persona.id, RECALLED)
-                likes = await house.memory.preferences(self._persona.id)
+                return recalled, await house.memory.preferences(self._persona.id)
         except TimeoutError:
             log.error("the memory had no answer after %g s", RECALL_BOUND_S)
         except RoomtoneError as error:
@@ -144,8 +153,7 @@ class Talking:
             if is_cancelled():
                 raise asyncio.CancelledError from error
             log.exception("nothing is recalled")
-        found = await self._notes.belonging(text, PASSAGES) if self._notes is not None else []
-        return Known(tuple(each.fact for each in recalled), tuple(likes), tuple(each.text for each in found))
+        return [], []
 
     async def answer(
         self,
@@ -161,12 +169,12 @@ class Talking:
 
         ``tainted``: strangers wrote some of the text, so whatever would change anything needs a yes.
         """
-        prompt = await self._prompt(text, await house.past(), known, uses_tools=uses_tools)
+        prompt = await self._prompt(text, known, uses_tools=uses_tools)
         return self._begin(text, prompt, house, scope, known, uses_tools=uses_tools, tainted=tainted)
 
     async def go_on_with(self, agreed: str, offer: Offer, house: Household, scope: Scope) -> Answer:
         """Do what somebody has said yes to (``agreed``, in their words), and tell what came of it."""
-        prompt = await self._prompt(agreed, await house.past(), Known())
+        prompt = await self._prompt(agreed, Known(past=await house.past()))
         call = ToolCall(new_id(), offer.tool, _json(offer.slots))
         answer = self._begin(agreed, prompt, house, scope, Known(), call)
         answer.answered_by = "tool"
@@ -177,17 +185,17 @@ class Talking:
         prefill = getattr(self._talk.llm, "prefill", None)
         if prefill is not None:
             likes = await self._talk.memory.preferences(self._persona.id) if self._talk.memory else []
-            prompt = await self._prompt("", Past(), Known(likes=tuple(likes)))
+            prompt = await self._prompt("", Known(likes=tuple(likes)))
             await prefill(prompt.messages[:1], self._options())
 
-    async def _prompt(self, text: str, past: Past, known: Known, *, uses_tools: bool = True) -> Prompt:
+    async def _prompt(self, text: str, known: Known, *, uses_tools: bool = True) -> Prompt:
         tools = self._tools() if uses_tools else ()
         budget = replace(self._talk.budget, context=self._talk.context(self._talk.route(self._persona)))
         return await build(
             self._persona,
             self._phrases,
             self._talk.where(),
-            past,
+            known.past,
             text,
             facts=[fact.text for fact in known.facts],
             likes=[fact.text for fact in known.likes],
