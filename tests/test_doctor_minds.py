@@ -46,6 +46,20 @@ def provider(**keys: Any) -> dict[str, Any]:
     return {"providers": {"house": keys}}
 
 
+def test_a_broken_routine_and_one_that_is_not_there_are_told(anywhere: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "routines"
+    folder.mkdir()
+    (folder / "evening.yaml").write_text("steps: {a: {say: x, needs: [b]}, b: {say: y, needs: [a]}}")
+    schedules = {
+        "dusk": {"cron": "0 20 * * *", "routine": "dusk"},
+        "dawn": {"cron": "0 6 * * *", "routine": "morning"},
+    }
+    told = [found.said for found in anywhere(schedules=schedules) if found.subject == "routines"]
+    assert len(told) == 2
+    assert "a -> b" in told[0] or "b -> a" in told[0]
+    assert told[1] == "dusk is to run dusk, and there is no such routine"
+
+
 def test_without_any_model_skills_answer_alone(anywhere: Any) -> None:
     (found,) = anywhere()
     assert (found.level, found.said) == ("ok", "there is none: skills answer alone")

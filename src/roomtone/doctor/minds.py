@@ -1,4 +1,4 @@
-"""What thinks and what it can use: language models, here and elsewhere, and the servers of tools.
+"""What thinks and what it can use: language models, here and elsewhere, the servers of tools, and routines.
 
 Nothing is sent: of a server somewhere it is only looked whether its port can be reached, and not even that where
 the house is offline and the server beyond it.
@@ -20,6 +20,7 @@ from roomtone.core.errors import EngineUnavailable, RoomtoneError
 from roomtone.core.persona import Egress
 from roomtone.doctor.findings import Finding, split
 from roomtone.llm_router import models as llm_models
+from roomtone.minds import routines_of
 from roomtone.settings import McpServer, Provider, Settings
 
 REACH_S = 1.0
@@ -30,8 +31,9 @@ SEAM_OF_MODELS = {"llama": "llm", "embed": "embed"}
 
 
 def look(settings: Settings) -> Iterator[Finding]:
-    """Tell of every language model and server of tools whether it can be used, and of models that nothing reads."""
+    """Tell of every language model and server of tools whether it can be used, and of what cannot be."""
     yield from _models_nobody_reads(settings)
+    yield from _routines(settings)
     registry = llm_models.registry(settings.state_dir)
     if not settings.llm.providers:
         yield _local(settings)
@@ -42,6 +44,23 @@ def look(settings: Settings) -> Iterator[Finding]:
         return
     for name, server in settings.mcp.items():
         yield _server(settings, name, server)
+
+
+def _routines(settings: Settings) -> Iterator[Finding]:
+    """Tell of routines that are broken, and of those that are to be run and are not there."""
+    routines = routines_of(settings, settings.state_dir)
+    there = routines.all()
+    for reason in routines.refused.values():
+        yield Finding("routines", "warn", reason, "mend the file; see: roomtone routines check")
+    for where, action in (*settings.schedules.items(), *settings.events.items(), *settings.gpio.buttons.items()):
+        wanted = getattr(action, "routine", None)
+        if wanted is not None and wanted not in there:
+            yield Finding(
+                "routines",
+                "warn",
+                f"{where} is to run {wanted}, and there is no such routine",
+                "see: roomtone routines list",
+            )
 
 
 def _local(settings: Settings) -> Finding:
