@@ -15,7 +15,7 @@ FLOORS = """
     commands
     doctor
     bench
-    demo hearing asking
+    demo hearing asking asking_store
     daemon rehearsal timeline
     morning
     app hub

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,35 @@ def common_options() -> argparse.ArgumentParser:
         "--debug", action="store_true", default=argparse.SUPPRESS, help="show where an error came from"
     )
     return options
+
+
+def adding_actions(parser: argparse.ArgumentParser, **defaults: Any) -> Callable[[str, str], argparse.ArgumentParser]:
+    """Let a command have commands of its own; return what adds one, by name and what it is about, and its parser.
+
+    ``defaults`` are what its options come to where they are not given.
+    """
+    actions = parser.add_subparsers(metavar="ACTION", dest="action", required=True)
+
+    def action(name: str, about: str) -> argparse.ArgumentParser:
+        made = actions.add_parser(
+            name, help=about, description=f"{about[0].upper()}{about[1:]}.", parents=[common_options()]
+        )
+        made.set_defaults(**defaults)
+        return made
+
+    return action
+
+
+def count_to(most: int) -> Callable[[str], int]:
+    """Return what reads a number from 1 to ``most``."""
+
+    def _count(text: str) -> int:
+        count = int(text)
+        if not 1 <= count <= most:
+            raise argparse.ArgumentTypeError(f"choose a number from 1 to {most}")
+        return count
+
+    return _count
 
 
 def say_line(text: str) -> None:

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from roomtone.commands import say_json, say_line
+from roomtone.asking_store import Events, answered
+from roomtone.commands import count_to, say_json, say_line
 from roomtone.config import Settings
-from roomtone.control import ask_daemon, find_daemon, state_lock
 from roomtone.core.dialog import Message, Role, Session, Source, Turn
 from roomtone.core.errors import UsageError
 from roomtone.history import LARGEST, SHOWN, answer, moment
-from roomtone.store import FILE_NAME, open_store
+from roomtone.store import Store
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take what to show, or what is to be erased."""
     parser.add_argument(
-        "--limit", type=_count, default=20, metavar="N", help="show the last N turns or sessions (20)"
+        "--limit", type=count_to(LARGEST), default=20, metavar="N", help="show the last N turns or sessions (20)"
     )
     parser.add_argument("--session", metavar="ID", help="only this session; the beginning of its id is enough")
     parser.add_argument("--sessions", action="store_true", help="list the sessions")
@@ -33,13 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--erase", action="store_true", help="forget what was said; timers, lists and memories stay")
     parser.add_argument("--since", metavar="WHEN", help="erase only since then: 90m (ago), 2d, 18:00, 2026-11-21")
     parser.add_argument("--yes", action="store_true", help="erase without asking")
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if not 1 <= count <= LARGEST:
-        raise argparse.ArgumentTypeError(f"choose a number from 1 to {LARGEST}")
-    return count
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
@@ -75,14 +68,11 @@ def _confirmed(since: datetime | None) -> bool:
     return sys.stdin.readline().strip().lower() == "yes"
 
 
-async def _ask(request: dict[str, Any], state_dir: Path, *, named: bool) -> list[dict[str, Any]]:
-    daemon = await find_daemon(state_dir, named=named)
-    if daemon is not None:
-        return [message async for message in ask_daemon(daemon, request)]
-    async with state_lock(state_dir), open_store(state_dir / FILE_NAME) as store:
-        if store.mended:
-            sys.stderr.write(f"roomtone: {store.mended}\n")
+async def _ask(request: dict[str, Any], state_dir: Path, *, named: bool) -> Events:
+    async def here(store: Store) -> Events:
         return [message async for message in answer(request, store)]
+
+    return await answered(request, state_dir, here, named=named)
 
 
 def _show(events: list[dict[str, Any]], zone: ZoneInfo) -> None:

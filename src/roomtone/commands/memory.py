@@ -8,32 +8,24 @@ import sys
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from roomtone.commands import common_options, say_json, say_line
+from roomtone.asking_store import Events, answered
+from roomtone.commands import adding_actions, count_to, say_json, say_line
 from roomtone.config import Settings
-from roomtone.control import ask_daemon, find_daemon, state_lock
 from roomtone.core.errors import UsageError
 from roomtone.memories import open_embed, open_memory
 from roomtone.memory_answers import LARGEST, SHOWN, answer
 from roomtone.mind.memory import Fact, Level
-from roomtone.store import FILE_NAME, open_store
+from roomtone.store import Store
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take what to do, and with which memories."""
-    actions = parser.add_subparsers(metavar="ACTION", dest="action", required=True)
-
-    def action(name: str, about: str) -> argparse.ArgumentParser:
-        made = actions.add_parser(
-            name, help=about, description=f"{about[0].upper()}{about[1:]}.", parents=[common_options()]
-        )
-        made.set_defaults(text=None, ids=[], all=False, yes=False, limit=20, days=None)
-        return made
-
+    action = adding_actions(parser, text=None, ids=[], all=False, yes=False, limit=20, days=None)
     listing = action("list", "what is remembered, the newest first")
     search = action("search", "what belongs to a text, the best first")
     search.add_argument("text", metavar="TEXT")
     for one in (listing, search):
-        one.add_argument("--limit", type=_count, metavar="N", help="at most so many (20)")
+        one.add_argument("--limit", type=count_to(LARGEST), metavar="N", help="at most so many (20)")
         one.add_argument("--persona", metavar="ID", help="only what this persona may know; without: everything")
     add = action("add", "remember a text")
     add.add_argument("text", metavar="TEXT")
@@ -44,13 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     forget.add_argument("--all", action="store_true", help="everything, or all that --persona alone knows")
     forget.add_argument("--persona", metavar="ID")
     forget.add_argument("--yes", action="store_true", help="do not ask")
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if not 1 <= count <= LARGEST:
-        raise argparse.ArgumentTypeError(f"choose a number from 1 to {LARGEST}")
-    return count
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
@@ -91,16 +76,12 @@ def _confirmed(persona: str | None) -> bool:
     return sys.stdin.readline().strip().lower() == "yes"
 
 
-async def _ask(request: dict[str, Any], settings: Settings, *, named: bool) -> list[dict[str, Any]]:
-    daemon = await find_daemon(settings.state_dir, named=named)
-    if daemon is not None:
-        return [message async for message in ask_daemon(daemon, request)]
-    state_dir = settings.state_dir
-    async with state_lock(state_dir), open_store(state_dir / FILE_NAME) as store:
-        if store.mended:
-            sys.stderr.write(f"roomtone: {store.mended}\n")
+async def _ask(request: dict[str, Any], settings: Settings, *, named: bool) -> Events:
+    async def here(store: Store) -> Events:
         async with open_embed(settings) as embed, open_memory(settings, store, embed=embed) as memory:
             return [message async for message in answer(request, memory)]
+
+    return await answered(request, settings.state_dir, here, named=named)
 
 
 def _show(event: dict[str, Any], zone: ZoneInfo) -> None:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from roomtone import persona_versions
 from roomtone.app import persona_library
+from roomtone.asking_store import Events, answered
 from roomtone.clock import utc_now
-from roomtone.commands import common_options, say_json, say_line
+from roomtone.commands import adding_actions, say_json, say_line
 from roomtone.config import Settings
-from roomtone.control import ask_daemon, find_daemon, state_lock
 from roomtone.core.dialog import Source
 from roomtone.core.errors import PersonaNotFound
 from roomtone.mind.prompt import Surroundings
@@ -22,20 +21,12 @@ from roomtone.mind.sentences import Skills
 from roomtone.persona_answers import Household, answer, mistakes_of
 from roomtone.persona_versions import SHOWN
 from roomtone.personas import Library
-from roomtone.store import FILE_NAME, Store, open_store
+from roomtone.store import Store
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take what to do, and with whom."""
-    actions = parser.add_subparsers(metavar="ACTION", dest="action", required=True)
-
-    def action(name: str, about: str) -> argparse.ArgumentParser:
-        made = actions.add_parser(
-            name, help=about, description=f"{about[0].upper()}{about[1:]}.", parents=[common_options()]
-        )
-        made.set_defaults(content=None, limit=20, prompt=False)
-        return made
-
+    action = adding_actions(parser, content=None, limit=20, prompt=False)
     action("list", "who there is, who speaks, and what is broken").set_defaults(persona=None)
     show = action("show", "all that a persona's folder says")
     show.add_argument("persona", metavar="ID")
@@ -84,16 +75,12 @@ def _check_folder(folder: Path, settings: Settings) -> list[dict[str, Any]]:
     return [{"mistake": mistake, "persona": whole.name} for mistake in mistakes_of(whole.name, library, skills)]
 
 
-async def _ask(request: dict[str, Any], settings: Settings, *, named: bool) -> list[dict[str, Any]]:
-    daemon = await find_daemon(settings.state_dir, named=named)
-    if daemon is not None:
-        return [message async for message in ask_daemon(daemon, request)]
-    state_dir = settings.state_dir
-    async with state_lock(state_dir), open_store(state_dir / FILE_NAME) as store:
-        if store.mended:
-            sys.stderr.write(f"roomtone: {store.mended}\n")
+async def _ask(request: dict[str, Any], settings: Settings, *, named: bool) -> Events:
+    async def here(store: Store) -> Events:
         household = await _household(settings, store)
         return [message async for message in answer(request, household)]
+
+    return await answered(request, settings.state_dir, here, named=named)
 
 
 async def _household(settings: Settings, store: Store) -> Household:

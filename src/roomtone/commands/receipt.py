@@ -14,15 +14,15 @@ from datetime import datetime
 from typing import Any
 
 from roomtone import accounts, receipt
+from roomtone.asking_store import Events, answered
 from roomtone.commands import say_json, say_line
 from roomtone.config import Settings
-from roomtone.control import ask_daemon, find_daemon, state_lock
 from roomtone.core.errors import RoomtoneError
 from roomtone.flow import Feed
 from roomtone.history import SHOWN, moment
 from roomtone.ledger import Ledger
 from roomtone.outbound import Sent
-from roomtone.store import FILE_NAME, open_store
+from roomtone.store import Store
 
 FAR = {"lan": "in the house", "any": "beyond the house"}
 
@@ -66,18 +66,14 @@ def keep(sent: Sent, settings: Settings, *, named: bool) -> None:
         sys.stderr.write(f"roomtone: this call to {sent.host} is not on the receipt: {error.message}\n")
 
 
-async def _ask(request: dict[str, Any], settings: Settings, *, named: bool) -> list[dict[str, Any]]:
-    daemon = await find_daemon(settings.state_dir, named=named)
-    if daemon is not None:
-        return [message async for message in ask_daemon(daemon, request)]
-    state_dir = settings.state_dir
-    async with state_lock(state_dir), open_store(state_dir / FILE_NAME) as store:
-        if store.mended:
-            sys.stderr.write(f"roomtone: {store.mended}\n")
+async def _ask(request: dict[str, Any], settings: Settings, *, named: bool) -> Events:
+    async def here(store: Store) -> Events:
         ledger = Ledger(store)
         told = [message async for message in _answer(request, settings, ledger)]
         await ledger.flush()
         return told
+
+    return await answered(request, settings.state_dir, here, named=named)
 
 
 def _answer(request: dict[str, Any], settings: Settings, ledger: Ledger) -> AsyncIterator[dict[str, Any]]:

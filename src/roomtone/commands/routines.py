@@ -4,48 +4,32 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from roomtone.app import persona_library
-from roomtone.commands import common_options, say_json, say_line
+from roomtone.asking_store import Events, answered
+from roomtone.commands import adding_actions, count_to, say_json, say_line
 from roomtone.config import Settings
-from roomtone.control import ask_daemon, find_daemon, state_lock
 from roomtone.core.errors import UsageError
 from roomtone.minds import routines_of
 from roomtone.routine_answers import LARGEST, SHOWN, answer, house_of, mistakes_of, wanted
 from roomtone.routine_runs import close_cut_off
-from roomtone.store import FILE_NAME, open_store
+from roomtone.store import Store
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take what to do, and with which routine or run."""
-    actions = parser.add_subparsers(metavar="ACTION", dest="action", required=True)
-
-    def action(name: str, about: str) -> argparse.ArgumentParser:
-        made = actions.add_parser(
-            name, help=about, description=f"{about[0].upper()}{about[1:]}.", parents=[common_options()]
-        )
-        made.set_defaults(routine=None, run_id=None, limit=20)
-        return made
-
+    action = adding_actions(parser, routine=None, run_id=None, limit=20)
     action("list", "which there are, what starts them, and which are broken")
     check = action("check", "every mistake, a line each; exit code 1 where there is one")
     check.add_argument("routine", metavar="NAME|FILE", nargs="?", help="without one: all")
     action("run", "run one now, aloud where there is a loudspeaker").add_argument("routine", metavar="NAME")
     status = action("status", "the last runs, or one with all its steps")
     status.add_argument("run_id", metavar="RUN|NAME", nargs="?", help="a run's id, or a routine: its last run")
-    status.add_argument("--limit", type=_count, metavar="N", help="the last N runs (20)")
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if not 1 <= count <= LARGEST:
-        raise argparse.ArgumentTypeError(f"choose a number from 1 to {LARGEST}")
-    return count
+    status.add_argument("--limit", type=count_to(LARGEST), metavar="N", help="the last N runs (20)")
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
@@ -92,18 +76,15 @@ def _check_file(file: Path, settings: Settings) -> list[dict[str, Any]]:
     return [{"mistake": mistake, "routine": file.stem} for mistake in mistakes_of(file, house)]
 
 
-async def _ask(request: dict[str, Any], settings: Settings, *, named: bool) -> list[dict[str, Any]]:
-    daemon = await find_daemon(settings.state_dir, named=named)
-    if daemon is not None:
-        return [message async for message in ask_daemon(daemon, request)]
-    state_dir = settings.state_dir
-    async with state_lock(state_dir), open_store(state_dir / FILE_NAME) as store:
-        if store.mended:
-            sys.stderr.write(f"roomtone: {store.mended}\n")
+async def _ask(request: dict[str, Any], settings: Settings, *, named: bool) -> Events:
+    async def here(store: Store) -> Events:
         await close_cut_off(store)
+        state_dir = settings.state_dir
         routines, personas = routines_of(settings, state_dir), persona_library(settings, state_dir)
         house = house_of(settings, routines, personas.ids(), store.read)
         return [message async for message in answer(request, house)]
+
+    return await answered(request, settings.state_dir, here, named=named)
 
 
 # ------------------------------------------------------------------------------------- for a person
