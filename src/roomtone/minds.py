@@ -119,7 +119,7 @@ def _talk(settings: Settings, router: Router, tools: Toolbox, memory: Memory) ->
         tools=tools,
         memory=memory,
         count=Counted(router.count) if router.count is not None else None,
-        answers=lambda options: router.answers(options.route),
+        answers=router.answers,
         context=router.context_of,
         budget=Budget(settings.llm.messages, settings.llm.tokens),
         route=router.route_of,

@@ -12,7 +12,6 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from roomtone.core.continuation import ends_sentence
 from roomtone.core.dialog import Message, Offer, Role, Tokens, new_id
@@ -21,7 +20,6 @@ from roomtone.core.persona import Persona
 from roomtone.core.sentences import Sentences
 from roomtone.core.speakable import speakable
 from roomtone.core.thoughts import Aloud
-from roomtone.core.tooling import ToolSpec
 from roomtone.engines.llm import Llm, Options, Piece, Text, ToolCall, Usage
 from roomtone.flow import Stream, ahead, is_cancelled, task_group
 from roomtone.mind import Answer, Household
@@ -79,7 +77,7 @@ class Talk:
     tools: Toolbox | None = None
     memory: Memory | None = None
     count: Count | None = None
-    answers: Callable[[Options], bool] = lambda _: True
+    answers: Callable[[tuple[str, ...]], bool] = lambda _: True
     context: Callable[[tuple[str, ...]], int] = lambda _: 0
     budget: Budget = field(default_factory=Budget)
     route: Callable[[Persona], tuple[str, ...]] = lambda persona: persona.llm.route
@@ -127,7 +125,7 @@ class Talking:
     @property
     def can_answer(self) -> bool:
         """Whether there is a model that may be asked in this task."""
-        return self._talk.answers(self._options())
+        return self._talk.answers(self._talk.route(self._persona))
 
     async def know(self, text: str, house: Household) -> Known:
         """Return what belongs to a text, each part looked for beside the others. Raises StoreError."""
@@ -169,14 +167,16 @@ class Talking:
 
         ``tainted``: strangers wrote some of the text, so whatever would change anything needs a yes.
         """
-        prompt = await self._prompt(text, known, uses_tools=uses_tools)
-        return self._begin(text, prompt, house, scope, known, uses_tools=uses_tools, tainted=tainted)
+        options = self._options(uses_tools=uses_tools)
+        prompt = await self._prompt(text, known, options)
+        return self._begin(text, prompt, options, house, scope, known, tainted=tainted)
 
     async def go_on_with(self, agreed: str, offer: Offer, house: Household, scope: Scope) -> Answer:
         """Do what somebody has said yes to (``agreed``, in their words), and tell what came of it."""
-        prompt = await self._prompt(agreed, Known(past=await house.past()))
-        call = ToolCall(new_id(), offer.tool, _json(offer.slots))
-        answer = self._begin(agreed, prompt, house, scope, Known(), call)
+        options = self._options()
+        prompt = await self._prompt(agreed, Known(past=await house.past()), options)
+        call = ToolCall(new_id(), offer.tool, json.dumps(offer.slots, ensure_ascii=False))
+        answer = self._begin(agreed, prompt, options, house, scope, Known(), call)
         answer.answered_by = "tool"
         return answer
 
@@ -185,12 +185,13 @@ class Talking:
         prefill = getattr(self._talk.llm, "prefill", None)
         if prefill is not None:
             likes = await self._talk.memory.preferences(self._persona.id) if self._talk.memory else []
-            prompt = await self._prompt("", Known(likes=tuple(likes)))
-            await prefill(prompt.messages[:1], self._options())
+            options = self._options()
+            prompt = await self._prompt("", Known(likes=tuple(likes)), options)
+            await prefill(prompt.messages[:1], options)
 
-    async def _prompt(self, text: str, known: Known, *, uses_tools: bool = True) -> Prompt:
-        tools = self._tools() if uses_tools else ()
-        budget = replace(self._talk.budget, context=self._talk.context(self._talk.route(self._persona)))
+    async def _prompt(self, text: str, known: Known, options: Options) -> Prompt:
+        tools = options.tools
+        budget = replace(self._talk.budget, context=self._talk.context(options.route))
         return await build(
             self._persona,
             self._phrases,
@@ -206,9 +207,6 @@ class Talking:
             count=self._talk.count,
         )
 
-    def _tools(self) -> tuple[ToolSpec, ...]:
-        return self._talk.tools.specs(self._persona) if self._talk.tools else ()
-
     def _options(self, *, uses_tools: bool = True) -> Options:
         use = self._persona.llm
         return Options(
@@ -216,7 +214,7 @@ class Talking:
             temperature=use.temperature,
             top_p=use.top_p,
             stop=use.stop,
-            tools=self._tools() if uses_tools else (),
+            tools=self._talk.tools.specs(self._persona) if self._talk.tools and uses_tools else (),
             persona=self._persona.id,
             adapter=self._persona.model_reference,
             route=self._talk.route(self._persona),
@@ -226,12 +224,12 @@ class Talking:
         self,
         question: str,
         prompt: Prompt,
+        options: Options,
         house: Household,
         scope: Scope,
         known: Known,
         call: ToolCall | None = None,
         *,
-        uses_tools: bool = True,
         tainted: bool = False,
     ) -> Answer:
         stream: Stream[str] = Stream(DELTAS_AHEAD)
@@ -239,7 +237,7 @@ class Talking:
         telling = _Telling(
             question,
             list(prompt.messages),
-            self._options(uses_tools=uses_tools),
+            options,
             answer,
             house,
             scope,
@@ -390,7 +388,3 @@ def _called(said: str, calls: Sequence[ToolCall]) -> Message:
 def _count(usage: Usage, answer: Answer) -> None:
     used = Tokens(read=usage.input_tokens, cached=usage.cached_tokens, written=usage.output_tokens, cost=usage.cost)
     answer.tokens = used + answer.tokens if answer.tokens is not None else used
-
-
-def _json(arguments: dict[str, Any]) -> str:
-    return json.dumps(arguments, ensure_ascii=False)
