@@ -13,6 +13,7 @@ from roomtone.core.dialog import Voice
 from roomtone.core.errors import EngineError, PersonaError, PersonaNotFound, RoomtoneError
 from roomtone.core.persona import AdaptationMode, Persona
 from roomtone.core.routine import Routine
+from roomtone.core.speakable import in_words
 from roomtone.engines.embed import Embed
 from roomtone.engines.stt import Hints
 from roomtone.failover import SttLine, TtsLine
@@ -281,11 +282,6 @@ class Cast:
 def spoken_names(persona: Persona) -> set[str]:
     """Return what a persona is called by: its name, and its id in words."""
     return _sayable(persona.name) | _sayable(in_words(persona.id))
-
-
-def in_words(persona: str) -> str:
-    """Return a persona's id as one says it."""
-    return re.sub("[-_]+", " ", persona).strip()
 
 
 def _sayable(name: str) -> set[str]:

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from roomtone import logs
-from roomtone.cast import News, ReadyPersona, in_words
+from roomtone.cast import News, ReadyPersona
 from roomtone.core.dialog import Ended, Source, Turn, Voice, new_id
 from roomtone.core.effects import (
     Anticipate,
@@ -41,6 +41,7 @@ from roomtone.core.endpoint import Completeness
 from roomtone.core.errors import RoomtoneError, StoreError
 from roomtone.core.machine import Mode, State, step
 from roomtone.core.signals import Muter, MuteToggled, Prompt, Signal, Timeout, TurnEnded
+from roomtone.core.speakable import in_words
 from roomtone.engines.audio import Loudspeaker
 from roomtone.engines.stt import Hints
 from roomtone.hand import Hand

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from roomtone import outbound
@@ -18,6 +16,7 @@ from roomtone.core.dialog import Message, Role, new_id
 from roomtone.core.errors import ToolError
 from roomtone.core.persona import Persona
 from roomtone.core.routine import Routine, StepStatus
+from roomtone.core.speakable import in_words
 from roomtone.database import Statement
 from roomtone.engines.llm import ToolCall
 from roomtone.flow import Stream, cancelling_group
@@ -27,7 +26,7 @@ from roomtone.mind.phrases import Phrases
 from roomtone.mind.talking import PATIENCE_S, Known, Scope, Talking
 from roomtone.mind.toolbox import RunStatus, Toolbox
 from roomtone.routines import Doing, Put, Routines, Running
-from roomtone.store import Store, keeping_message
+from roomtone.store import Store, iso, keeping_message
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +76,7 @@ class RoutineRunner:
         """Begin to run a routine; its words come as the answer's deltas. Raises ToolError where there is none."""
         routine = self.routines.all().get(name)
         if routine is None:
-            raise ToolError(self.phrases().say("no_routine", routine=spoken(name)))
+            raise ToolError(self.phrases().say("no_routine", routine=in_words(name)))
         run = RoutineRun(routine, whose, self, as_)
         answer = Answer("routine", run.deltas(), f"routine.{routine.name}")
         answer.follows = run.nodes
@@ -164,7 +163,7 @@ class RoutineRun:
         status = self._outcome()
         if status == "done" and not self._whose.waits:
             return ""
-        line = self._runner.phrases().say(f"routine_{status}", routine=spoken(self._running.routine.name))
+        line = self._runner.phrases().say(f"routine_{status}", routine=in_words(self._running.routine.name))
         if status == "failed":
             raise ToolError(line)
         return line
@@ -272,7 +271,7 @@ class RoutineRun:
     def _row(self, status: str) -> Statement:
         ended = None if status == "running" else utc_now()
         name, whose = self._running.routine.name, self._whose
-        at, until = _iso(self._begun), ended and _iso(ended)
+        at, until = iso(self._begun), iso(ended)
         row = (self.id, at, until, whose.trace, whose.session, name, status, json.dumps({"steps": self.told()}))
         insert = "INSERT INTO routine_runs (id, at, ended, trace, session, routine, status, data)"
         update = "ON CONFLICT DO UPDATE SET ended = excluded.ended, status = excluded.status, data = excluded.data"
@@ -289,19 +288,10 @@ async def close_cut_off(store: Store) -> int:
                 step |= {"status": StepStatus.SKIPPED, "error": "the program was stopped"}
         set_ = "status = 'failed', ended = ?, data = ?"
         await store.write(
-            (f"UPDATE routine_runs SET {set_} WHERE id = ?", (_iso(utc_now()), json.dumps(data), row["id"]))
+            (f"UPDATE routine_runs SET {set_} WHERE id = ?", (iso(utc_now()), json.dumps(data), row["id"]))
         )
     return len(rows)
 
 
-def spoken(name: str) -> str:
-    """Return a routine's name as one says it."""
-    return re.sub("[-_]+", " ", name).strip()
-
-
 async def _unsaid(_: str) -> None:
     """Take words that nobody is to hear."""
-
-
-def _iso(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat()

@@ -177,7 +177,7 @@ class Running:
             fallback = " ".join(filled(doing.step.fallback, self._results(), unknown="").split())
             status, begun = StepStatus.FALLBACK, doing.result if id_ in self._words else ""
             doing.result = (
-                begun  # what was said cannot be taken back: the fallback follows it as a sentence of its own
+                begun  # what was said cannot be taken back: the fallback is a sentence of its own behind it
             )
             stop = (". " if begun.rstrip()[-1:].isalnum() else " ") if begun else ""
             await self._say(id_, stop + fallback if fallback else "")

@@ -98,7 +98,7 @@ class Store:
         ``messages``, each with its parents, and ``session`` are kept in the same commit where they are not yet, which
         is what spares the disk. ``durable``: it has reached the disk when this returns.
         """
-        row = (turn.session, turn.turn, turn.trace, _iso(turn.at), turn.persona, closed, turn.model_dump_json())
+        row = (turn.session, turn.turn, turn.trace, iso(turn.at), turn.persona, closed, turn.model_dump_json())
         update = "at = excluded.at, persona = excluded.persona, closed = excluded.closed, data = excluded.data"
         statements = [_session(session, "NOTHING")] if session is not None else []
         statements.append(("INSERT INTO turns VALUES (?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET " + update, row))
@@ -205,7 +205,7 @@ class Store:
         the file when this returns; without ``whole``, when ``shrink`` has. If the program ends before that, nothing
         or everything is erased, and the next ``open`` shrinks.
         """
-        which = {"since": _iso(since) or "", "spare": spare}
+        which = {"since": iso(since) or "", "spare": spare}
 
         def work(connection: sqlite3.Connection) -> int:
             erased = database.erase(connection, which)
@@ -289,7 +289,7 @@ class Store:
         emptied = {item.list for item in items if item.removed}
         forget = "DELETE FROM items WHERE list = ? AND removed IS NOT NULL"
         update = "ON CONFLICT DO UPDATE SET removed = excluded.removed"
-        rows = [(item.id, item.list, item.text, _iso(item.added), _iso(item.removed)) for item in items]
+        rows = [(item.id, item.list, item.text, iso(item.added), iso(item.removed)) for item in items]
         await self.write(
             *((forget, (name,)) for name in sorted(emptied)),
             *((f"INSERT INTO items VALUES (?,?,?,?,?) {update}", row) for row in rows),
@@ -388,18 +388,18 @@ def keeping(key: str, value: Any) -> Statement:
     """Return the statement that keeps a value under a key, to be committed with others."""
     if value is None:
         return "DELETE FROM kept WHERE key = ?", (key,)
-    return "INSERT OR REPLACE INTO kept VALUES (?,?,?)", (key, json.dumps(value, ensure_ascii=False), _iso(now()))
+    return "INSERT OR REPLACE INTO kept VALUES (?,?,?)", (key, json.dumps(value, ensure_ascii=False), iso(now()))
 
 
 def _session(session: Session, known: str) -> Statement:
-    row = (session.id, session.room, session.persona, _iso(session.started), _iso(session.ended))
+    row = (session.id, session.room, session.persona, iso(session.started), iso(session.ended))
     return f"INSERT INTO sessions VALUES (?,?,?,?,?) ON CONFLICT DO {known}", row
 
 
 def keeping_message(message: Message, parents: Sequence[str]) -> list[Statement]:
     """Return the statements that keep a message behind others, to be committed with others."""
     data = json.dumps(message.data, ensure_ascii=False)
-    row = (message.id, message.session, message.role, message.text, _iso(message.at), message.persona, data)
+    row = (message.id, message.session, message.role, message.text, iso(message.at), message.persona, data)
     # A parent that was erased, or that a full disk refused, leaves no edge into nowhere.
     edge = "INSERT INTO edges SELECT ?, id FROM messages WHERE id = ? ON CONFLICT DO NOTHING"
     edges = [(edge, (message.id, parent)) for parent in parents]
@@ -411,10 +411,11 @@ def _as_message(row: sqlite3.Row) -> Message:
 
 
 def _timer(timer: Timer) -> Statement:
-    row = {**timer.model_dump(), "set_at": _iso(timer.set_at), "due": _iso(timer.due)}
+    row = {**timer.model_dump(), "set_at": iso(timer.set_at), "due": iso(timer.due)}
     columns, places = ", ".join(row), ", ".join("?" * len(row))
     return (f"INSERT OR REPLACE INTO timers ({columns}) VALUES ({places})", tuple(row.values()))
 
 
-def _iso(at: datetime | None) -> str | None:
+def iso(at: datetime | None) -> str | None:
+    """Return a moment as the store writes it."""
     return None if at is None else at.astimezone(UTC).isoformat()

@@ -54,6 +54,11 @@ def speakable(text: str, language: str = "en") -> str:
     return text if any(character.isalnum() for character in text) else ""
 
 
+def in_words(id_: str) -> str:
+    """Return the id of a persona or a routine as one says it."""
+    return re.sub("[-_]+", " ", id_).strip()
+
+
 def _tidy(text: str) -> str:
     """Drop what is never said; leave single spaces only, so that no pattern can be slow on a run of them."""
     text = text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair cannot be said

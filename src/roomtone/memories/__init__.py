@@ -16,13 +16,13 @@ from roomtone.core.errors import ConfigError, EngineError, EngineUnavailable, St
 from roomtone.database import Statement
 from roomtone.engines.embed import Embed
 from roomtone.flow import beside
-from roomtone.memories.search import COLUMNS, MAY_KNOW, VALID, Search, fact_of, iso
+from roomtone.memories.search import COLUMNS, MAY_KNOW, VALID, Search, fact_of
 from roomtone.memories.vectors import Vectors
 from roomtone.mind import relevance
 from roomtone.mind.memory import Fact, Level, Memory, Recalled
 from roomtone.mind.phrases import load_language
 from roomtone.settings import Settings
-from roomtone.store import Store
+from roomtone.store import Store, iso
 
 log = logging.getLogger(__name__)
 

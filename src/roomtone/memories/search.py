@@ -10,7 +10,6 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import combinations
 
 import numpy as np
@@ -21,7 +20,7 @@ from roomtone.flow import task_group
 from roomtone.memories.vectors import Vector, Vectors, unpacked
 from roomtone.mind import relevance
 from roomtone.mind.memory import Fact, Recalled
-from roomtone.store import Store
+from roomtone.store import Store, iso
 
 Numbers = npt.NDArray[np.int64]
 
@@ -176,8 +175,3 @@ def _cosine(one: Vector, other: Vector) -> float:
 def fact_of(row: sqlite3.Row) -> Fact:
     """Return the fact of a row of memories."""
     return Fact.model_validate({name: row[name] for name in FIELDS})
-
-
-def iso(at: datetime | None) -> str | None:
-    """Return a moment as the store writes it."""
-    return None if at is None else at.astimezone(UTC).isoformat()

@@ -39,7 +39,7 @@ class BuiltIn:
         try:
             return self.parameters.model_validate(arguments).model_dump(mode="json")
         except ValidationError as error:
-            raise ToolError("; ".join(_wrong(each) for each in error.errors(include_url=False))) from error
+            raise ToolError("; ".join(wrong(each) for each in error.errors(include_url=False))) from error
 
     async def run(self, arguments: Mapping[str, Any], house: Household) -> Result:
         """Do it. Raises ToolError where it cannot be done."""
@@ -79,7 +79,8 @@ def _told(part: Any) -> Any:
     return {**{key: _told(value) for key, value in shown.items()}, **({"properties": named} if named else {})}
 
 
-def _wrong(error: Mapping[str, Any]) -> str:
+def wrong(error: Mapping[str, Any]) -> str:
+    """Return what pydantic found wrong, as a line for a model."""
     where = ".".join(str(each) for each in error["loc"])
     what = str(error["msg"]).removeprefix("Value error, ")
     return f"{where}: {what}" if where else what

@@ -15,7 +15,7 @@ from roomtone.core.tooling import ToolSpec
 from roomtone.engines.tools import Result, Traits
 from roomtone.mind import Household
 from roomtone.mind.tools.allowed import allowed
-from roomtone.mind.tools.built_in import BuiltIn, schema
+from roomtone.mind.tools.built_in import BuiltIn, schema, wrong
 
 STEPS = 8
 """Steps of a plan, at most: a model that wants more has not understood."""
@@ -72,9 +72,7 @@ def _routine(name: str, steps: dict[str, Any]) -> Routine:
     try:
         return Routine.model_validate({"name": name, "steps": steps})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ToolError(f"{where}: {str(first['msg']).removeprefix('Value error, ')}") from error
+        raise ToolError(wrong(error.errors(include_url=False)[0])) from error
 
 
 async def ask_agent(task: Task, house: Household) -> Result:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from roomtone.core.errors import PersonaError, ToolError
+from roomtone.core.speakable import in_words
 from roomtone.mind.skills import Asked
 
 MOST = 8
@@ -32,9 +31,7 @@ async def _switch(asked: Asked) -> list[str]:
     try:
         persona = await asked.household.become(wanted)
     except PersonaError as error:
-        raise ToolError(
-            asked.say("lost", persona=re.sub("[-_]+", " ", wanted).strip()), reason=error.message
-        ) from error
+        raise ToolError(asked.say("lost", persona=in_words(wanted)), reason=error.message) from error
     greeting = persona.phrases.get(asked.phrases.language.language, {}).get("greeting")
     if greeting is None:
         return [asked.say("switched", persona=persona.name)]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
+from roomtone.core.speakable import in_words
 from roomtone.mind import Answer
 from roomtone.mind.skills import Asked
 
@@ -13,7 +12,7 @@ async def answer(asked: Asked) -> list[str] | Answer:
     if asked.match.name == "run":
         wanted = asked.match.get("routine") or asked.match.get("phrase")
         return await asked.household.run_routine(str(wanted))
-    names = [re.sub("[-_]+", " ", name) for name in await asked.household.routines()]
+    names = [in_words(name) for name in await asked.household.routines()]
     if not names:
         return [asked.say("none")]
     key = "there_are" if len(names) == 1 else "there_are_some"
