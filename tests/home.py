@@ -14,6 +14,7 @@ from roomtone.core.persona import Persona
 from roomtone.core.routine import Routine
 from roomtone.mind import Answer, relevance
 from roomtone.mind.context import Past
+from roomtone.mind.house import Alone, House
 from roomtone.mind.memory import Fact, Level, Recalled
 from roomtone.mind.phrases import load_language
 from roomtone.mind.relevance import telling_words
@@ -82,6 +83,7 @@ class Home:
     taken_back: list[str] = field(default_factory=list)
     can: list[str] = field(default_factory=list)
     planned: list[Routine] = field(default_factory=list)
+    house: House = field(default_factory=lambda: Alone("kitchen"))
 
     def now(self) -> datetime:
         return self.clock

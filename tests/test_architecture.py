@@ -17,11 +17,11 @@ FLOORS = """
     bench
     demo hearing asking asking_store
     daemon rehearsal timeline
-    morning
+    morning joining
     app hub
     metrics
     conversation
-    hosting
+    hosting moving intercom
     switching parts
     hand
     cast recorder persona_answers memory_answers routine_answers
@@ -31,12 +31,12 @@ FLOORS = """
     routine_runs
     minds
     timers
-    persona_versions tool_runs
+    persona_versions tool_runs ownership
     edges
     boards
-    control quiet
+    control quiet link
     llm_router memories past routines mcp_servers
-    failover history personas accounts receipt
+    failover history personas accounts receipt outbox discovery
     persona_reading ledger
     mind store logs stopwatch model_hub model_import
     config
@@ -70,9 +70,14 @@ ONLY = {
     "personas": "core mind persona_files persona_reading",
     "persona_reading": "core mind config_sources persona_files",
     "persona_files": "core",
-    "edges": "core flow clock engines wyoming_events control store personas settings quiet boards",
+    "edges": "core flow clock engines wyoming_events control store personas settings quiet boards link discovery",
     "boards": "core",
     "control": "core clock",
+    "link": "core clock flow outbox settings outbound",
+    "outbox": "core flow clock database store",
+    "discovery": "core clock flow settings",
+    "hub": "core clock flow link outbox discovery control edges database migrations settings shipped "
+    "config_sources outbound",
     "cli": "commands config core",
 }
 """Rooms with a shorter list than their floor gives them. Edges above all: they never know the conversation.

@@ -115,6 +115,11 @@ ROWS: Mapping[str, Mapping[str, list[tuple[Any, ...]]]] = {
             (2, "f2", "preference", LONG, "chef", "2026-05-01T10:00:00+00:00", "2999-01-01T00:00:00+00:00", "", "w"),
         ],
     },
+    "0009 house": {
+        "holds": [("s1", 3, "released", "h1", "2026-05-01T10:00:00+00:00", "{}")],
+        "moves": [("s1", 3, "kitchen-1", "bedroom-1", "2026-05-01T10:00:00+00:00", "asked for")],
+        "outbox": [(1, "o1", "2026-05-01T10:00:00+00:00", None, "a/topic", "{}")],
+    },
 }
 """What a household had when a step was the last one taken: rows as they are in that version."""
 

@@ -24,11 +24,12 @@ from roomtone.engines.audio import SoundDevice
 from roomtone.engines.wake import Wake
 from roomtone.failover import SttLine, TtsLine, open_stt, open_tts
 from roomtone.flow import Feed, Inbox, Worker, beside, share_the_interpreter, worker
+from roomtone.mind.house import Alone
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills
 from roomtone.minds import Minds, open_minds
 from roomtone.mouth import Mouth
-from roomtone.parts import Manners, Parts
+from roomtone.parts import Housed, Manners, Parts
 from roomtone.past import Summariser
 from roomtone.personas import Library
 from roomtone.quiet import Quiet
@@ -188,6 +189,7 @@ async def _parts(
         room=settings.device.room,
         language=settings.language,
         time_zone=settings.zone,
+        housed=Housed(Alone(settings.device.room)),
     )
     return parts, tts
 

@@ -34,6 +34,9 @@ _ERASE = (
     "DELETE FROM routine_runs WHERE at >= :since AND trace != :spare",
     "DELETE FROM memories WHERE level = 'summary' AND at >= :since",
     "DELETE FROM kept WHERE key LIKE 'persona/%' AND at >= :since",
+    "UPDATE holds SET bundle = NULL WHERE at >= :since OR session NOT IN (SELECT id FROM sessions)",
+    "DELETE FROM moves WHERE session NOT IN (SELECT id FROM sessions)",
+    "DELETE FROM outbox WHERE at >= :since",
     "UPDATE persona_switches SET cause = '' WHERE at >= :since AND source NOT IN ('schedule', 'button')",
 )
 """What takes everything that was said from a moment on; a message goes with its turn.

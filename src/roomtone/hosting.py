@@ -120,6 +120,7 @@ class Host:
             lambda: self._whose(live),
             parts.cast.ready,
             live.nodes.extend,
+            parts.housed.house,
         )
 
     def _whose(self, live: LiveTurn) -> Whose:

@@ -17,6 +17,7 @@ from roomtone.core.routine import Routine
 from roomtone.engines.audio import Loudspeaker
 from roomtone.mind import Answer
 from roomtone.mind.context import Past
+from roomtone.mind.house import House
 from roomtone.mind.memory import Memory
 from roomtone.mind.talking import Talking
 from roomtone.mind.thinking import Mind
@@ -65,6 +66,7 @@ class TurnHousehold:
     whose: Callable[[], Whose]
     somebody: Callable[[str], Awaitable[Somebody]]
     follow: Callable[[Iterable[str]], None]
+    house: House
 
     @property
     def memory(self) -> Memory:

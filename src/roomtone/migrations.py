@@ -114,6 +114,26 @@ def _memories(db: Database) -> None:
     db.execute(f"CREATE TRIGGER memory_changed AFTER {changed} BEGIN {leave}; {vectorless}; {enter}; END")
 
 
+def _house(db: Database) -> None:
+    """Conversations that walk from room to room, and what other rooms are still to be told.
+
+    ``holds``: how this device stands to a session that was ever handed over (``standing``: held, released, offered),
+    the newest epoch it has seen, and the ``bundle`` that it let go of or was offered. ``moves``: the history of
+    handoffs of a session. ``outbox``: what must arrive, in order.
+    """
+    timers = db.table("timers")
+    timers.add_column("session", str, not_null_default="")
+    timers.add_column("person", str, not_null_default="")
+    hold = {"session": str, "epoch": int, "standing": str, "handoff": str, "at": str, "bundle": str}
+    db.table("holds").create(hold, pk="session", not_null={"epoch", "standing"})
+    move = {"session": str, "epoch": int, "source": str, "target": str, "at": str, "why": str}
+    db.table("moves").create(move, pk=("session", "epoch"))
+    db.execute(
+        "CREATE TABLE outbox (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, at TEXT, "
+        "expires TEXT, topic TEXT, payload TEXT)"
+    )
+
+
 STEPS: tuple[tuple[str, Callable[[Database], None]], ...] = (
     ("0001 conversations", _conversations),
     ("0002 timers", _timers),
@@ -123,6 +143,7 @@ STEPS: tuple[tuple[str, Callable[[Database], None]], ...] = (
     ("0006 personas", _personas),
     ("0007 minds", _minds),
     ("0008 memories", _memories),
+    ("0009 house", _house),
 )
 
 

@@ -10,6 +10,7 @@ from roomtone.core.signals import Signal
 from roomtone.ears import Ears
 from roomtone.failover import SttLine
 from roomtone.flow import Feed, Inbox
+from roomtone.mind.house import House
 from roomtone.mind.phrases import Phrases
 from roomtone.minds import Minds
 from roomtone.mouth import Mouth
@@ -35,6 +36,13 @@ class Manners:
     chooses: bool = False
 
 
+@dataclass(slots=True)
+class Housed:
+    """The house that a room is part of: itself alone, until it has joined one."""
+
+    house: House
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What a conversation is made of."""
@@ -53,3 +61,4 @@ class Parts:
     room: str
     language: str
     time_zone: ZoneInfo
+    housed: Housed

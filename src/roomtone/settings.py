@@ -81,8 +81,8 @@ def _address(text: str) -> str:
 
 
 def _broker(text: str) -> str:
-    if not re.fullmatch(r"mqtts?://[^/\s]+", text):
-        raise ValueError("is not a broker's URL; write it as in mqtts://hub.local:8883")
+    if text != "auto" and not re.fullmatch(r"mqtts?://[^/\s]+", text):
+        raise ValueError("is not a broker's URL; write it as in mqtts://hub.local:8883, or auto")
     return text
 
 
@@ -248,10 +248,24 @@ class Household(Section):
 
 
 class Hub(Section):
-    """The house's broker; without one this room is on its own."""
+    """The house's broker; without one (None) this room is on its own; ``auto`` looks for it in the network.
+
+    ``username`` and ``password`` where it asks for them; ``ca``, ``cert`` and ``key`` are PEM files (None: those that
+    ``roomtone hub join`` left in the state folder). ``share_texts``: others in the house may read what was heard and
+    said here. ``follow_s``: a conversation that another room had so many seconds ago goes on where somebody calls
+    next; 0 is never. ``home_assistant``: this room shows itself to Home Assistant.
+    """
 
     url: Annotated[str, AfterValidator(_broker)] | None = None
     home: Id = "home"
+    username: str | None = None
+    password: SecretStr | None = None
+    ca: Folder | None = None
+    cert: Folder | None = None
+    key: Folder | None = None
+    share_texts: bool = False
+    follow_s: float = Field(0.0, ge=0, le=600)
+    home_assistant: bool = True
 
 
 class Web(Section):

@@ -29,7 +29,7 @@ FILE_NAME = "roomtone.db"
 _SAID = ("sessions", "messages", "edges", "turns")
 _KEPT = (
     *("timers", "stopwatch", "items", "persona_versions", "persona_switches", "kept"),
-    *("summaries", "llm_calls", "sent", "tool_runs", "routine_runs", "memories"),
+    *("summaries", "llm_calls", "sent", "tool_runs", "routine_runs", "memories", "holds", "moves", "outbox"),
 )
 _SHORTEST_ID = 4
 """Characters of an id by which something can be asked for, where no other begins like it."""

@@ -37,12 +37,13 @@ class Source(StrEnum):
 
 
 class Ended(StrEnum):
-    """How a turn ended."""
+    """How a turn ended; ``moved``: the rest of its answer is for another room to say."""
 
     COMPLETED = "completed"
     INTERRUPTED = "interrupted"
     DISMISSED = "dismissed"
     FAILED = "failed"
+    MOVED = "moved"
 
 
 class Stage(StrEnum):
@@ -199,7 +200,8 @@ class Timer(Noun):
 
     ``seconds`` is the length of a countdown; 0 is for what was set to a time of day. ``repeat`` is a cron expression
     of five fields in the household's time zone. ``paused_s``: seconds left since it was paused. ``missed``: it has
-    rung and nobody heard it. Times are UTC.
+    rung and nobody heard it. Times are UTC. ``session``: the conversation it was set in, with which it moves to
+    another room; ``person``: who said their name in it, or empty for the household.
     """
 
     id: str = Field(default_factory=new_id)
@@ -211,6 +213,8 @@ class Timer(Noun):
     repeat: str | None = None
     paused_s: int | None = Field(None, ge=0)
     missed: bool = False
+    session: str = ""
+    person: str = ""
 
 
 class HandStopwatch(Noun):

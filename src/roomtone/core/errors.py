@@ -18,6 +18,15 @@
     │   └── SessionExpired     SESSION_EXPIRED       it is over, and cannot be gone on with
     ├── ModelError           MODEL_ERROR             a model cannot be fetched or taken in, or is not whole
     ├── ToolError            TOOL_ERROR              a tool or skill could not do what was asked
+    ├── HouseError           HOUSE_ERROR             another room, the hub or the broker did not do what was asked
+    │   ├── BrokerUnreachable  BROKER_UNREACHABLE    there is no way to the broker
+    │   ├── HubGone            HUB_GONE              the hub is off, or does not answer
+    │   ├── DeviceNotFound     DEVICE_NOT_FOUND      no room or device is called so
+    │   ├── DeviceOffline      DEVICE_OFFLINE
+    │   ├── RegistrationError  DEVICE_REGISTRATION_ERROR  a device cannot be enrolled, or was revoked
+    │   ├── HandoffRefused     HANDOFF_REFUSED       a conversation stays where it is; ``details["why"]`` is the code
+    │   └── PayloadError       PAYLOAD_ERROR         what came over the wire is none of ours
+    │       └── NewerVersion     NEWER_VERSION       it is of a later Roomtone
     ├── StateBusy            STATE_BUSY              another process holds the state folder
     ├── ControlRefused       CONTROL_REFUSED         the daemon's socket may not be used by this user
     └── DaemonGone           DAEMON_GONE             the daemon ended, or hangs, before it had answered
@@ -140,6 +149,60 @@ class ToolError(RoomtoneError):
     """A tool or skill could not do what was asked."""
 
     code = "TOOL_ERROR"
+
+
+class HouseError(RoomtoneError):
+    """Another room, the hub or the broker did not do what was asked."""
+
+    code = "HOUSE_ERROR"
+
+
+class BrokerUnreachable(HouseError):
+    """There is no way to the broker now."""
+
+    code = "BROKER_UNREACHABLE"
+
+
+class HubGone(HouseError):
+    """The hub is off, or does not answer."""
+
+    code = "HUB_GONE"
+
+
+class DeviceNotFound(HouseError):
+    """No room and no device is called so."""
+
+    code = "DEVICE_NOT_FOUND"
+
+
+class DeviceOffline(HouseError):
+    """The device is off, or out of reach."""
+
+    code = "DEVICE_OFFLINE"
+
+
+class RegistrationError(HouseError):
+    """A device cannot be enrolled, or was revoked."""
+
+    code = "DEVICE_REGISTRATION_ERROR"
+
+
+class HandoffRefused(HouseError):
+    """A conversation stays where it is."""
+
+    code = "HANDOFF_REFUSED"
+
+
+class PayloadError(HouseError):
+    """What came over the wire cannot be read."""
+
+    code = "PAYLOAD_ERROR"
+
+
+class NewerVersion(PayloadError):
+    """What came over the wire is of a later Roomtone."""
+
+    code = "NEWER_VERSION"
 
 
 class StateBusy(RoomtoneError):

@@ -11,6 +11,7 @@ from roomtone.core.dialog import HandStopwatch, Item, Offer, Timer, Tokens, Turn
 from roomtone.core.persona import Persona
 from roomtone.core.routine import Routine
 from roomtone.mind.context import Past, Told
+from roomtone.mind.house import House
 from roomtone.mind.memory import Memory
 from roomtone.outbound import Sent
 
@@ -21,6 +22,10 @@ class Household(Protocol):
     @property
     def persona(self) -> Persona:
         """Who the room speaks as."""
+
+    @property
+    def house(self) -> House:
+        """The other rooms."""
 
     def now(self) -> datetime:
         """Return the present in the household's time zone."""
