@@ -258,9 +258,13 @@ class Listen(Asked):
 
 
 class SetTimers(Asked):
-    """Take over timers (``save``, new or changed), or cancel some by their ids."""
+    """Take over timers (``save``, new or changed), or cancel some by their ids.
+
+    ``at`` is the sender's clock, by which countdowns are read: what they have left counts, not when they are due.
+    """
 
     do: Literal["timer"] = "timer"
+    at: datetime = Field(default_factory=now)
     save: tuple[Timer, ...] = Field((), max_length=100)
     cancel: tuple[str, ...] = Field((), max_length=100)
 
@@ -372,6 +376,51 @@ Request = Annotated[
     HandOff | Follow | Announce | Where | HouseTimers | CancelTimers,
     Field(discriminator="ask"),
 ]
+
+
+# ------------------------------------------------------------------------------------------- answers
+
+
+class Standing(Payload):
+    """One room as the hub knows it."""
+
+    id: Id
+    room: Room
+    name: str = ""
+    online: bool = True
+    state: str = ""
+    persona: str = ""
+    idle_s: float | None = None
+    muted: bool = False
+    quiet: bool = False
+
+
+class Rooms(Payload):
+    """The ``data`` of the reply to ``Where``: every room but the one that asks."""
+
+    rooms: tuple[Standing, ...] = Field((), max_length=1000)
+
+
+class Ringing(Payload):
+    """A timer of another room. ``left_s``: seconds until it is due, by its own room's clock, when this was sent."""
+
+    device: Id
+    room: Room
+    timer: Timer
+    left_s: float
+
+
+class Ringings(Payload):
+    """The ``data`` of the reply to ``HouseTimers``."""
+
+    timers: tuple[Ringing, ...] = Field((), max_length=1000)
+
+
+class Heard(Payload):
+    """The ``data`` of the reply to ``Announce``: rooms that say it, now or later, and (room, code) of the others."""
+
+    rooms: tuple[str, ...] = ()
+    missed: tuple[tuple[str, str], ...] = ()
 
 
 class Piece(Payload):
