@@ -84,6 +84,8 @@ class Home:
     can: list[str] = field(default_factory=list)
     planned: list[Routine] = field(default_factory=list)
     house: House = field(default_factory=lambda: Alone("kitchen"))
+    undisturbed_s: int = 0
+    quiet_hours: bool = False
 
     def now(self) -> datetime:
         return self.clock
@@ -93,6 +95,12 @@ class Home:
 
     async def set_volume(self, volume: float) -> None:
         self.loudness = volume
+
+    def is_quiet(self) -> bool:
+        return self.quiet_hours or self.undisturbed_s > 0
+
+    async def keep_quiet(self, seconds: int) -> None:
+        self.undisturbed_s = seconds
 
     async def timers(self) -> list[Timer]:
         return list(self.running)

@@ -26,7 +26,7 @@ FLOORS = """
     hand
     cast recorder persona_answers memory_answers routine_answers
     ears turn
-    anticipating choosing
+    anticipating choosing carrying
     household mouth utterance overhearing
     routine_runs
     minds
@@ -34,14 +34,14 @@ FLOORS = """
     persona_versions tool_runs ownership
     edges
     boards
-    control quiet link
+    control quiet link enrolling
     llm_router memories past routines mcp_servers
     failover history personas accounts receipt outbox discovery
     persona_reading ledger
     mind store logs stopwatch model_hub model_import
     config
     settings database
-    config_sources migrations shipped persona_files
+    config_sources migrations shipped persona_files credentials
     engines
     outbound
     child flow models wyoming_events
@@ -70,14 +70,17 @@ ONLY = {
     "personas": "core mind persona_files persona_reading",
     "persona_reading": "core mind config_sources persona_files",
     "persona_files": "core",
-    "edges": "core flow clock engines wyoming_events control store personas settings quiet boards link discovery",
+    "edges": "core flow clock engines wyoming_events control store personas settings quiet boards link discovery "
+    "mind outbound",
     "boards": "core",
     "control": "core clock",
     "link": "core clock flow outbox settings outbound",
     "outbox": "core flow clock database store",
     "discovery": "core clock flow settings",
     "hub": "core clock flow link outbox discovery control edges database migrations settings shipped "
-    "config_sources outbound",
+    "config_sources outbound credentials enrolling",
+    "credentials": "",
+    "enrolling": "core clock flow settings credentials discovery",
     "cli": "commands config core",
 }
 """Rooms with a shorter list than their floor gives them. Edges above all: they never know the conversation.

@@ -40,7 +40,7 @@ from roomtone.core.effects import (
 from roomtone.core.endpoint import Completeness
 from roomtone.core.errors import RoomtoneError, StoreError
 from roomtone.core.machine import Mode, State, step
-from roomtone.core.signals import Muter, MuteToggled, Prompt, Signal, Timeout, TurnEnded
+from roomtone.core.signals import Muter, MuteToggled, Prompt, Signal, Timeout, TurnEnded, Wake
 from roomtone.core.speakable import in_words
 from roomtone.engines.audio import Loudspeaker
 from roomtone.engines.stt import Hints
@@ -224,7 +224,10 @@ class Conversation:
     def _begin(self, effect: Begin) -> None:
         live = LiveTurn(effect.turn, effect.utterance, effect.prompt, rival=self.state.rival == effect.turn)
         live.into_ring = live.rival and self.state.prompt is not None and self.state.prompt.alarm is not None
-        live.stops_only = live.rival and not (self.state.open or live.into_ring or self.state.back is Mode.THINKING)
+        carrier = self.parts.housed.carrier
+        live.carries = live.utterance is not None and carrier is not None and carrier.waits()
+        meant = live.into_ring or live.carries or self.state.back is Mode.THINKING
+        live.stops_only = live.rival and not (self.state.open or meant)
         if effect.joined is not None:
             self._join(live, effect.joined)
         self._turns[effect.turn] = live
@@ -277,6 +280,8 @@ class Conversation:
             anticipates=parts.minds.anticipates,
             ring_line=parts.timers.line,
             only_tells=parts.timers.only_tells,
+            carrier=parts.housed.carrier,
+            as_whom=self._host.as_whom,
         )
 
     def _voice(self, began: ReadyPersona, live: LiveTurn) -> Voice:
@@ -364,9 +369,11 @@ class Conversation:
             return
         with logs.during(lambda: self.place(live)):
             turn = self.recorder.close(live, self._loudspeaker.heard)
-        self._not_understood = self._not_understood + 1 if not turn.heard and turn.source is Source.VOICE else 0
+        in_vain = not turn.heard and turn.answered_by == "none" and turn.source is Source.VOICE
+        self._not_understood = self._not_understood + 1 if in_vain else 0
         self._asked = turn.offers is not None if turn.heard else self._asked
         self._end_ring(live, turn)
+        self._listen_for_message()
         outcome = Outcome(turn, live.prompt.ticket if live.prompt else None)
         self.parts.feed.publish("turn.ended", outcome, source=SOURCE, trace=turn.trace, cause=live.last_event)
 
@@ -380,10 +387,18 @@ class Conversation:
         elif turn.heard and turn.spoken and turn.ended is Ended.COMPLETED:
             self.recorder.write(timers.tell_missed())
 
+    def _listen_for_message(self) -> None:
+        """Listen to who was told to go ahead, also in a room that listens to nobody after an answer."""
+        carrier = self.parts.housed.carrier
+        if carrier is not None and carrier.waits() and self.state.mode is Mode.IDLE and not self.state.muted:
+            self.post(Wake(Source.HUB))
+
     def _await(self, effect: Await) -> None:
+        manners, carrier = self._manners, self.parts.housed.carrier
+        message = carrier is not None and carrier.waits()
         seconds = {
-            Patience.CALLED: self._manners.called_s,
-            Patience.FOLLOW_UP: self._manners.follow_up_s,
+            Patience.CALLED: manners.called_s,
+            Patience.FOLLOW_UP: max(manners.follow_up_s, manners.called_s) if message else manners.follow_up_s,
             Patience.LET_GO: LET_GO_S,
             Patience.PARKED: PARKED_S,
         }[effect.patience]

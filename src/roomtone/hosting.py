@@ -13,7 +13,7 @@ from roomtone import outbound
 from roomtone.choosing import Chooser, Chosen
 from roomtone.core.dialog import Source
 from roomtone.core.errors import RoomtoneError
-from roomtone.core.persona import Context
+from roomtone.core.persona import Context, Persona
 from roomtone.core.signals import Acted, Signal
 from roomtone.household import TurnHousehold
 from roomtone.mind.context import Past
@@ -88,6 +88,16 @@ class Host:
             able = talking is not None and talking.can_answer
         return Chosen(persona, talking, house) if talking is not None and able else None
 
+    async def as_whom(self, persona: str | None) -> Persona | None:
+        """Return who says what comes from another room; None for who speaks here, also where nobody is called so."""
+        if persona in (None, self._switcher.speaker.persona.id):
+            return None
+        try:
+            return (await self._parts.cast.ready(str(persona))).persona
+        except RoomtoneError as error:
+            log.warning("said as who speaks here: %s", error.message)
+            return None
+
     async def _past(self, live: LiveTurn) -> Past:
         """Return what was said before a turn, as far as who speaks now may know of it."""
         persona = self._switcher.speaker.persona
@@ -121,6 +131,7 @@ class Host:
             parts.cast.ready,
             live.nodes.extend,
             parts.housed.house,
+            parts.quiet,
         )
 
     def _whose(self, live: LiveTurn) -> Whose:

@@ -23,6 +23,7 @@ from roomtone.mind.talking import Talking
 from roomtone.mind.thinking import Mind
 from roomtone.minds import Minds
 from roomtone.outbound import Sent
+from roomtone.quiet import Quiet
 from roomtone.receipt import sent_since
 from roomtone.routine_runs import RoutineRunner, Whose
 from roomtone.store import Store
@@ -67,6 +68,7 @@ class TurnHousehold:
     somebody: Callable[[str], Awaitable[Somebody]]
     follow: Callable[[Iterable[str]], None]
     house: House
+    quiet: Quiet
 
     @property
     def memory(self) -> Memory:
@@ -146,6 +148,15 @@ class TurnHousehold:
         """Set loudness, 0 to 1."""
         self.on_act()
         self.loudspeaker.set_volume(volume)
+
+    def is_quiet(self) -> bool:
+        """Say whether what nobody asked for waits: in quiet hours, or while somebody wants not to be disturbed."""
+        return self.quiet.now()
+
+    async def keep_quiet(self, seconds: int) -> None:
+        """Let nobody be disturbed for a while; 0 ends it. Raises StoreError."""
+        self.on_act()
+        await self.quiet.keep_for(seconds)
 
     async def timers(self) -> list[Timer]:
         """List what is still to ring, the next first. Raises StoreError."""

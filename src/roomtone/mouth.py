@@ -164,6 +164,16 @@ class Mouth:
         """Play the sound that says "I listen"."""
         await self._loudspeaker.play(LISTENING_CHIME)
 
+    async def announce(self) -> None:
+        """Play the sound that goes before what nobody in the room asked for."""
+        await self._loudspeaker.play(ANNOUNCING_CHIME)
+
+    async def replay(self, sound: Audio, voice: Voice) -> None:
+        """Play what somebody said elsewhere, as loud as ``voice``; return when all of it has left the loudspeaker."""
+        for start in range(0, len(sound), sound.rate // 10):
+            await self._loudspeaker.play(softer(sound.cut(start, start + sound.rate // 10), voice.volume))
+        await self._loudspeaker.drained()
+
     async def tick(self) -> None:
         """Play the short sound by which one hears how loud the room is set."""
         if self._loudspeaker.queued - self._loudspeaker.heard < len(TICK):  # a knob turned fast does not drum on
@@ -226,6 +236,7 @@ def _tones(*notes: tuple[float, float], dbfs: float = -24.0) -> Audio:
 
 
 LISTENING_CHIME = _tones((659.3, 0.07), (880.0, 0.11))
+ANNOUNCING_CHIME = _tones((880.0, 0.16), (698.5, 0.16), (587.3, 0.3))
 TICK = _tones((880.0, 0.04))
 FAILURE_CHIME = _tones((392.0, 0.18), (294.0, 0.3))
 ALARM_CHIMES = [

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
+from roomtone.carrying import Carrier
 from roomtone.cast import Cast
 from roomtone.core.signals import Signal
 from roomtone.ears import Ears
@@ -38,9 +40,10 @@ class Manners:
 
 @dataclass(slots=True)
 class Housed:
-    """The house that a room is part of: itself alone, until it has joined one."""
+    """The house that a room is part of: itself alone, until it has joined one; ``carrier`` takes messages there."""
 
     house: House
+    carrier: Carrier | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -30,6 +31,10 @@ HELD = "quiet/held"
 
 LONGEST_WAIT_S = 60.0
 """A clock may be set, and a persona with other hours may speak, at any time: look again this often."""
+
+ALWAYS_KEPT = ("text", "source", "verbatim", "routine")
+KEPT = (*ALWAYS_KEPT, "chime", "sound", "persona")
+"""What the store keeps of a text that waits. The sound itself is in memory alone: after a power cut it is gone."""
 
 WAITING = 20
 """Texts that wait at most, each once: nobody wants to hear all that a night brought. The oldest is dropped."""
@@ -112,7 +117,7 @@ class Quiet:
             self._post(prompt)
 
     def _hold(self, prompts: Sequence[Prompt]) -> None:
-        fresh = [Prompt(each.text, each.source, each.verbatim, routine=each.routine) for each in prompts]
+        fresh = [replace(each, ticket=None, alarm=None, kept=True) for each in prompts]
         self._held = [*(held for held in self._held if held not in fresh), *fresh]
         for dropped in self._held[:-WAITING]:
             log.warning(
@@ -141,7 +146,7 @@ class Quiet:
             log.error("quiet hours are not taken up: %s", error.message)
             return
         self._held = [
-            Prompt(each["text"], Source(each["source"]), each["verbatim"], routine=each.get("routine"))
+            Prompt(**{key: each[key] for key in KEPT if key in each} | {"source": Source(each["source"])})
             for each in held or ()
         ]
         if kept is not None:
@@ -172,7 +177,7 @@ class Quiet:
 
     async def _keep_held(self) -> None:
         held: list[dict[str, Any]] = [
-            {"text": held.text, "source": held.source, "verbatim": held.verbatim, "routine": held.routine}
+            {key: getattr(held, key) for key in KEPT if key in ALWAYS_KEPT or getattr(held, key)}
             for held in self._held
         ]
         await self._store.keep(HELD, held or None)

@@ -12,11 +12,13 @@ from typing import Any
 
 from roomtone import outbound
 from roomtone.anticipating import Foresight, anticipating
+from roomtone.carrying import SHORTEST_S, Carrier, took_back
 from roomtone.choosing import Chosen
 from roomtone.clock import utc_now
 from roomtone.core.dialog import Ended, Latency, Session, Source, Stage, Turn, TurnError, Voice, new_id
 from roomtone.core.endpoint import Completeness
 from roomtone.core.errors import EgressRefused, EngineError, EngineTimeout, RoomtoneError, ToolError
+from roomtone.core.persona import Persona
 from roomtone.core.signals import Dismiss, FirstSound, FloorKept, FloorTaken, Overheard, Prompt, Signal
 from roomtone.engines.llm import LlmError, Trouble
 from roomtone.engines.stt import Hints, Transcript
@@ -46,7 +48,8 @@ class LiveTurn:
     ``committed``: it may answer. ``free``: nobody is going on with what they asked. ``acted``: it changed something.
     ``into_ring``: it is a rival of something that rings, where any word means that it was heard. ``stops_only``: it
     is a rival of speech in a room that wants to be called, where only "stop" and the like are meant for it. ``nodes``
-    are the messages that were left on the way to its answer, by what a model planned.
+    are the messages that were left on the way to its answer, by what a model planned. ``carries``: what is said in it
+    is a message to another room.
     """
 
     number: int
@@ -55,6 +58,7 @@ class LiveTurn:
     rival: bool = False
     into_ring: bool = False
     stops_only: bool = False
+    carries: bool = False
     joined_text: str | None = None
     trace: str = field(default_factory=new_id)
     committed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -153,6 +157,8 @@ class Chain:
     anticipates: bool
     ring_line: Callable[[str], str | None]
     only_tells: Callable[[str], bool]
+    carrier: Carrier | None
+    as_whom: Callable[[str | None], Awaitable[Persona | None]]
 
 
 async def take(live: LiveTurn, chain: Chain) -> None:
@@ -195,7 +201,9 @@ async def _answer_it(live: LiveTurn, chain: Chain) -> None:
 
     async with anticipating(chain.mind, chain.household, live.watch.waiting, live.trace, session) as foresight:
         if live.utterance is not None:
-            await _hear(live, live.utterance, chain, foresight)
+            hearing = _hear(live, live.utterance, chain, foresight)
+            # A message arrives as it was said, whether or not its words were understood.
+            await (_attempt(hearing) if live.carries else hearing)
         await live.committed.wait()
         await _answer_heard(live, chain, foresight)
 
@@ -203,6 +211,7 @@ async def _answer_it(live: LiveTurn, chain: Chain) -> None:
 async def _answer_heard(live: LiveTurn, chain: Chain, foresight: Foresight) -> None:
     loop = asyncio.get_running_loop()
     live.watch.understood = loop.time()
+    _settle_message(live, chain)
     chain.tell(live, "turn.heard")
     chain.keep(live)
     await asyncio.sleep(0)  # the store writes in order: what was said is kept before what it brings about
@@ -218,7 +227,33 @@ async def _answer_heard(live: LiveTurn, chain: Chain, foresight: Foresight) -> N
     if live.rival and (live.answer.dismisses or live.answer.opens or beyond):
         chain.post(Dismiss(live.source))
         return
+    if live.prompt is not None and live.prompt.chime:
+        chain.post(FirstSound(live.number))
+        await chain.mouth.announce()
     await _speak(live, live.answer.deltas, chain)
+    if live.prompt is not None and live.prompt.sound is not None:
+        await _replay(live.prompt.sound, live, chain)
+
+
+def _settle_message(live: LiveTurn, chain: Chain) -> None:
+    """Tell a message from its being taken back; what a recogniser made of a message is nobody's to keep."""
+    if not live.carries or live.utterance is None or chain.carrier is None:
+        return
+    if took_back(live.utterance, live.transcript, chain.skills):
+        chain.carrier.drop()
+        live.carries = False
+    else:
+        live.transcript = None
+
+
+async def _replay(sound: str, live: LiveTurn, chain: Chain) -> None:
+    """Play what somebody said in another room; where it is not kept any more, say so."""
+    recorded = chain.carrier.recorded(sound) if chain.carrier is not None else None
+    if recorded is not None:
+        await chain.mouth.replay(recorded, chain.voice())
+        return
+    live.said += " "
+    await _speak(live, _whole(chain.phrases.say("message_gone")), chain)
 
 
 async def _hear(live: LiveTurn, utterance: Utterance, chain: Chain, foresight: Foresight) -> None:
@@ -248,7 +283,9 @@ async def _transcribe(live: LiveTurn, utterance: Utterance, chain: Chain, foresi
         async for transcript in transcripts:
             live.transcript = transcript
             completeness = _judge(live, transcript, chain)
-            certain = not (live.rival or utterance.overheard or transcript.growing or transcript.final)
+            certain = not (
+                live.rival or live.carries or utterance.overheard or transcript.growing or transcript.final
+            )
             if chain.anticipates and certain and completeness is not Completeness.INCOMPLETE:
                 foresight.consider(transcript.text)
     finally:
@@ -258,6 +295,8 @@ async def _transcribe(live: LiveTurn, utterance: Utterance, chain: Chain, foresi
 def _judge(live: LiveTurn, transcript: Transcript, chain: Chain) -> Completeness:
     """Say what a text means for the wait for more words, and for who has the floor; return whether it may be all."""
     completeness = chain.skills.completeness(transcript.text)
+    if live.carries:  # who tells others something takes breath
+        completeness = Completeness.INCOMPLETE
     if not transcript.final and not transcript.growing:
         chain.expect(live, completeness)
     if live.utterance is not None and live.utterance.overheard and transcript.final:
@@ -279,6 +318,8 @@ def _is_command(transcript: Transcript, chain: Chain) -> bool:
 
 def _are_words(live: LiveTurn, transcript: Transcript, chain: Chain) -> bool:
     """Whether somebody said something into a reply, rather than nodded or coughed."""
+    if live.carries and live.utterance is not None:
+        return live.utterance.voiced_s >= SHORTEST_S
     match = chain.skills.recognise(transcript.text) if transcript.text else None
     if live.stops_only:
         return match is not None and match.dismisses
@@ -292,9 +333,15 @@ def _are_words(live: LiveTurn, transcript: Transcript, chain: Chain) -> bool:
 async def _think(live: LiveTurn, chain: Chain, foresight: Foresight) -> Answer | None:
     """Return the answer, or None where silence is right."""
     if live.prompt is not None and live.prompt.verbatim:
-        return Answer(answered_by="none", deltas=_whole(live.prompt.text))
+        by = await chain.as_whom(live.prompt.persona)
+        return Answer(answered_by="none", deltas=_whole(live.prompt.text), by=by)
     if live.prompt is not None and live.prompt.routine is not None:
         return await chain.household.run_routine(live.prompt.routine)
+    if live.carries and live.utterance is not None and chain.carrier is not None:
+        if live.utterance.voiced_s < SHORTEST_S:
+            return None
+        chain.household.acts()
+        return await chain.carrier.carry(live.utterance)
     if not live.heard and not chain.admits(live):
         return None
     if live.into_ring:  # whatever is said to a ring, it was heard; a model need not be asked what it means

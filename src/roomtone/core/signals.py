@@ -10,15 +10,36 @@ from roomtone.core.dialog import Source
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """A voice that another room may have heard too: since when, and of a wake word which, and how surely (0 to 1).
+
+    ``at`` is the loop's time at which the word was over or, where no word was needed, somebody began to speak.
+    """
+
+    at: float
+    word: str = ""
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Wake:
     """Roomtone was called: by wake word, button, web or hub; with ``persona``, as that one.
 
     ``held``: by a button that is down still. Until ``LetGo``, nobody's pause for thought ends what they say.
+    ``call``: by a voice.
     """
 
     source: Source = Source.BUTTON
     persona: str | None = None
     held: bool = False
+    call: Call | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StandDown:
+    """Another room answers the call with this number."""
+
+    call: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +62,9 @@ class Prompt:
 
     ``ticket`` is the asker's own mark, by which it finds the turn again; ``alarm`` is the id of a ring: the turn
     rings until it is over. Without ``kept`` it is no part of what was said here: a word about a button, or an
-    answer once more. ``routine`` is the name of one to run instead.
+    answer once more. ``routine`` is the name of one to run instead. ``chime``: it comes unasked, so a chime goes
+    before it. ``sound`` is the id of a recorded message that is played after the text, ``persona`` who says a text
+    that is said as it is, where that is not who speaks here.
     """
 
     text: str
@@ -51,6 +74,9 @@ class Prompt:
     alarm: str | None = None
     kept: bool = True
     routine: str | None = None
+    chime: bool = False
+    sound: str | None = None
+    persona: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +107,7 @@ class SpeechStarted:
     """Someone has begun to speak. ``utterance`` is opaque here: it is handed to the turn."""
 
     utterance: Any
+    call: Call | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +202,7 @@ class MuteToggled:
 
 Signal = (
     Wake
+    | StandDown
     | LetGo
     | Repeat
     | VolumeTurned

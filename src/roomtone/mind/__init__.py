@@ -36,6 +36,12 @@ class Household(Protocol):
     async def set_volume(self, volume: float) -> None:
         """Set loudness, 0 to 1."""
 
+    def is_quiet(self) -> bool:
+        """Say whether what nobody asked for waits: in quiet hours, or while somebody wants not to be disturbed."""
+
+    async def keep_quiet(self, seconds: int) -> None:
+        """Let nobody be disturbed for a while; 0 ends it, but no quiet hours."""
+
     async def timers(self) -> list[Timer]:
         """List what is still to ring, the next first: timers, alarms and reminders."""
 
