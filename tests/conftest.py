@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 
 import pytest
 
+from broker import broker
 from roomtone.clock import run_skipping
 from sound_card import server
 
-__all__ = ["server"]
+__all__ = ["broker", "server"]
 
 T = TypeVar("T")
 Run = Callable[[Coroutine[Any, Any, T]], T]

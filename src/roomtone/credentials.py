@@ -1,0 +1,53 @@
+"""Keys and certificates as files, and those by which this room is known to the house's broker.
+
+``roomtone hub join`` leaves them in ``<state_dir>/hub``: ``ca.pem``, ``cert.pem``, ``key.pem``, and ``house.json``
+with the broker's address and the home's name. The key was made here and never leaves.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+
+def new_key() -> EllipticCurvePrivateKey:
+    """Make an EC key on P-256, which every TLS library knows."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def key_pem(key: EllipticCurvePrivateKey) -> bytes:
+    """Write a key as PEM (PKCS 8), without a password: the file's mode guards it."""
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def expires(cert: Path) -> datetime:
+    """Return when a certificate's file ends to be valid (UTC). Raises OSError and ValueError."""
+    from cryptography import x509
+
+    return x509.load_pem_x509_certificate(cert.read_bytes()).not_valid_after_utc
+
+
+def write_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Write a file wholly or not at all, readable from its first moment on for those alone whom ``mode`` names."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.chmod(mode)
+    fresh.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
