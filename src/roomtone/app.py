@@ -76,6 +76,7 @@ class Room:
             **({"store": self.store.mended} if self.store.mended else {}),
             **({"llm": self.parts.minds.router.health} if self.settings.llm.providers else {}),
             **{f"mcp {name}": health for name, health in self.parts.minds.servers.health()},
+            **({"house": self.parts.housed.health()} if self.parts.housed.health is not None else {}),
         }
 
 

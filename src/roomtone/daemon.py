@@ -36,6 +36,7 @@ from roomtone.edges import control, gpio, persona_files, wyoming
 from roomtone.engines.tts import piper
 from roomtone.failover import open_stt, open_tts
 from roomtone.flow import beside
+from roomtone.joining import join_the_house
 from roomtone.metrics import Metrics
 from roomtone.mind.prompt import Surroundings
 from roomtone.morning import tell_what_was_cut_off
@@ -78,6 +79,7 @@ async def serve(settings: Settings, mistakes: list[str], watch: Watch, on_ready:
         answers = Answers(room, metrics)
         await stack.enter_async_context(beside(control.serve_on(server, answers.answer), "control"))
         await stack.enter_async_context(beside(offer_to_the_house(room), "wyoming"))
+        await stack.enter_async_context(beside(join_the_house(room), "house"))
         await stack.enter_async_context(beside(watch_device(room), "device watch"))
         await stack.enter_async_context(beside(watch_store(room), "store watch"))
         await stack.enter_async_context(beside(follow_personas(room), "personas"))

@@ -40,10 +40,14 @@ class Manners:
 
 @dataclass(slots=True)
 class Housed:
-    """The house that a room is part of: itself alone, until it has joined one; ``carrier`` takes messages there."""
+    """The house that a room is part of: itself alone, until it has joined one; ``carrier`` takes messages there.
+
+    ``health`` tells of the room's link to it.
+    """
 
     house: House
     carrier: Carrier | None = None
+    health: Callable[[], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

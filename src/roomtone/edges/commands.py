@@ -1,0 +1,306 @@
+"""Commands to this room over the link: each is done once, however often it comes, and each is answered.
+
+What is refused is answered too, with a code and a sentence. What the broker has kept is no command: it would be
+obeyed at every start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic import BaseModel
+
+from roomtone.clock import utc_now
+from roomtone.core.dialog import Source, Timer
+from roomtone.core.errors import NewerVersion, PayloadError, PersonaNotFound, RoomtoneError, UsageError
+from roomtone.core.machine import Mode
+from roomtone.core.schedule import Action
+from roomtone.core.signals import Dismiss, Muter, MuteSet, Prompt, Switch, Wake
+from roomtone.core.wire import (
+    COMMAND,
+    VERSION,
+    Adopt,
+    Ask,
+    Code,
+    Command,
+    Listen,
+    Mute,
+    Offer,
+    Quieten,
+    Release,
+    Reply,
+    Say,
+    SetTimers,
+    Stop,
+    UsePersona,
+    Volume,
+    read,
+)
+from roomtone.link import Inbound, Link
+
+if TYPE_CHECKING:
+    from roomtone.edges.mqtt import Reach
+
+log = logging.getLogger(__name__)
+
+REMEMBERED = 200
+"""Commands of which the reply is kept, should they come again."""
+
+A_SECOND = 20.0
+AT_ONCE = 40.0
+"""Commands that a room takes: so many a second, and so many at once after a rest."""
+
+
+class Mover(Protocol):
+    """Lets conversations go and come. What it does is durable, and done once however often it is asked for."""
+
+    def standing(self) -> tuple[str | None, int]:
+        """Return the session that goes on here, and the epoch that is known of it."""
+
+    async def release(self, order: Release) -> Reply:
+        """Let go of a session."""
+
+    async def offer(self, order: Offer) -> Reply:
+        """Keep a session without acting for it."""
+
+    async def adopt(self, order: Adopt) -> Reply:
+        """Go on with a session."""
+
+
+class Unmoved:
+    """A room whose conversations stay."""
+
+    def standing(self) -> tuple[str | None, int]:
+        """Return that nothing is known."""
+        return None, 0
+
+    async def release(self, order: Release | Offer | Adopt) -> Reply:
+        """Refuse."""
+        return _refusal(order.id, Code.UNKNOWN, "conversations do not move from or to this room")
+
+    offer = adopt = release
+
+
+class Intercom(Protocol):
+    """Says what other rooms send, as they sent it, and takes the answer back."""
+
+    async def say(self, order: Say) -> Reply:
+        """Say a message, now or when quiet hours are over."""
+
+
+class Surroundings(Protocol):
+    """The edge that commands belong to."""
+
+    mover: Mover
+    intercom: Intercom | None
+
+    def look(self) -> None:
+        """Tell the house soon where something has changed."""
+
+
+class Bucket:
+    """So many a second, and ``most`` at once after a rest."""
+
+    def __init__(self, a_second: float = A_SECOND, most: float = AT_ONCE) -> None:
+        self._a_second, self._most = a_second, most
+        self._left, self._at = most, asyncio.get_running_loop().time()
+
+    def take(self) -> bool:
+        """Say whether one more is allowed now."""
+        now = asyncio.get_running_loop().time()
+        self._left = min(self._most, self._left + (now - self._at) * self._a_second)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+class Commands:
+    """Takes commands in the order in which they come."""
+
+    def __init__(self, edge: Surroundings, device: str, link: Link, reach: Reach) -> None:
+        self._edge = edge
+        self._link = link
+        self._reach = reach
+        self._otherwise = link.topics.device(device, "reply")
+        self._allowed, self._refused = Bucket(), Bucket(A_SECOND, A_SECOND)
+        self._replies: OrderedDict[str, Reply] = OrderedDict()
+        self._ways: dict[type, Callable[[Any], Awaitable[Reply | None]]] = {
+            Say: self._say,
+            Ask: self._ask,
+            UsePersona: self._use,
+            Volume: self._volume,
+            Mute: self._mute,
+            Quieten: self._quieten,
+            Stop: self._stop,
+            Listen: self._listen,
+            SetTimers: self._timers,
+            Release: lambda order: edge.mover.release(order),
+            Offer: lambda order: edge.mover.offer(order),
+            Adopt: lambda order: edge.mover.adopt(order),
+        }
+
+    async def take(self, message: Inbound) -> None:
+        """Do what a message asks for, and answer it."""
+        if message.retained:
+            log.warning("a command that the broker kept is not obeyed; whoever sent it must not retain it")
+            return
+        if not self._allowed.take():
+            if self._refused.take():  # a flood is not answered by another
+                many = f"more than {A_SECOND:.0f} commands a second came; send them slower"
+                await self._answer(message, _refusal(_id_of(message.payload), Code.TOO_MANY, many))
+            return
+        await self._answer(message, await self._reply(message.payload))
+        self._edge.look()
+
+    async def _answer(self, message: Inbound, reply: Reply) -> None:
+        if not reply.ok:
+            log.warning("a command is refused: %s %s", reply.code, reply.message)
+        await self._link.answer(message, reply, self._otherwise)
+
+    async def _reply(self, payload: bytes) -> Reply:
+        try:
+            command = parse(payload)
+        except RoomtoneError as error:
+            unknown = isinstance(error, PayloadError) and error.details.get("unknown")
+            return _refusal(_id_of(payload), Code.UNKNOWN if unknown else error.code, error.message)
+        known = self._replies.get(command.id)
+        if known is not None:
+            return known
+        reply = await self._do(command)
+        if not isinstance(command, Release | Offer | Adopt):  # the mover's own disk knows of those
+            self._replies[command.id] = reply
+            if len(self._replies) > REMEMBERED:
+                self._replies.popitem(last=False)
+        return reply
+
+    async def _do(self, command: Command) -> Reply:
+        try:
+            return await self._ways[type(command)](command) or Reply(of=command.id)
+        except RoomtoneError as error:
+            return _refusal(command.id, error.code, error.message)
+        except Exception as error:
+            log.exception("the command %s failed", command.do)
+            text = f"the room failed at this ({type(error).__name__}); its log says why"
+            return _refusal(command.id, "INTERNAL_ERROR", text)
+
+    # ------------------------------------------------------------------------------------------- words
+
+    async def _say(self, order: Say) -> Reply | None:
+        if order.audio is not None or order.answer_to is not None:
+            if self._edge.intercom is None:
+                return _refusal(order.id, Code.UNKNOWN, "this room carries no messages")
+            return await self._edge.intercom.say(order)
+        action = Action(persona=await self._known(order.persona), say=_words(order.text), urgent=order.urgent)
+        if order.chime and self._reach.state().mode is Mode.IDLE and (order.urgent or not self._reach.quiet.now()):
+            await self._reach.chime()
+        now = await self._reach.quiet.act(action, Source.HUB, f"say, from {order.sender or 'the house'}")
+        now = now or order.urgent
+        return Reply(of=order.id, code="" if now else Code.QUIET, message="" if now else "it waits for quiet hours")
+
+    async def _ask(self, order: Ask) -> None:
+        self._reach.post(Prompt(_words(order.text), Source.HUB))
+
+    async def _use(self, order: UsePersona) -> None:
+        self._reach.post(Switch(await self._known(order.persona) or "", Source.HUB, "asked for by the house"))
+
+    async def _known(self, persona: str | None) -> str | None:
+        """Return a persona's id. Raises PersonaNotFound for one that cannot be loaded here."""
+        if persona is not None:
+            known = [each.id for each in await self._reach.personas()]
+            if persona not in known:
+                raise PersonaNotFound(f"there is no persona '{persona}' here; choose one of {', '.join(known)}")
+        return persona
+
+    # ------------------------------------------------------------------------------------------- knobs
+
+    async def _volume(self, order: Volume) -> None:
+        self._reach.loudspeaker.set_volume(order.volume)
+
+    async def _mute(self, order: Mute) -> Reply | None:
+        if not order.muted and Muter.SWITCH in self._reach.state().mutes:
+            return _refusal(order.id, Code.MUTED, "the switch on the device has the microphone off")
+        self._reach.post(MuteSet(order.muted))
+        return None
+
+    async def _quieten(self, order: Quieten) -> None:
+        await self._reach.quiet.keep_for(order.minutes * 60)
+
+    async def _stop(self, _: Stop) -> None:
+        self._reach.post(Dismiss(Source.HUB))
+
+    async def _listen(self, order: Listen) -> Reply | None:
+        if self._reach.state().muted:
+            return _refusal(order.id, Code.MUTED, "the microphone is off; switch it on first")
+        self._reach.post(Wake(Source.HUB))
+        return None
+
+    async def _timers(self, order: SetTimers) -> None:
+        timers = self._reach.timers
+        if order.save:
+            await timers.save([by_this_clock(timer, order) for timer in order.save])
+        if order.cancel:
+            await timers.cancel([timer for timer in await timers.running() if timer.id in order.cancel])
+
+
+def by_this_clock(timer: Timer, order: SetTimers) -> Timer:
+    """Return a countdown with as much left here as where it was sent; what is set to a time of day stays so."""
+    if not timer.seconds:
+        return timer
+    apart = utc_now() - order.at
+    return timer.model_copy(update={"due": timer.due + apart, "set_at": timer.set_at + apart})
+
+
+# ------------------------------------------------------------------------------------------------ parsing
+
+
+class _Head(BaseModel):
+    id: str = ""
+    do: str | None = None
+    v: int = VERSION
+
+
+KINDS = {kind.model_fields["do"].default for kind in (Say, Ask, UsePersona, Volume, Mute, Quieten, Stop, Listen)} | {
+    kind.model_fields["do"].default for kind in (SetTimers, Release, Offer, Adopt)
+}
+
+
+def parse(payload: bytes) -> Command:
+    """Read a command. Raises PayloadError (``unknown`` among its details where only its kind is), NewerVersion."""
+    try:
+        return read(COMMAND, payload)
+    except NewerVersion:
+        raise
+    except PayloadError:
+        do = _head(payload).do
+        if do is None or do in KINDS:
+            raise
+        known = ", ".join(sorted(KINDS))
+        raise PayloadError(f"there is no command '{do[:40]}'; choose one of {known}", unknown=True) from None
+
+
+def _head(payload: bytes) -> _Head:
+    try:
+        return read(_Head, payload)
+    except PayloadError:
+        return _Head()
+
+
+def _id_of(payload: bytes) -> str:
+    return _head(payload).id[:64]
+
+
+def _refusal(of: str, code: str, message: str) -> Reply:
+    return Reply(of=of, ok=False, code=code, message=message)
+
+
+def _words(text: str) -> str:
+    """Return a text that can be said. Raises UsageError for none."""
+    if not text.strip():
+        raise UsageError("there is no text to say")
+    return text

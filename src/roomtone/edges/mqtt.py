@@ -1,0 +1,342 @@
+"""The room as the house sees it: its presence, how it stands, and its finished turns, over the link.
+
+What was said goes out only where the household shares texts, and where the persona lets it travel as far as the
+broker. Nothing is sent while nothing changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from roomtone import __version__, outbound
+from roomtone.core import machine
+from roomtone.core.dialog import Timer, Turn, new_id
+from roomtone.core.errors import BrokerUnreachable, EgressRefused, RoomtoneError
+from roomtone.core.persona import Egress, Persona
+from roomtone.core.signals import Signal
+from roomtone.core.wire import VERSION, Payload, Presence, State, read
+from roomtone.edges.commands import Commands, Intercom, Mover, Unmoved
+from roomtone.flow import Event, Feed, beside
+from roomtone.link import Inbound, Link
+from roomtone.quiet import Quiet
+from roomtone.settings import Device, Hub
+
+log = logging.getLogger(__name__)
+
+SHORTEST_S = 0.25
+"""Two states of a room are at least so long apart: what changes in between goes with the next."""
+
+LOOK_S = 5.0
+"""How often it is looked whether something changed that nobody tells of: a knob, a quiet hour that begins."""
+
+TELLING = frozenset(
+    {
+        "state.changed",
+        "turn.ended",
+        "persona.switched",
+        "personas.changed",
+        "device.health",
+        "engine.failed",
+        "timers.changed",
+        "session.changed",
+    }
+)
+"""Events after which a room may stand differently."""
+
+TURN_KEPT_S = 600
+"""A finished turn that the broker could not deliver for so long is of no use any more."""
+
+
+class HasVolume(Protocol):
+    """What is loud."""
+
+    @property
+    def volume(self) -> float:
+        """Loudness, 0 to 1."""
+
+    def set_volume(self, volume: float) -> None:
+        """Set loudness, 0 to 1."""
+
+
+class HasTimers(Protocol):
+    """What is to ring here."""
+
+    async def running(self) -> list[Timer]:
+        """List what is still to ring, the next first. Raises StoreError."""
+
+    async def save(self, timers: Sequence[Timer]) -> None:
+        """Keep timers, new or changed. Raises StoreError."""
+
+    async def cancel(self, timers: Sequence[Timer]) -> None:
+        """Cancel timers. Raises StoreError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """All that the edge may do: post facts, watch the feed, and read or set what the house may see and set.
+
+    ``note`` returns what is told of everything that is sent for a turn (its trace) as a persona (its id).
+    """
+
+    post: Callable[[Signal], None]
+    feed: Feed
+    state: Callable[[], machine.State]
+    speaker: Callable[[], Persona]
+    personas: Callable[[], Awaitable[list[Persona]]]
+    loudspeaker: HasVolume
+    quiet: Quiet
+    timers: HasTimers
+    serves: Callable[[], bool]
+    chime: Callable[[], Awaitable[None]]
+    note: Callable[[str, str], outbound.Note]
+
+
+@dataclass(slots=True)
+class Identity:
+    """Who this device is to the house; ``instance`` tells one run of its program from another."""
+
+    device: Device
+    capabilities: set[str] = field(default_factory=lambda: {"announce", "timers"})
+    personas: tuple[str, ...] = ()
+    instance: str = field(default_factory=new_id)
+
+    @property
+    def id(self) -> str:
+        """The device's id."""
+        return self.device.id
+
+    def presence(self) -> Presence:
+        """Return what its presence says."""
+        device = self.device
+        return Presence(
+            id=device.id,
+            online=True,
+            instance=self.instance,
+            room=device.room,
+            name=device.name[:60],
+            version=__version__,
+            capabilities=tuple(sorted(self.capabilities)),
+            personas=self.personas,
+        )
+
+
+class Edge:
+    """Tells the house how this room stands, for as long as it runs, and takes commands.
+
+    ``mover`` takes the commands by which a conversation moves; ``intercom`` those with sound, or that want an answer.
+    """
+
+    def __init__(self, identity: Identity, link: Link, hub: Hub, reach: Reach) -> None:
+        self.mover: Mover = Unmoved()
+        self.intercom: Intercom | None = None
+        self.twin = ""
+        self._identity = identity
+        self._link = link
+        self._hub = hub
+        self._reach = reach
+        self._changed = asyncio.Event()
+        self._sent: State | None = None
+        self._answered_at: float | None = None
+        self._told: Turn | None = None
+        self._commands = Commands(self, identity.id, link, reach)
+
+    @property
+    def health(self) -> str:
+        """``ok``, or what is wrong with the room's place in the house."""
+        return self.twin or self._link.health
+
+    def serves(self) -> bool:
+        """Say whether the room can hear, think and speak now."""
+        return self._reach.serves()
+
+    def standing(self) -> tuple[str | None, int]:
+        """Return the session that goes on here, and the epoch that is known of it."""
+        return self.mover.standing()
+
+    def link_changed(self, up: bool) -> None:
+        """Tell everything anew: the broker may have forgotten it."""
+        self._sent = None
+        if up:
+            self.look()
+
+    def look(self) -> None:
+        """Tell the house soon where something has changed."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Be the edge for as long as this runs."""
+        topics, id_ = self._link.topics, self._identity.id
+        await self._who_can_speak()
+        self._link.on(topics.device(id_, "command"), self._commands.take)
+        self._link.on(topics.device(id_, "presence"), self._see_itself)
+        following = self._reach.feed.attend("mqtt", "*", self._follow)
+        async with beside(following, "mqtt feed"), beside(self._look_now_and_then(), "mqtt look"):
+            await self._tell()
+
+    # --------------------------------------------------------------------------------------- presence
+
+    async def _who_can_speak(self) -> None:
+        self._identity.personas = tuple(persona.id for persona in await self._reach.personas())[:200]
+
+    async def _see_itself(self, message: Inbound) -> None:
+        """See what the broker keeps of this device: an old last will is put right, a twin is told of."""
+        seen = read(Presence, message.payload) if message.payload else None
+        mine = self._identity.presence()
+        if seen is not None and seen.online and seen.instance != mine.instance:
+            if not message.retained:  # what was kept is this device's own, of an earlier run
+                self._meet_twin(seen)
+        elif self._link.up and (seen is None or not seen.online):
+            self.twin = ""
+            await self._tell_presence()
+
+    def _meet_twin(self, other: Presence) -> None:
+        if self.twin:
+            return
+        where = f"in {other.room}" if other.room else "in the house"
+        self.twin = f"another device {where} is called {self._identity.id} too; give each its own device.id"
+        log.error("%s", self.twin)
+
+    async def _tell_presence(self) -> None:
+        await self._publish("presence", self._identity.presence(), retain=True)
+
+    # ------------------------------------------------------------------------------------------ state
+
+    async def _follow(self, event: Event) -> None:
+        if event.kind == "turn.ended":
+            await self._tell_turn(event.data.turn)
+        elif event.kind == "personas.changed":
+            before = self._identity.personas
+            await self._who_can_speak()
+            if self._identity.personas != before:
+                await self._tell_presence()
+        if event.kind in TELLING:
+            self.look()
+
+    async def _look_now_and_then(self) -> None:
+        seen = None
+        while True:
+            reach = self._reach
+            now = (reach.loudspeaker.volume, reach.quiet.now(), reach.serves())
+            if now != seen:
+                seen = now
+                self.look()
+            await asyncio.sleep(LOOK_S)
+
+    async def _tell(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            if not self._link.up:
+                continue
+            state = await self._state()
+            if not same(state, self._sent) and await self._publish("state", state, retain=True):
+                self._sent = state
+                await asyncio.sleep(SHORTEST_S)
+
+    async def _state(self) -> State:
+        reach, told = self._reach, self._told
+        state, speaker = reach.state(), reach.speaker()
+        session, epoch = self.standing()
+        answered = self._answered_at
+        return State(
+            state=state.mode.value,
+            persona=speaker.id,
+            volume=round(reach.loudspeaker.volume, 3),
+            muted=state.muted,
+            listens=not state.muted,
+            quiet=reach.quiet.now(),
+            serves=reach.serves(),
+            session=session,
+            epoch=epoch,
+            idle_s=None if answered is None else round(asyncio.get_running_loop().time() - answered, 1),
+            timers=tuple(await self._timers()),
+            heard=told.heard if told else "",
+            said=told.spoken if told else "",
+        )
+
+    async def _timers(self) -> list[Timer]:
+        try:
+            return (await self._reach.timers.running())[:100]
+        except RoomtoneError as error:
+            log.error("the house is not told of timers: %s", error.message)
+            return []
+
+    # ------------------------------------------------------------------------------------------ turns
+
+    async def _tell_turn(self, turn: Turn) -> None:
+        if turn.spoken and turn.heard:
+            self._answered_at = asyncio.get_running_loop().time()
+        if not self._link.up:
+            return
+        shared = turn.model_copy(update={"reply_wav": None})
+        if not (self._hub.share_texts and await self._may_leave(shared)):
+            shared = without_texts(turn)
+        self._told = shared
+        await self._publish("turn", wire_turn(shared), expires_s=TURN_KEPT_S)
+
+    async def _may_leave(self, turn: Turn) -> bool:
+        """Note on the receipt that a turn's texts leave; say whether all who had a part in it let them."""
+        host = broker_host(self._hub)
+        with outbound.within(await self._egress(turn), self._reach.note(turn.trace, turn.persona)):
+            try:
+                outbound.leaving(host, len(wire_turn(turn)), "text", "turn")
+            except EgressRefused as error:
+                log.debug("a turn stays here: %s", error.message)
+                return False
+        return True
+
+    async def _egress(self, turn: Turn) -> Egress:
+        """Return how far a turn's texts may travel: no further than the closest of those who had a part in it."""
+        order = (Egress.NONE, Egress.LAN, Egress.ANY)
+        speaker = self._reach.speaker()
+        known = {persona.id: persona.egress for persona in [*await self._reach.personas(), speaker]}
+        asked = (turn.intent or "").removeprefix("persona.")
+        parts = {turn.persona, speaker.id, *({asked} & known.keys())}
+        return min((known.get(part, Egress.NONE) for part in parts), key=order.index)
+
+    # ------------------------------------------------------------------------------------------ sending
+
+    async def _publish(
+        self, what: str, payload: Payload | bytes, *, retain: bool = False, expires_s: int | None = None
+    ) -> bool:
+        topic = self._link.topics.device(self._identity.id, what)
+        try:
+            await self._link.publish(topic, payload, retain=retain, expires_s=expires_s)
+        except BrokerUnreachable as error:
+            log.debug("%s is not told: %s", what, error.message)
+            return False
+        return True
+
+
+def broker_host(hub: Hub) -> str | None:
+    """Return the host of the house's broker, by which is judged how far it is."""
+    return urlsplit(hub.url).hostname if hub.url not in (None, "auto") else "hub.local"
+
+
+def same(one: State, other: State | None) -> bool:
+    """Say whether two states tell the same: the clock goes on by itself."""
+    clocks = {"at", "idle_s"}
+    return other is not None and one.model_dump(exclude=clocks) == other.model_dump(exclude=clocks)
+
+
+def without_texts(turn: Turn) -> Turn:
+    """Return a turn that tells how it went and nothing of what it was about; an error keeps its message."""
+    kept: dict[str, object] = {
+        "heard": "",
+        "said": "",
+        "spoken": "",
+        "offers": None,
+        "recalled": [],
+        "reply_wav": None,
+    }
+    return turn.model_copy(update=kept)
+
+
+def wire_turn(turn: Turn) -> bytes:
+    """Write a finished turn."""
+    return b'{"v":%d,%s' % (VERSION, turn.model_dump_json().encode()[1:])

@@ -1,0 +1,147 @@
+"""A room joins the house: its link, its edge and its neighbours, for as long as it runs.
+
+Whatever is wrong with the house, the room goes on by itself: nothing in here ends the voice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from roomtone.app import Room
+from roomtone.core.errors import RoomtoneError
+from roomtone.core.wire import Topics
+from roomtone.edges.mqtt import Edge, Identity, Reach
+from roomtone.edges.neighbourhood import Neighbourhood
+from roomtone.flow import beside
+from roomtone.link import Link
+from roomtone.mind.house import Alone
+from roomtone.outbox import Outbox
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A room in its house.
+
+    ``identity`` is what its presence tells (``identity.capabilities`` may be added to before the link is up),
+    ``edge.mover`` and ``edge.intercom`` take commands, ``house`` is what skills see.
+    """
+
+    room: Room
+    identity: Identity
+    link: Link
+    edge: Edge
+    house: Neighbourhood
+
+
+Member = Callable[[Joined], Coroutine[Any, Any, None] | None]
+"""Takes part in the house: it is called before the link is up; what it returns runs for as long as the room is in."""
+
+MEMBERS: tuple[tuple[str, Member], ...] = ()
+"""Who takes part, by the name of its task."""
+
+
+@asynccontextmanager
+async def joined(
+    room: Room, *, link_of: Callable[..., Link] = Link, members: tuple[tuple[str, Member], ...] = MEMBERS
+) -> AsyncIterator[Joined]:
+    """Be in the house for as long as the context lasts; ``room.parts.housed.house`` is it."""
+    whole = _compose(room, link_of)
+    async with AsyncExitStack() as stack:
+        for name, member in (("mqtt", _edge), *members):
+            work = member(whole)
+            if work is not None:
+                await stack.enter_async_context(beside(_harmless(work, name), name))
+        await whole.house.recall()
+        stack.enter_context(_housed(room, whole))
+        await stack.enter_async_context(beside(_harmless(whole.link.run(), "link"), "link"))
+        yield whole
+
+
+def _edge(whole: Joined) -> Coroutine[Any, Any, None]:
+    return whole.edge.run()
+
+
+@contextmanager
+def _housed(room: Room, whole: Joined) -> Iterator[None]:
+    """Let skills see the other rooms, and who asks for the room's health that of its link."""
+    housed = room.parts.housed
+    housed.house, housed.health = whole.house, lambda: whole.edge.health
+    try:
+        yield
+    finally:
+        housed.house, housed.health = Alone(room.parts.room), None
+
+
+def _compose(room: Room, link_of: Callable[..., Link]) -> Joined:
+    settings = room.settings
+    identity = Identity(settings.device)
+    edge: Edge
+    link = link_of(
+        settings.hub,
+        settings.device.id,
+        identity.presence,
+        Topics(settings.hub.home).device(settings.device.id, "presence"),
+        Outbox(room.store),
+        on_change=lambda up: edge.link_changed(up),
+    )
+    edge = Edge(identity, link, settings.hub, reach_of(room))
+    house = Neighbourhood(identity, link, room.store, edge.standing)
+    return Joined(room, identity, link, edge, house)
+
+
+def reach_of(room: Room) -> Reach:
+    """Return what the edge may do in a room."""
+    parts, conversation = room.parts, room.conversation
+
+    async def chime() -> None:
+        try:
+            await parts.mouth.chime()
+        except RoomtoneError as error:
+            log.warning("no chime: %s", error.message)
+
+    return Reach(
+        post=conversation.post,
+        feed=room.feed,
+        state=lambda: conversation.state,
+        speaker=lambda: conversation.speaker.persona,
+        personas=parts.cast.all,
+        loudspeaker=parts.mouth.loudspeaker,
+        quiet=parts.quiet,
+        timers=parts.timers,
+        serves=lambda: can_serve(room),
+        chime=chime,
+        note=parts.minds.receipts.note,
+    )
+
+
+def can_serve(room: Room) -> bool:
+    """Say whether a room can hear, understand and speak: an engine that failed twice counts again after its rest."""
+    now = asyncio.get_running_loop().time()
+    lines = (room.parts.stt.places, room.synthesiser.places)
+    hears = room.device.health == "ok" and room.parts.ears.health == "ok"
+    return hears and all(any(place.rests_until <= now for place in places) for places in lines)
+
+
+async def join_the_house(room: Room) -> None:
+    """Be in the house for as long as this runs, where the configuration names its broker; else return at once."""
+    if room.settings.hub.url is None:
+        return
+    try:
+        async with joined(room):
+            await asyncio.Event().wait()
+    except RoomtoneError as error:
+        log.error("this room is on its own: %s", error.message)
+
+
+async def _harmless(work: Coroutine[Any, Any, None], name: str) -> None:
+    try:
+        await work
+    except Exception:  # the voice goes on without the house
+        log.exception("%s is out of use until Roomtone is started again", name)
