@@ -10,7 +10,7 @@ from typing import Any
 
 from roomtone.core.dialog import now
 from roomtone.core.errors import StoreError
-from roomtone.migrations import migrate
+from roomtone.migrations import STEPS, Steps, migrate
 
 PAGE_BYTES = 1024
 """A quarter of SQLite's default: a turn touches a dozen pages, and every page touched is written twice. This took
@@ -58,23 +58,23 @@ _SAID = {
 }
 
 
-def opened(path: Path) -> tuple[sqlite3.Connection, str | None]:
-    """Open a database at the present schema, a new one where it is damaged; return it and what was done about damage.
+def opened(path: Path, steps: Steps = STEPS) -> tuple[sqlite3.Connection, str | None]:
+    """Open a database at its present schema, a new one where it is damaged; return it and what was done about damage.
 
     Raises sqlite3.Error and OSError where that fails, StoreError for a database of a newer version.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.touch(0o600)  # what is said at home is nobody else's to read; SQLite's other files follow this one
     try:
-        return _connected(path), None
+        return _connected(path, steps), None
     except sqlite3.DatabaseError as error:
         if _cause(error) not in _DAMAGED:
             raise
     aside = _set_aside(path)
-    return _connected(path), f"the store was damaged and was moved to {aside}; a new one was begun"
+    return _connected(path, steps), f"the store was damaged and was moved to {aside}; a new one was begun"
 
 
-def _connected(path: Path) -> sqlite3.Connection:
+def _connected(path: Path, steps: Steps) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         connection.row_factory = sqlite3.Row
@@ -85,7 +85,7 @@ def _connected(path: Path) -> sqlite3.Connection:
             damage = sqlite3.DatabaseError("quick_check failed")
             damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
             raise damage
-        migrate(connection)
+        migrate(connection, steps)
         _finish_erasing(connection)
     except BaseException:
         connection.close()

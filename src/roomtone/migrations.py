@@ -15,6 +15,9 @@ from roomtone.core.errors import StoreError
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
+Steps = tuple[tuple[str, Callable[["Database"], None]], ...]
+"""The steps of one schema: a name that is written down, and what it does."""
+
 
 def _conversations(db: Database) -> None:
     db.table("sessions").create({"id": str, "room": str, "persona": str, "started": str, "ended": str}, pk="id")
@@ -134,7 +137,7 @@ def _house(db: Database) -> None:
     )
 
 
-STEPS: tuple[tuple[str, Callable[[Database], None]], ...] = (
+STEPS: Steps = (
     ("0001 conversations", _conversations),
     ("0002 timers", _timers),
     ("0003 alarms", _alarms),
@@ -147,9 +150,7 @@ STEPS: tuple[tuple[str, Callable[[Database], None]], ...] = (
 )
 
 
-def migrate(
-    connection: sqlite3.Connection, steps: tuple[tuple[str, Callable[[Database], None]], ...] = STEPS
-) -> None:
+def migrate(connection: sqlite3.Connection, steps: Steps = STEPS) -> None:
     """Bring a database to the present schema, all steps or none.
 
     Raises StoreError for a database in which a newer version has already taken steps of its own.

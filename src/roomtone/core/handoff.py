@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from roomtone.core.errors import DeviceOffline
-from roomtone.core.wire import Adopt, Bundle, Code, Offer, Release
+from roomtone.core.wire import Adopt, Bundle, Code, Move, Offer, Release
 
 RELEASE_WAITS_S = (2.0, 2.0)
 """The source may first end the turn in which it was asked, for a second, and then writes to its disk."""
@@ -29,8 +29,14 @@ OFFER_WAITS_S = (0.8, 0.8, 1.0)
 ADOPT_WAITS_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 """What is owed to a device is sent again after these, the last for ever; at once when it comes back."""
 
+LOOKS_AGAIN_S = 1.0
+"""How often the hub looks whether who is gone has been gone for longer than the lease."""
+
 EXPIRES_S = 5
 """A command of a handoff that the broker could not deliver in this time is never delivered."""
+
+MOVES_KEPT = 200
+"""Handoffs that the history of a session holds; the oldest go."""
 
 LEASE_S = 20.0
 """A target that did not say it has adopted, and is gone for so long, has lost the session to the source again."""
@@ -58,6 +64,7 @@ class Handoff:
     """One handoff. ``epoch`` is that of the messages of its phase; ``due`` is when the next one is sent, in the hub's
     own seconds. ``why`` is the code for which it came back; ``speaks``: whether who adopts says the rest.
 
+    ``tries`` counts the messages of the phase, ``sent`` all of them, so that no two have the same id.
     ``carries``: the addressee has lost what it was given, so the bundle goes with the next Adopt.
     """
 
@@ -69,6 +76,7 @@ class Handoff:
     epoch: int
     phase: Phase = Phase.RELEASING
     tries: int = 0
+    sent: int = 0
     due: float = 0.0
     following: bool = False
     speaks: bool = True
@@ -164,8 +172,8 @@ def _replied(handoff: Handoff, reply: Replied, now: float) -> tuple[Handoff, lis
     if phase is Phase.RELEASING:
         if reply.bundle is None:
             return _return(handoff, reply.code or Code.NOT_HERE, now)
-        offering = replace(handoff, phase=Phase.OFFERING, epoch=handoff.epoch + 1, bundle=reply.bundle, tries=0)
-        return _send(offering, now)
+        offering = replace(handoff, phase=Phase.OFFERING, epoch=handoff.epoch + 1, tries=0)
+        return _send(replace(offering, bundle=_noted(reply.bundle, offering)), now)
     if phase is Phase.OFFERING:
         if reply.code:
             return _return(handoff, reply.code, now)
@@ -179,6 +187,13 @@ def _replied(handoff: Handoff, reply: Replied, now: float) -> tuple[Handoff, lis
     return replace(handoff, phase=Phase.OVER), []
 
 
+def _noted(bundle: Bundle, handoff: Handoff) -> Bundle:
+    """Write this handoff into the session's history."""
+    why = "followed" if handoff.following else "asked"
+    move = Move(source=handoff.source, target=handoff.target, epoch=handoff.epoch, why=why)
+    return bundle.model_copy(update={"moves": (*bundle.moves[1 - MOVES_KEPT :], move)})
+
+
 def _late(handoff: Handoff, now: float) -> tuple[Handoff, list[Order]]:
     if handoff.phase in _BOUNDS and handoff.tries >= len(_BOUNDS[handoff.phase]):
         return _return(handoff, DeviceOffline.code, now)
@@ -186,12 +201,13 @@ def _late(handoff: Handoff, now: float) -> tuple[Handoff, list[Order]]:
 
 
 def _gone(handoff: Handoff, event: Offline, now: float) -> tuple[Handoff, list[Order]]:
-    if handoff.phase is Phase.OFFERING:
+    if handoff.phase in _BOUNDS:
         return _return(handoff, DeviceOffline.code, now)
     if handoff.phase is Phase.ADOPTING and event.seconds >= LEASE_S:
         # It may have begun to speak before it was cut off: the rest is not said again.
         return _return(handoff, DeviceOffline.code, now, speaks=False)
-    return handoff, []
+    # Nothing is sent to who is gone: it would be delivered when the session may be another's again.
+    return replace(handoff, due=max(handoff.due, now + LOOKS_AGAIN_S)), []
 
 
 def _return(handoff: Handoff, why: str, now: float, *, speaks: bool = True) -> tuple[Handoff, list[Order]]:
@@ -215,7 +231,7 @@ _BOUNDS = {Phase.RELEASING: RELEASE_WAITS_S, Phase.OFFERING: OFFER_WAITS_S}
 def _send(handoff: Handoff, now: float) -> tuple[Handoff, list[Order]]:
     waits = _BOUNDS.get(handoff.phase, ADOPT_WAITS_S)
     due = now + waits[min(handoff.tries, len(waits) - 1)]
-    sent = replace(handoff, tries=handoff.tries + 1, due=due)
+    sent = replace(handoff, tries=handoff.tries + 1, sent=handoff.sent + 1, due=due)
     return sent, [Send(handoff.addressee, command(sent))]
 
 
@@ -233,7 +249,7 @@ def command(handoff: Handoff) -> Release | Offer | Adopt:
 
 def command_id(handoff: Handoff) -> str:
     """Return the id of a command, by which its reply tells handoff and phase (``read_id``)."""
-    return f"{handoff.id}.{handoff.phase}.{handoff.epoch}.{handoff.tries}"
+    return f"{handoff.id}.{handoff.phase}.{handoff.epoch}.{handoff.sent}"
 
 
 def read_id(of: str) -> tuple[str, Phase] | None:
