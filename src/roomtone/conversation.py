@@ -22,6 +22,7 @@ from roomtone.core.effects import (
     Await,
     Become,
     Begin,
+    Called,
     ChangeVolume,
     Chime,
     Commit,
@@ -107,7 +108,8 @@ class Conversation:
             Commit: self._commit,
             Stop: self._stop,
             Drop: self._drop,
-            Become: self._switcher.become,
+            Called: lambda effect: parts.feed.publish("wake.heard", effect, source=SOURCE),
+            Become: lambda effect: self._switcher.become(effect, parts.housed.answers),
             Record: self._record,
             Await: self._await,
             Chime: lambda effect: self._spawn(_harmless(self._chime, effect), "chime"),
@@ -305,8 +307,9 @@ class Conversation:
         """Chime, but not in quiet hours; a lost loudspeaker has been told of, and must not end the conversation."""
         if effect.waits:
             await asyncio.sleep(SAME_BREATH_S)
+        ours = not effect.call or await self.parts.housed.answers(effect.call)
         spoken_on = effect.waits and (self.state.turn is not None or not self.state.called)
-        if spoken_on or self.parts.quiet.now():
+        if not ours or spoken_on or self.parts.quiet.now():
             return
         try:
             await self.parts.mouth.chime()
@@ -353,10 +356,10 @@ class Conversation:
         if live.speech.pieces:
             self._loudspeaker.stop()
         self.recorder.forget(live)
-        self._cancel(live)
+        self._cancel(live, heard_out=effect.heard_out)
 
-    def _cancel(self, live: LiveTurn) -> None:
-        if live.utterance is not None:
+    def _cancel(self, live: LiveTurn, *, heard_out: bool = False) -> None:
+        if live.utterance is not None and not heard_out:
             self.parts.ears.abandon(live.utterance)
         task = self._tasks.pop(live.number, None)
         if task is not None:

@@ -18,6 +18,7 @@ from roomtone.core.dialog import Source
 from roomtone.core.echo_gate import Doubt, Outcome
 from roomtone.core.endpoint import Completeness, Ended, Endpointer, Misfire, Paused, Started
 from roomtone.core.signals import (
+    Call,
     Dismiss,
     Misfired,
     Signal,
@@ -91,8 +92,7 @@ class Ears:
         post: Callable[[Signal], None],
         wake: WakeEngine | None = None,
     ) -> None:
-        self.alert = self.muted = self.stops = False
-        self.held = False
+        self.alert = self.muted = self.stops = self.held = False
         self.health = "ok"
         self._microphone = microphone
         self._echo = echo
@@ -107,8 +107,7 @@ class Ears:
         self._over_at: int | None = None
         self._recent: deque[Audio] = deque(maxlen=RECENT_HOPS)
         self._half: EchoFrame | None = None
-        self._sample = 0
-        self._fed = 0
+        self._sample = self._fed = 0
         self._time_of_zero = 0.0
         self._last_playing = 0
         self._gate: _Gate | None = None
@@ -322,7 +321,8 @@ class Ears:
             self._post(Dismiss(Source.VOICE))
             return
         self._listens = True
-        self._post(Wake(Source.VOICE, detection.persona))
+        call = Call(self._time(self._word_end), detection.word, detection.score)
+        self._post(Wake(Source.VOICE, detection.persona, call=call))
 
     def _cross(self, boundary: Started | Paused | Ended | Misfire, offset: int) -> None:
         """Tell what the endpointer found; ``offset`` turns its samples into the microphone's."""
@@ -349,7 +349,7 @@ class Ears:
         self._utterance = Utterance(self._time(noticed) - NOTICING_S)
         for audio in before:
             self._utterance.add(audio)
-        self._post(SpeechStarted(self._utterance))
+        self._post(SpeechStarted(self._utterance, Call(self._utterance.speech_at)))
 
     def _after_word(self, start: int) -> list[Audio]:
         """Return what is kept of the sound since a sample, at least the last 10 ms of it.

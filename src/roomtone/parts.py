@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
@@ -38,16 +38,23 @@ class Manners:
     chooses: bool = False
 
 
+async def at_once(call: int) -> bool:  # noqa: ARG001  # nobody else is there to answer it
+    """Answer every call."""
+    return True
+
+
 @dataclass(slots=True)
 class Housed:
     """The house that a room is part of: itself alone, until it has joined one; ``carrier`` takes messages there.
 
-    ``health`` tells of the room's link to it.
+    ``health`` tells of the room's link to it. ``answers`` says whether it is this room that answers the call with a
+    number (see ``effects.Called``); it may wait a moment to know.
     """
 
     house: House
     carrier: Carrier | None = None
     health: Callable[[], str] | None = None
+    answers: Callable[[int], Awaitable[bool]] = at_once
 
 
 @dataclass(frozen=True, slots=True)

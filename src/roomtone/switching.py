@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from roomtone import persona_versions
@@ -78,14 +78,21 @@ class Switcher:
         self._spawn = spawn
         self._on_lost = on_lost
 
-    def become(self, effect: Become) -> None:
-        """Switch beside the conversation, one after the other; where it cannot be done, ``on_lost`` is told."""
-        self.pending = task = self._spawn(self._become(effect, self.pending), f"switch to {effect.persona}")
+    def become(self, effect: Become, answers: Callable[[int], Awaitable[bool]]) -> None:
+        """Switch beside the conversation, one after the other; where it cannot be done, ``on_lost`` is told.
+
+        A call that ``answers`` says another room answers changes nobody here.
+        """
+        self.pending = task = self._spawn(self._become(effect, answers, self.pending), f"switch to {effect.persona}")
         task.add_done_callback(self._over)
 
-    async def _become(self, effect: Become, before: asyncio.Task[None] | None) -> None:
+    async def _become(
+        self, effect: Become, answers: Callable[[int], Awaitable[bool]], before: asyncio.Task[None] | None
+    ) -> None:
         if before is not None:
             await asyncio.wait([before])
+        if effect.call and not await answers(effect.call):
+            return
         try:
             await self.switch(effect.persona, effect.source, effect.cause)
         except RoomtoneError as error:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from roomtone.core.arbitration import Kind
 from roomtone.core.dialog import Ended, Source
-from roomtone.core.signals import Prompt
+from roomtone.core.signals import Call, Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +45,32 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Cancel a turn that never held the floor; it leaves no record."""
+    """Cancel a turn that never held the floor; it leaves no record.
+
+    ``heard_out``: who goes on speaking meant another room, and begins no other turn until they pause.
+    """
 
     turn: int
+    heard_out: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """Tell the house of a voice that is answered here unless another room answers it: ``StandDown(number)``."""
+
+    number: int
+    kind: Kind
+    call: Call
 
 
 @dataclass(frozen=True, slots=True)
 class Become:
-    """Speak as another persona from the next turn on."""
+    """Speak as another persona from the next turn on; with ``call``, once it is this room that answers that one."""
 
     persona: str
     source: Source
     cause: str = ""
+    call: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +90,13 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Chime:
-    """Tell the room, without words, that Roomtone listens; with ``waits``, only whoever does not speak on."""
+    """Tell the room, without words, that Roomtone listens; with ``waits``, only whoever does not speak on.
+
+    With ``call``, once it is this room that answers that one.
+    """
 
     waits: bool = False
+    call: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +172,7 @@ Effect = (
     | Commit
     | Stop
     | Drop
+    | Called
     | Become
     | Duck
     | Hold

@@ -16,12 +16,14 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from roomtone.core.arbitration import Kind
 from roomtone.core.dialog import Ended, Source
 from roomtone.core.effects import (
     Anticipate,
     Await,
     Become,
     Begin,
+    Called,
     ChangeVolume,
     Chime,
     Commit,
@@ -41,6 +43,7 @@ from roomtone.core.effects import (
 )
 from roomtone.core.signals import (
     Acted,
+    Call,
     Dismiss,
     FirstSound,
     FloorKept,
@@ -58,6 +61,7 @@ from roomtone.core.signals import (
     SpeechEnded,
     SpeechPaused,
     SpeechStarted,
+    StandDown,
     Switch,
     Timeout,
     TurnEnded,
@@ -87,8 +91,9 @@ class State:
     heard in doubt, and ``rival_ended`` says that its utterance is over; ``back`` is the mode that a kept floor
     returns to. ``prompt`` is what the turn answers if nobody spoke it; ``acted``: the turn said or did
     something. ``called``: LISTENING came of a Wake, by a button that is ``held`` still. ``muted``: by one or more of
-    ``mutes``. ``open`` and ``follows_up`` are settings: speech alone begins
-    a turn; an answer is followed by listening.
+    ``mutes``. ``call`` is the number of the voice that is listened to or answered, 0 where no other room may have
+    heard it. ``open`` and ``follows_up`` are settings: speech alone begins a turn; an answer is followed by
+    listening.
     """
 
     mode: Mode = Mode.IDLE
@@ -104,8 +109,10 @@ class State:
     mutes: frozenset[Muter] = frozenset()
     open: bool = True
     follows_up: bool = True
+    call: int = 0
     turns: int = 0
     waits: int = 0
+    calls: int = 0
     parked: tuple[Prompt | Switch, ...] = ()
 
 
@@ -124,7 +131,7 @@ def step(state: State, signal: Signal) -> Next:
 def _free(state: State, mode: Mode) -> State:
     """Nobody holds the floor."""
     cleared = replace(state, mode=mode, turn=None, rival=None, rival_ended=False)
-    return replace(cleared, prompt=None, acted=False, called=False, held=False)
+    return replace(cleared, prompt=None, acted=False, called=False, held=False, call=0)
 
 
 def _idle(state: State, effects: list[Effect]) -> Next:
@@ -152,7 +159,11 @@ def _begin_prompt(state: State, prompt: Prompt, effects: list[Effect]) -> Next:
 def _begin_utterance(state: State, signal: SpeechStarted) -> Next:
     turn = state.turns + 1
     begun = replace(state, mode=Mode.LISTENING, turn=turn, turns=turn, acted=False)
-    return begun, [Begin(turn, utterance=signal.utterance)]
+    began: list[Effect] = [Begin(turn, utterance=signal.utterance)]
+    if state.called:
+        return _tell_house(begun, Kind.ENGAGED, signal.call, began)
+    told, effects = _tell_house(begun, Kind.SPEECH, signal.call, began)
+    return replace(told, call=0 if signal.call is None else told.calls), effects
 
 
 def _await(state: State, patience: Patience, effects: list[Effect]) -> Next:
@@ -160,10 +171,19 @@ def _await(state: State, patience: Patience, effects: list[Effect]) -> Next:
     return replace(state, waits=wait), [*effects, Await(wait, patience)]
 
 
+def _tell_house(state: State, kind: Kind, call: Call | None, effects: list[Effect]) -> Next:
+    """Number a voice that other rooms may have heard too."""
+    if call is None:
+        return state, effects
+    number = state.calls + 1
+    return replace(state, calls=number), [*effects, Called(number, kind, call)]
+
+
 def _doubt(state: State, signal: SpeechStarted, first: Effect, joined: int | None) -> Next:
     rival = state.turns + 1
     doubting = replace(state, mode=Mode.INTERRUPT, rival=rival, rival_ended=False, turns=rival)
-    return doubting, [first, Begin(rival, utterance=signal.utterance, joined=joined)]
+    begun = Begin(rival, utterance=signal.utterance, joined=joined)
+    return _tell_house(doubting, Kind.ENGAGED, signal.call, [first, begun])
 
 
 def _keep_floor(state: State, effects: list[Effect]) -> Next:
@@ -173,7 +193,7 @@ def _keep_floor(state: State, effects: list[Effect]) -> Next:
 def _give_floor(state: State, effects: list[Effect]) -> Next:
     """Let the rival be the turn: still listening to it, or answering if its utterance is over."""
     assert state.rival is not None
-    taken = replace(_free(state, Mode.LISTENING), turn=state.rival)
+    taken = replace(_free(state, Mode.LISTENING), turn=state.rival, call=0 if state.acted else state.call)
     if state.rival_ended:
         return replace(taken, mode=Mode.THINKING), [*effects, Resume(), Commit(state.rival)]
     return taken, [*effects, Resume()]
@@ -202,20 +222,35 @@ def _wake(state: State, signal: Wake) -> Next:
             return _dismiss(state, Dismiss(signal.source))
         return state, [Tell(_why_muted(state))] if state.mode is Mode.IDLE else []
     yielded, effects = _yield_floor(state)
-    called = replace(_free(yielded, Mode.LISTENING), called=True, held=signal.held)
+    interrupts = Mode.SPEAKING in (state.mode, state.back if state.mode is Mode.INTERRUPT else None)
+    kind = Kind.INTERRUPTION if interrupts else Kind.WAKE
+    told, telling = _tell_house(_free(yielded, Mode.LISTENING), kind, signal.call, [])
+    call = told.calls if signal.call is not None else 0
+    called = replace(told, called=True, held=signal.held, call=call)
     let_go = [Resume()] if state.mode is Mode.INTERRUPT else []
-    as_whom = [Become(signal.persona, signal.source)] if signal.persona else []
-    chime = Chime(waits=signal.source is Source.VOICE)
+    as_whom = [Become(signal.persona, signal.source, call=call)] if signal.persona else []
+    chime = Chime(waits=signal.source is Source.VOICE, call=call)
     # Who was not heard and walks to the button must not have to say it again.
     in_vain = state.mode is Mode.IDLE and not state.open and signal.source is Source.BUTTON
     rescue = [Rescue()] if in_vain else []
-    return _await(called, Patience.CALLED, [*_drop_rival(state), *effects, *let_go, *as_whom, chime, *rescue])
+    before = [*_drop_rival(state), *effects, *let_go]
+    return _await(called, Patience.CALLED, [*before, *telling, *as_whom, chime, *rescue])
 
 
-def _dismiss(state: State, _: Dismiss) -> Next:
+def _stand_down(state: State, signal: StandDown) -> Next:
+    """Rest as if nobody had been heard here, since another room answers them; but never in the midst of an answer."""
+    if not state.call or signal.call != state.call or state.acted:
+        return state, []
+    gone = [turn for turn in (state.rival, state.turn) if turn is not None]
+    let_go: list[Effect] = [Resume()] if state.mode is Mode.INTERRUPT else []
+    return _idle(state, [*(Drop(turn, heard_out=True) for turn in gone), *let_go])
+
+
+def _dismiss(state: State, signal: Dismiss) -> Next:
     effects = _drop_rival(state)
     if state.turn is not None:
-        effects.append(Stop(state.turn, Ended.DISMISSED))
+        asked_again = signal.how is Ended.MOVED and not state.acted
+        effects.append(Drop(state.turn) if asked_again else Stop(state.turn, signal.how))
     rest = _free(state, Mode.IDLE)
     # A parked prompt waits a moment: whoever asked for silence gets some first.
     return _await(rest, Patience.PARKED, effects) if state.parked else (rest, effects)
@@ -322,7 +357,7 @@ def _listening_ended(state: State, _: SpeechEnded) -> Next:
 def _listening_misfired(state: State, _: Misfired) -> Next:
     if state.turn is None:
         return state, []
-    dropped = replace(state, turn=None)
+    dropped = replace(state, turn=None, call=state.call if state.called else 0)
     if state.called:
         return _await(dropped, Patience.CALLED, [Drop(state.turn)])
     return _await(dropped, Patience.FOLLOW_UP, [Drop(state.turn)])
@@ -405,7 +440,8 @@ def _doubt_speech(state: State, signal: SpeechStarted) -> Next:
     assert state.rival is not None
     rival = state.turns + 1
     later = replace(state, rival=rival, rival_ended=False, turns=rival)
-    return later, [Begin(rival, utterance=signal.utterance, joined=state.rival), Drop(state.rival)]
+    begun = Begin(rival, utterance=signal.utterance, joined=state.rival)
+    return _tell_house(later, Kind.ENGAGED, signal.call, [begun, Drop(state.rival)])
 
 
 def _doubt_taken(state: State, signal: FloorTaken) -> Next:
@@ -435,6 +471,7 @@ Row = Callable[[State, Any], Next]
 
 ANY_MODE: Mapping[type, Row] = {
     Wake: _wake,
+    StandDown: _stand_down,
     Dismiss: _dismiss,
     Prompt: _park,
     Switch: _park,

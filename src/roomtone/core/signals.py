@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from roomtone.core.dialog import Source
+from roomtone.core.dialog import Ended, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,13 @@ class LetGo:
 
 @dataclass(frozen=True, slots=True)
 class Dismiss:
-    """Someone wants silence: "stop", a button, the hub."""
+    """Someone wants silence: "stop", a button, the hub.
+
+    With ``how`` MOVED another room goes on: what nobody has answered yet leaves no trace, since it is asked again there.
+    """
 
     source: Source = Source.VOICE
+    how: Ended = Ended.DISMISSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,8 @@ class Prompt:
     rings until it is over. Without ``kept`` it is no part of what was said here: a word about a button, or an
     answer once more. ``routine`` is the name of one to run instead. ``chime``: it comes unasked, so a chime goes
     before it. ``sound`` is the id of a recorded message that is played after the text, ``persona`` who says a text
-    that is said as it is, where that is not who speaks here.
+    that is said as it is, where that is not who speaks here. ``goes_on`` is the trace of the turn whose answer goes on
+    with this text; ``broken``: its model had not finished, and is asked for what follows on the text.
     """
 
     text: str
@@ -77,6 +82,8 @@ class Prompt:
     chime: bool = False
     sound: str | None = None
     persona: str | None = None
+    goes_on: str = ""
+    broken: bool = False
 
 
 @dataclass(frozen=True, slots=True)

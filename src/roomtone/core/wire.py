@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from roomtone.core.arbitration import Kind
 from roomtone.core.dialog import Message, Session, Timer, Turn, new_id, now
 from roomtone.core.errors import NewerVersion, PayloadError
 
@@ -114,14 +115,16 @@ class State(Payload):
 
 
 class Claim(Payload):
-    """Somebody called, and this device heard it. ``age_ms``: since the end of the word, when this was sent.
+    """Somebody called, and this device heard it: how (``kind``), and how surely (``score``).
 
-    ``kind``: a ``wake`` word, ``speech`` in a room that listens openly, or an ``interruption`` of what it says.
+    ``age_ms``: since the end of the word or the beginning of the speech, when this was sent. ``call`` is the sender's
+    own name for it, by which it knows its claim again.
     """
 
     id: Id
     room: Room
-    kind: Literal["wake", "speech", "interruption"] = "wake"
+    call: str = Field("", max_length=64)
+    kind: Kind = Kind.WAKE
     age_ms: float = Field(0.0, ge=0, le=60_000)
     score: float = Field(0.0, ge=0)
 
@@ -172,7 +175,11 @@ class Bundle(Payload):
     ``edges`` are (child, parent) of ``messages``, ``tips`` those that none follows yet, ``turns`` the last rows and
     ``turn`` the number of the last. ``persona_content`` tells which files the persona had. ``person``: who said
     their name, or empty for the household. Facts are named by their ids in the turns (``recalled``): references.
+    ``at`` is the sender's clock, by which all its times are read. ``summary`` tells what was said up to the message
+    ``summary_upto``. ``asked`` is what somebody said and was not answered at all: the next room answers it.
     """
+
+    at: datetime = Field(default_factory=now)
 
     session: Session
     persona: str
@@ -184,7 +191,9 @@ class Bundle(Payload):
     edges: tuple[tuple[str, str], ...] = Field((), max_length=2000)
     tips: tuple[str, ...] = Field((), max_length=50)
     summary: str = ""
+    summary_upto: str = ""
     rest: Rest | None = None
+    asked: Words = ""
     timers: tuple[Timer, ...] = Field((), max_length=100)
     person: str = ""
     idle_s: float = 0.0

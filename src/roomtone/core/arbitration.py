@@ -1,0 +1,126 @@
+"""Who answers: of all the rooms that heard one call, the one whose claim the broker had first.
+
+Nothing is waited for and no clock has to agree with another: a claim says how old its call was when it was sent, so
+each room reckons in its own seconds when another heard it, late by what the claim was under way. A room that begins
+to answer goes on; one that learns of another's claim stands down.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+
+SAME_S = 0.7
+"""Two rooms that heard one call disagree by less: engines find the end of a word up to 0.3 s apart, and what is left
+is for the way of the claim. Nobody says a wake word twice in that time."""
+
+WORD_S = 1.0
+"""So long before a wake word is over, a room that listens already may have heard it begin."""
+
+KEPT_S = 8.0
+"""A claim is remembered for so long: it can only be about a call that somebody still waits to have answered."""
+
+
+class Kind(StrEnum):
+    """How somebody called, by rank: the later in this list outranks the earlier, whoever claimed first.
+
+    ``SPEECH``: they spoke where no word is needed. ``ENGAGED``: they spoke to a room that they talk with already.
+    ``WAKE``: a wake word. ``INTERRUPTION``: a wake word while the room spoke.
+    """
+
+    SPEECH = "speech"
+    ENGAGED = "engaged"
+    WAKE = "wake"
+    INTERRUPTION = "interruption"
+
+
+RANK = {kind: rank for rank, kind in enumerate(Kind)}
+
+
+class Standing(IntEnum):
+    """How it stands with a call: claimed, and the claim is under way; answered here; or by another room."""
+
+    CLAIMED = 0
+    WON = 1
+    LOST = 2
+
+
+@dataclass(slots=True)
+class _Own:
+    number: int
+    kind: Kind
+    at: float
+    standing: Standing = Standing.CLAIMED
+
+
+@dataclass(frozen=True, slots=True)
+class _Other:
+    kind: Kind
+    at: float
+
+
+@dataclass(slots=True)
+class Arbiter:
+    """Decides for one room. All times are its own loop's seconds; calls have the numbers that the room gave them."""
+
+    _own: deque[_Own] = field(default_factory=deque)
+    _others: deque[_Other] = field(default_factory=deque)
+
+    def hear(self, number: int, kind: Kind, at: float) -> Standing:
+        """Take a call that was heard here. It is ``LOST`` where another room has claimed it already."""
+        self._forget(at)
+        call = _Own(number, kind, at)
+        if any(_same(call, other) and RANK[other.kind] >= RANK[kind] for other in self._others):
+            call.standing = Standing.LOST
+        self._own.append(call)
+        return call.standing
+
+    def win(self, number: int) -> bool:
+        """Note that one's own claim came back, or that there is nobody to claim against; say if that decides it."""
+        call = self._find(number)
+        if call is None or call.standing is not Standing.CLAIMED:
+            return False
+        call.standing = Standing.WON
+        return True
+
+    def lose(self, kind: Kind, at: float) -> list[int]:
+        """Take another room's claim; return the calls that are lost to it.
+
+        What is won is lost again only to a higher rank: to the room that somebody interrupts, above all.
+        """
+        other = _Other(kind, at)
+        self._others.append(other)
+        lost = [call for call in self._own if _same(call, other) and _loses(call, kind)]
+        for call in lost:
+            call.standing = Standing.LOST
+        return [call.number for call in lost]
+
+    def standing(self, number: int) -> Standing | None:
+        """Say how it stands with a call; None of one that is long over, or was never heard."""
+        call = self._find(number)
+        return None if call is None else call.standing
+
+    def _find(self, number: int) -> _Own | None:
+        return next((call for call in self._own if call.number == number), None)
+
+    def _forget(self, now: float) -> None:
+        for kept in (self._own, self._others):
+            while kept and kept[0].at < now - KEPT_S:
+                kept.popleft()
+
+
+def _loses(call: _Own, kind: Kind) -> bool:
+    if call.standing is Standing.LOST:
+        return False
+    least = RANK[call.kind] + (call.standing is Standing.WON)
+    return RANK[kind] >= least
+
+
+def _same(own: _Own, other: _Other) -> bool:
+    """Whether two rooms heard the same: a word is over some time after the speech that it is part of began."""
+    later = other.at - own.at
+    word = RANK[other.kind] >= RANK[Kind.WAKE], RANK[own.kind] >= RANK[Kind.WAKE]
+    after = WORD_S if word == (True, False) else 0.0
+    before = WORD_S if word == (False, True) else 0.0
+    return -SAME_S - before <= later <= SAME_S + after
