@@ -2,138 +2,15 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-import shutil
-import socket
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 
-from roomtone.credentials import write_durably
-from roomtone.hub.authority import Authority, make_authority
-from roomtone.hub.mosquitto import configure, refresh
-from roomtone.settings import Hub
+from roomtone.hub.own_broker import HOME, MOSQUITTO
+from roomtone.hub.own_broker import OwnBroker as Broker
 
-MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-HOME = "ours"
-
-
-class Broker:
-    """Mosquitto with the shipped configuration in a folder of its own; ``async with Broker() as broker``.
-
-    ``start``, ``stop`` and ``kill`` come back when that is so, and what was kept is there at the next start;
-    ``hub(id)`` are the settings by which a device joins (``hub`` is the hub, ``homeassistant`` Home Assistant).
-    """
-
-    def __init__(self, folder: Path | None = None) -> None:
-        self._own = tempfile.TemporaryDirectory(prefix="roomtone-broker-") if folder is None else None
-        self.folder = folder or Path(self._own.name if self._own else "")
-        self.authority: Authority = make_authority(self.folder / "authority", HOME)
-        self.port = self.hub_port = 0
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it, on the ports it had; at its first start on free ones. Returns when it takes connections."""
-        if self.port:
-            assert self._started(), self.log
-            return
-        for _ in range(5):  # somebody else may take a port that was free a moment ago
-            self._configure()
-            if self._started():
-                return
-            assert "Address already in use" in self.log, self.log
-        raise AssertionError(self.log)
-
-    def stop(self) -> None:
-        """End it as a shutdown does: it writes down what it keeps."""
-        self._end("terminate")
-
-    def kill(self) -> None:
-        """End it as a power cut does."""
-        self._end("kill")
-
-    def reload(self) -> None:
-        """Let it read who is shut out, as ``systemctl reload mosquitto`` does."""
-        assert self._process is not None
-        refresh(self.folder / "mosquitto", self.authority, HOME)
-        self._process.send_signal(1)
-
-    def close(self) -> None:
-        """End it and forget all."""
-        self._end("kill")
-        if self._own is not None:
-            self._own.cleanup()
-
-    def hub(self, device_id: str) -> Hub:
-        """Return the settings by which a device of this id joins; its certificate is made when first asked for."""
-        folder = self.folder / "clients" / device_id
-        if not folder.exists():
-            folder.mkdir(parents=True)
-            key, cert = self.authority.pair(device_id)
-            write_durably(folder / "key.pem", key)
-            write_durably(folder / "cert.pem", cert)
-        port = self.hub_port if device_id == "hub" else self.port
-        ca = self.folder / "authority" / "ca.pem"
-        url = f"mqtts://localhost:{port}"
-        return Hub(url=url, home=HOME, ca=ca, cert=folder / "cert.pem", key=folder / "key.pem")
-
-    @property
-    def log(self) -> str:
-        """What it has said."""
-        file = self.folder / "log"
-        return file.read_text("utf-8", "replace") if file.exists() else ""
-
-    async def __aenter__(self) -> Broker:
-        self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
-
-    def _configure(self) -> None:
-        self.port, self.hub_port = _free_ports()
-        ours = self.folder / "mosquitto"
-        configure(
-            ours, self.authority, HOME, ["localhost", "127.0.0.1"], installed=ours, port=self.port,
-            hub_port=self.hub_port,
-        )  # fmt: skip
-        (self.folder / "kept").mkdir(exist_ok=True)
-        lines = [f"user {getpass.getuser()}", f"persistence_location {self.folder / 'kept'}/"]
-        lines += [f"log_dest file {self.folder / 'log'}", f"include_dir {ours}"]
-        (self.folder / "main.conf").write_text("\n".join(lines) + "\n")
-
-    def _started(self) -> bool:
-        """Start the process and wait until it says that it is ready; tell whether it did."""
-        assert MOSQUITTO is not None
-        assert self._process is None
-        (self.folder / "log").unlink(missing_ok=True)
-        at = f"roomtone-{os.getpid()}-{id(self)}"  # abstract (unix(7)): a temporary folder's path may be too long
-        with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as ready:
-            ready.bind(f"\0{at}")
-            ready.settimeout(0.05)
-            self._process = subprocess.Popen(
-                [MOSQUITTO, "-c", str(self.folder / "main.conf")],
-                env={**os.environ, "NOTIFY_SOCKET": f"@{at}"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
-            while self._process.poll() is None:
-                try:
-                    if b"READY=1" in ready.recv(1000):
-                        return True
-                except TimeoutError:
-                    continue
-        self._process = None
-        return False
-
-    def _end(self, how: str) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            getattr(process, how)()
-            process.wait(10)
+__all__ = ["HOME", "MOSQUITTO", "Broker", "broker", "needs_mosquitto"]
 
 
 def needs_mosquitto() -> None:
@@ -152,8 +29,3 @@ def broker() -> Iterator[Broker]:
         yield made
     finally:
         made.close()
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        return one.getsockname()[1], other.getsockname()[1]
