@@ -29,7 +29,7 @@ class Carrier(Protocol):
     def drop(self) -> None:
         """Wait for no message any more."""
 
-    def recorded(self, id_: str) -> Audio | None:
+    async def recorded(self, id_: str) -> Audio | None:
         """Return a message that came, None where it is not kept any more."""
 
 

@@ -248,7 +248,7 @@ def _settle_message(live: LiveTurn, chain: Chain) -> None:
 
 async def _replay(sound: str, live: LiveTurn, chain: Chain) -> None:
     """Play what somebody said in another room; where it is not kept any more, say so."""
-    recorded = chain.carrier.recorded(sound) if chain.carrier is not None else None
+    recorded = await chain.carrier.recorded(sound) if chain.carrier is not None else None
     if recorded is not None:
         await chain.mouth.replay(recorded, chain.voice())
         return
