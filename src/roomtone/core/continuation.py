@@ -184,6 +184,23 @@ def ends_sentence(text: str) -> bool:
     return _SENTENCE_END.search(text.rstrip()) is not None
 
 
+def unspoken(said: str, spoken: str) -> str:
+    """Return what is left of a text behind the words of it that were spoken, from the next word on.
+
+    What no voice can say (an emoji, a rule) is passed over; white space counts for nothing. Where the two do not fit
+    together, more is left rather than less.
+    """
+    place = 0
+    for word in spoken.split():
+        place += len(said[place:]) - len(said[place:].lstrip())
+        if not said.startswith(word, place):
+            later = re.search(rf"(?<!\S){re.escape(word)}(?!\S)", said[place:])
+            place = place + later.start() if later else max(place, said.find(word, place))
+        if said.startswith(word, place):
+            place += len(word)
+    return said[place:].strip()
+
+
 def _bare(word: str) -> str:
     """Return a word without what two models write differently: case, signs, how an accent is coded."""
     return _SIGNS.sub("", unicodedata.normalize("NFKC", word).casefold())

@@ -110,7 +110,7 @@ class Router(LlmLine):
 
         Raises LlmError, after what was already good, where all failed; EngineUnavailable where none may be asked.
         """
-        answer = Answer(room(options.max_tokens), _now(), whole=options.schema is not None)
+        answer = Answer(room(options.max_tokens), _now(), whole=options.schema is not None, said=options.begun)
         search = _Search(self, options.route, answer)
         while (place := await search.next()) is not None:
             if search.failures:

@@ -1,0 +1,100 @@
+"""Whose a conversation is, as this device knows it: the tables of what it holds, let go of or was offered.
+
+A session that never left its room is nobody else's and stands in no table. All others have an epoch, and are gone on
+with only while the hub's word for it holds (``core.handoff.may_act``): a room that was cut off, or was started again,
+begins a conversation of its own instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from roomtone.clock import utc_now
+from roomtone.core.handoff import Hold, Standing, may_act
+from roomtone.core.wire import Bundle, Move
+from roomtone.database import Statement
+from roomtone.store import Store, iso
+
+_MOVE = ("source", "target", "epoch", "at", "why")
+
+
+class Ownership:
+    """How this device stands to sessions that were ever handed over."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._holds: dict[str, Hold] = {}
+        self._confirmed: set[str] = set()
+        self._lost_at: float | None = None
+        self._read = False
+
+    async def recall(self) -> None:
+        """Read what is known, once. Raises StoreError."""
+        if self._read:
+            return
+        for row in await self._store.read("SELECT session, epoch, standing, handoff FROM holds ORDER BY at"):
+            hold = Hold(row["session"], row["epoch"], Standing(row["standing"]), row["handoff"] or "")
+            self._holds.setdefault(hold.session, hold)
+        self._read = True
+
+    def of(self, session: str) -> Hold | None:
+        """Return how this device stands to a session; None for one that never left its room."""
+        return self._holds.get(session)
+
+    def acts(self, session: str) -> bool:
+        """Say whether a session may be gone on with here and now."""
+        lost_s = 0.0 if self._lost_at is None else asyncio.get_running_loop().time() - self._lost_at
+        return may_act(self.of(session), confirmed=session in self._confirmed, link_lost_s=lost_s)
+
+    def latest(self) -> Hold | None:
+        """Return the session that this device took up last, among those it still holds."""
+        held = [hold for hold in self._holds.values() if hold.standing is Standing.HELD]
+        return held[-1] if held else None
+
+    def link_changed(self, up: bool) -> None:
+        """Note that the broker was reached, or lost."""
+        if up:
+            self._lost_at = None
+        elif self._lost_at is None:
+            self._lost_at = asyncio.get_running_loop().time()
+
+    async def write(self, hold: Hold, bundle: Bundle | None, *statements: Statement) -> None:
+        """Keep how this device stands to a session now, with what follows from that, in one commit.
+
+        It has reached the disk when this returns; a ``hold`` that is HELD was the hub's word. Raises StoreError: all
+        is as it was.
+        """
+        written = bundle.model_dump_json() if bundle is not None else None
+        row = (hold.session, hold.epoch, hold.standing, hold.handoff, iso(utc_now()), written)
+        kept: Statement = ("INSERT OR REPLACE INTO holds VALUES (?,?,?,?,?,?)", row)
+        await self._store.write(kept, *statements, durable=True)
+        self._holds.pop(hold.session, None)  # what was taken up last comes last
+        self._holds[hold.session] = hold
+        if hold.standing is Standing.HELD:
+            self._confirmed.add(hold.session)
+
+    async def bundle(self, session: str) -> tuple[Bundle, datetime] | None:
+        """Return the bundle that was kept with a hold, and when that was; None where there is none any more.
+
+        Raises StoreError.
+        """
+        rows = await self._store.read("SELECT bundle, at FROM holds WHERE session = ?", session)
+        if not rows or rows[0]["bundle"] is None:
+            return None
+        return Bundle.model_validate_json(rows[0]["bundle"]), datetime.fromisoformat(rows[0]["at"])
+
+    async def moves(self, session: str) -> list[Move]:
+        """Return the handoffs of a session, the oldest first. Raises StoreError."""
+        rows = await self._store.read("SELECT * FROM moves WHERE session = ? ORDER BY epoch", session)
+        return [Move.model_validate({key: row[key] for key in _MOVE}) for row in rows]
+
+
+def keeping_moves(session: str, moves: Sequence[Move]) -> list[Statement]:
+    """Return the statements that keep handoffs of a session, to be committed with others."""
+    rows: list[tuple[Any, ...]] = [
+        (session, move.epoch, move.source, move.target, iso(move.at), move.why) for move in moves
+    ]
+    return [("INSERT OR IGNORE INTO moves VALUES (?,?,?,?,?,?)", row) for row in rows]
