@@ -40,35 +40,45 @@ class Recording:
 
 
 class Recordings:
-    """Puts pieces together, in whatever order and however often they come; each message is kept ``kept_s``."""
+    """Puts pieces together, in whatever order and however often they come.
 
-    def __init__(self, kept_s: float) -> None:
+    Each message is kept ``kept_s``, and no more of one sender's than ``each``.
+    """
+
+    def __init__(self, kept_s: float, each: int = MOST) -> None:
         self._kept_s = kept_s
-        self._by_id: dict[str, Recording] = {}
+        self._each = each
+        self._kept: dict[tuple[str, str], Recording] = {}
 
-    def add(self, piece: Piece, now: float) -> Recording:
-        """Take a piece; return the message that it belongs to. Raises PayloadError for one that fits nowhere."""
+    def add(self, piece: Piece, now: float, sender: str = "") -> None:
+        """Take a piece. Raises PayloadError for one that fits nowhere."""
         self._forget(now)
-        recording = self._by_id.get(piece.id) or Recording(piece.id, piece.of, now)
+        known = self._kept.get((sender, piece.id))
+        recording = known or Recording(piece.id, piece.of, now)
         if piece.n >= piece.of or piece.of != recording.of:
             raise PayloadError(f"piece {piece.n} of {piece.of} does not fit a message of {recording.of}")
-        if len(piece.sound) > PIECE or len(recording.sound) + len(piece.sound) > LONGEST + PIECE:
+        if len(piece.sound) > PIECE or len(recording.sound) + len(piece.sound) > LONGEST:
             raise PayloadError(f"a recorded message is too long; at most {LONGEST} bytes are carried")
-        if piece.id not in self._by_id and len(self._by_id) >= MOST:
-            del self._by_id[next(iter(self._by_id))]
-        self._by_id[piece.id] = recording
+        if known is None:
+            self._make_room(sender)
+            self._kept[sender, piece.id] = recording
         recording.pieces.setdefault(piece.n, piece)
-        return recording
 
-    def get(self, id_: str, now: float) -> Recording | None:
+    def get(self, id_: str, now: float, sender: str = "") -> Recording | None:
         """Return a message that is there as a whole."""
         self._forget(now)
-        recording = self._by_id.get(id_)
+        recording = self._kept.get((sender, id_))
         return recording if recording is not None and recording.whole else None
 
     def _forget(self, now: float) -> None:
-        kept = {id_: each for id_, each in self._by_id.items() if now - each.at < self._kept_s}
-        self._by_id = kept
+        self._kept = {key: each for key, each in self._kept.items() if now - each.at < self._kept_s}
+
+    def _make_room(self, sender: str) -> None:
+        own = [key for key in self._kept if key[0] == sender]
+        if len(own) >= self._each:
+            del self._kept[own[0]]
+        elif len(self._kept) >= MOST:
+            del self._kept[next(iter(self._kept))]
 
 
 def pieces(id_: str, sound: bytes, seconds: float) -> list[Piece]:
