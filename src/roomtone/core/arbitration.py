@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from enum import IntEnum, StrEnum
+from enum import Enum, StrEnum, auto
 
 SAME_S = 0.7
 """Two rooms that heard one call disagree by less: engines find the end of a word up to 0.3 s apart, and what is left
@@ -20,6 +20,10 @@ WORD_S = 1.0
 
 KEPT_S = 8.0
 """A claim is remembered for so long: it can only be about a call that somebody still waits to have answered."""
+
+
+MOST = 200
+"""Claims that are remembered at most, should somebody send nothing else."""
 
 
 class Kind(StrEnum):
@@ -38,12 +42,12 @@ class Kind(StrEnum):
 RANK = {kind: rank for rank, kind in enumerate(Kind)}
 
 
-class Standing(IntEnum):
+class Standing(Enum):
     """How it stands with a call: claimed, and the claim is under way; answered here; or by another room."""
 
-    CLAIMED = 0
-    WON = 1
-    LOST = 2
+    CLAIMED = auto()
+    WON = auto()
+    LOST = auto()
 
 
 @dataclass(slots=True)
@@ -52,27 +56,30 @@ class _Own:
     kind: Kind
     at: float
     standing: Standing = Standing.CLAIMED
+    to: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class _Other:
     kind: Kind
     at: float
+    who: str
 
 
 @dataclass(slots=True)
 class Arbiter:
     """Decides for one room. All times are its own loop's seconds; calls have the numbers that the room gave them."""
 
-    _own: deque[_Own] = field(default_factory=deque)
-    _others: deque[_Other] = field(default_factory=deque)
+    _own: deque[_Own] = field(default_factory=lambda: deque(maxlen=MOST))
+    _others: deque[_Other] = field(default_factory=lambda: deque(maxlen=MOST))
 
-    def hear(self, number: int, kind: Kind, at: float) -> Standing:
-        """Take a call that was heard here. It is ``LOST`` where another room has claimed it already."""
+    def hear(self, number: int, kind: Kind, at: float, *, serves: bool = True) -> Standing:
+        """Take a call that was heard here: ``LOST`` where another room has claimed it, or this one cannot serve."""
         self._forget(at)
-        call = _Own(number, kind, at)
-        if any(_same(call, other) and RANK[other.kind] >= RANK[kind] for other in self._others):
-            call.standing = Standing.LOST
+        call = _Own(number, kind, at, Standing.CLAIMED if serves else Standing.LOST)
+        for other in self._others:
+            if _same(call, other) and RANK[other.kind] >= RANK[kind]:
+                call.standing, call.to = Standing.LOST, other.who
         self._own.append(call)
         return call.standing
 
@@ -84,22 +91,28 @@ class Arbiter:
         call.standing = Standing.WON
         return True
 
-    def lose(self, kind: Kind, at: float) -> list[int]:
-        """Take another room's claim; return the calls that are lost to it.
+    def lose(self, kind: Kind, at: float, who: str) -> list[int]:
+        """Take the claim of another device, ``who``; return the calls that are lost to it.
 
         What is won is lost again only to a higher rank: to the room that somebody interrupts, above all.
         """
-        other = _Other(kind, at)
+        self._forget(at)
+        other = _Other(kind, at, who)
         self._others.append(other)
         lost = [call for call in self._own if _same(call, other) and _loses(call, kind)]
         for call in lost:
-            call.standing = Standing.LOST
+            call.standing, call.to = Standing.LOST, who
         return [call.number for call in lost]
 
     def standing(self, number: int) -> Standing | None:
         """Say how it stands with a call; None of one that is long over, or was never heard."""
         call = self._find(number)
         return None if call is None else call.standing
+
+    def lost_to(self, number: int) -> str:
+        """Return the device that answers a call instead; "" where none is known to."""
+        call = self._find(number)
+        return call.to if call is not None else ""
 
     def _find(self, number: int) -> _Own | None:
         return next((call for call in self._own if call.number == number), None)
