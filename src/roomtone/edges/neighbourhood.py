@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
+from roomtone import outbound
 from roomtone.clock import utc_now
 from roomtone.core.errors import (
     DeviceNotFound,
@@ -49,6 +50,9 @@ KEPT = "neighbours"
 
 ASK_S = 2.0
 """So long somebody who has asked for something waits for the hub."""
+
+ANNOUNCE_S = 3.0
+"""So long the hub may take to have something said: it waits for a message's last piece, then for the rooms."""
 
 TIMERS_S = 0.4
 """So long a list of timers waits for those of the other rooms: this room's own are known at once."""
@@ -170,9 +174,13 @@ class Neighbourhood:
         return True
 
     async def announce(self, text: str, to: Neighbour | None = None, *, urgent: bool = False) -> Delivered:
-        """Say a text in another room, or in all others. Raises HouseError."""
-        reply = await self._ask(Announce(text=text, to=to.id if to else "", urgent=urgent))
-        heard = _data(Heard, reply)
+        """Say a text in another room, or in all others. Raises HouseError, EgressRefused."""
+        outbound.leaving(self._link.host, len(text.encode()), "text", "announcement")
+        return await self.deliver(Announce(text=text, to=to.id if to else "", urgent=urgent))
+
+    async def deliver(self, request: Announce) -> Delivered:
+        """Let the hub carry something to other rooms. Raises HouseError."""
+        heard = _data(Heard, await self._ask(request, ANNOUNCE_S))
         return Delivered(heard.rooms, heard.missed)
 
     def record_for(self, to: Neighbour | None) -> None:
