@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 
 from roomtone.bench import Figure
 from roomtone.bench.endpointing import at_16k
+from roomtone.bench.processes import alone_mb, children, cpu_s, pss_mb, written
 from roomtone.core.dialog import Voice
 from roomtone.core.sound import Audio, encode_wav, join, to_int16
 from roomtone.ears import IDLE_BLOCK_MS
@@ -44,26 +44,26 @@ def _in_silence() -> list[Figure]:
     """Run a daemon on a silent device; watch it idle, and let it answer ten questions.
 
     The wake word is armed where the package for it is
-    there. ``idle_pss_mb`` shares libraries out among all programs that use them, such as another Python;
+    there. ``idlepss_mb`` shares libraries out among all programs that use them, such as another Python;
     ``idle_alone_mb`` is what the daemon and its children take where nothing else does. Real time: about a minute and
     a half.
     """
     with tempfile.TemporaryDirectory() as folder, _daemon(Path(folder)) as (daemon, ask):
-        pids = [daemon.pid, *_children(daemon.pid)]
-        before_turns = _written(pids)
+        pids = [daemon.pid, *children(daemon.pid)]
+        before_turns = written(pids)
         for _ in range(TURNS):
             ask("what time is it")
         time.sleep(SETTLE_S)
-        per_turn = (_written(pids) - before_turns) / TURNS / 1024
-        cpu, written = _cpu(pids), _written(pids)
+        per_turn = (written(pids) - before_turns) / TURNS / 1024
+        cpu, before_idle = cpu_s(pids), written(pids)
         time.sleep(IDLE_S)
-        idle = (_cpu(pids) - cpu) / IDLE_S
+        idle = (cpu_s(pids) - cpu) / IDLE_S
         return [
             Figure("idle_cpu", round(idle, 4), "CPU s/s", "<= 0.01", round(IDLE_S)),
-            Figure("idle_pss_mb", round(sum(map(_pss_mb, pids)), 1), "MB", "<= 90", TURNS),
-            Figure("idle_alone_mb", round(_alone_mb(pids), 1), "MB", "", TURNS),
+            Figure("idlepss_mb", round(sum(map(pss_mb, pids)), 1), "MB", "<= 90", TURNS),
+            Figure("idle_alone_mb", round(alone_mb(pids), 1), "MB", "", TURNS),
             Figure("writes_per_turn_kb", round(per_turn, 1), "kB", "<= 32", TURNS),
-            Figure("idle_writes", _written(pids) - written, "bytes", "<= 0", round(IDLE_S)),
+            Figure("idle_writes", written(pids) - before_idle, "bytes", "<= 0", round(IDLE_S)),
         ]
 
 
@@ -77,11 +77,11 @@ def _among_people() -> list[Figure]:
         talk = Path(folder) / "talk.wav"
         talk.write_bytes(encode_wav(asyncio.run(_talk())))
         with _daemon(Path(folder), talk) as (daemon, _):
-            pids = [daemon.pid, *_children(daemon.pid)]
+            pids = [daemon.pid, *children(daemon.pid)]
             time.sleep(SETTLE_S)
-            cpu = _cpu(pids)
+            cpu = cpu_s(pids)
             time.sleep(IDLE_S)
-            busy = (_cpu(pids) - cpu) / IDLE_S
+            busy = (cpu_s(pids) - cpu) / IDLE_S
         playing = asyncio.run(_device_cpu((talk,))) - asyncio.run(_device_cpu(()))
     return [Figure("idle_cpu_speech", round(busy - playing, 4), "CPU s/s", "<= 0.01", round(IDLE_S))]
 
@@ -139,49 +139,3 @@ def _daemon(
     finally:
         daemon.terminate()
         daemon.wait(timeout=READY_BOUND_S)
-
-
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def _cpu(pids: list[int]) -> float:
-    """CPU seconds used so far, user and system."""
-    ticks = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _pss_mb(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:"))
-
-
-def _alone_mb(pids: list[int]) -> float:
-    """Memory of its own that each process has, and once what several have of a file."""
-    own, files = 0, Counter[str]()
-    for pid in pids:
-        here, name, rss = Counter[str](), "", 0
-        for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
-            first, *rest = line.split()
-            if not first.endswith(":"):
-                name = " ".join(rest[4:])
-            elif first == "Rss:":
-                rss = int(rest[0])
-            elif first == "Anonymous:":
-                own += int(rest[0])
-                here[name] += rss - int(rest[0])
-        files |= here
-    return (own + files.total()) / 1024
-
-
-def _written(pids: list[int]) -> int:
-    """Bytes that were sent to the disk so far."""
-    return sum(
-        int(line.split()[1])
-        for pid in pids
-        for line in Path(f"/proc/{pid}/io").read_text().splitlines()
-        if line.startswith("write_bytes")
-    )
