@@ -18,6 +18,7 @@ from roomtone.core.wire import Topics
 from roomtone.edges.mqtt import Edge, Identity, Reach
 from roomtone.edges.neighbourhood import Neighbourhood
 from roomtone.flow import beside
+from roomtone.intercom import Intercom, can_carry
 from roomtone.link import Link
 from roomtone.mind.house import Alone
 from roomtone.outbox import Outbox
@@ -43,7 +44,18 @@ class Joined:
 Member = Callable[[Joined], Coroutine[Any, Any, None] | None]
 """Takes part in the house: it is called before the link is up; what it returns runs for as long as the room is in."""
 
-MEMBERS: tuple[tuple[str, Member], ...] = ()
+
+def _intercom(whole: Joined) -> Coroutine[Any, Any, None]:
+    """Let messages be carried as they are said."""
+    device, house = whole.room.settings.device.id, whole.house
+    member = Intercom(whole.room.parts, device, whole.link, lambda: house, house.deliver)
+    house.messages = whole.edge.intercom = member
+    if can_carry():
+        whole.identity.capabilities.add("intercom")
+    return member.run()
+
+
+MEMBERS: tuple[tuple[str, Member], ...] = (("intercom", _intercom),)
 """Who takes part, by the name of its task."""
 
 
@@ -53,12 +65,13 @@ async def joined(
 ) -> AsyncIterator[Joined]:
     """Be in the house for as long as the context lasts; ``room.parts.housed.house`` is it."""
     whole = _compose(room, link_of)
+    await whole.edge.prepare()
+    await whole.house.recall()
     async with AsyncExitStack() as stack:
         for name, member in (("mqtt", _edge), *members):
             work = member(whole)
             if work is not None:
                 await stack.enter_async_context(beside(_harmless(work, name), name))
-        await whole.house.recall()
         stack.enter_context(_housed(room, whole))
         await stack.enter_async_context(beside(_harmless(whole.link.run(), "link"), "link"))
         yield whole
@@ -100,12 +113,6 @@ def reach_of(room: Room) -> Reach:
     """Return what the edge may do in a room."""
     parts, conversation = room.parts, room.conversation
 
-    async def chime() -> None:
-        try:
-            await parts.mouth.chime()
-        except RoomtoneError as error:
-            log.warning("no chime: %s", error.message)
-
     return Reach(
         post=conversation.post,
         feed=room.feed,
@@ -116,7 +123,6 @@ def reach_of(room: Room) -> Reach:
         quiet=parts.quiet,
         timers=parts.timers,
         serves=lambda: can_serve(room),
-        chime=chime,
         note=parts.minds.receipts.note,
     )
 

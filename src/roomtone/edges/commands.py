@@ -17,12 +17,9 @@ from pydantic import BaseModel
 from roomtone.clock import utc_now
 from roomtone.core.dialog import Source, Timer
 from roomtone.core.errors import NewerVersion, PayloadError, PersonaNotFound, RoomtoneError, UsageError
-from roomtone.core.machine import Mode
-from roomtone.core.schedule import Action
 from roomtone.core.signals import Dismiss, Muter, MuteSet, Prompt, Switch, Wake
 from roomtone.core.wire import (
     COMMAND,
-    VERSION,
     Adopt,
     Ask,
     Code,
@@ -196,11 +193,9 @@ class Commands:
             if self._edge.intercom is None:
                 return _refusal(order.id, Code.UNKNOWN, "this room carries no messages")
             return await self._edge.intercom.say(order)
-        action = Action(persona=await self._known(order.persona), say=_words(order.text), urgent=order.urgent)
-        if order.chime and self._reach.state().mode is Mode.IDLE and (order.urgent or not self._reach.quiet.now()):
-            await self._reach.chime()
-        now = await self._reach.quiet.act(action, Source.HUB, f"say, from {order.sender or 'the house'}")
-        now = now or order.urgent
+        persona = await self._known(order.persona)
+        prompt = Prompt(_words(order.text), Source.HUB, verbatim=True, chime=order.chime, persona=persona)
+        now = await self._reach.quiet.announce([prompt], urgent=order.urgent)
         return Reply(of=order.id, code="" if now else Code.QUIET, message="" if now else "it waits for quiet hours")
 
     async def _ask(self, order: Ask) -> None:
@@ -262,7 +257,6 @@ def by_this_clock(timer: Timer, order: SetTimers) -> Timer:
 class _Head(BaseModel):
     id: str = ""
     do: str | None = None
-    v: int = VERSION
 
 
 KINDS = {kind.model_fields["do"].default for kind in (Say, Ask, UsePersona, Volume, Mute, Quieten, Stop, Listen)} | {

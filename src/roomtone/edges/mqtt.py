@@ -92,7 +92,6 @@ class Reach:
     quiet: Quiet
     timers: HasTimers
     serves: Callable[[], bool]
-    chime: Callable[[], Awaitable[None]]
     note: Callable[[str, str], outbound.Note]
 
 
@@ -144,6 +143,8 @@ class Edge:
         self._answered_at: float | None = None
         self._told: Turn | None = None
         self._commands = Commands(self, identity.id, link, reach)
+        link.on(link.topics.device(identity.id, "command"), self._commands.take)
+        link.on(link.topics.device(identity.id, "presence"), self._see_itself)
 
     @property
     def health(self) -> str:
@@ -168,12 +169,12 @@ class Edge:
         """Tell the house soon where something has changed."""
         self._changed.set()
 
+    async def prepare(self) -> None:
+        """Look who can speak here: the first presence says so."""
+        await self._who_can_speak()
+
     async def run(self) -> None:
         """Be the edge for as long as this runs."""
-        topics, id_ = self._link.topics, self._identity.id
-        await self._who_can_speak()
-        self._link.on(topics.device(id_, "command"), self._commands.take)
-        self._link.on(topics.device(id_, "presence"), self._see_itself)
         following = self._reach.feed.attend("mqtt", "*", self._follow)
         async with beside(following, "mqtt feed"), beside(self._look_now_and_then(), "mqtt look"):
             await self._tell()
