@@ -11,7 +11,7 @@ import json
 import logging
 import sqlite3
 from collections.abc import Awaitable, Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from pydantic import ValidationError
 
@@ -64,20 +64,27 @@ class Handoffs:
 
     # ------------------------------------------------------------------------------------------ events
 
-    async def begin(self, decide: Callable[[sqlite3.Connection], Reply | Handoff]) -> Reply | Handoff:
-        """Begin the handoff that ``decide`` returns, within the transaction it decides in, or return its reply."""
+    async def begin(self, moving: Handoff, refusal: Callable[[sqlite3.Connection], Reply | None]) -> Reply | None:
+        """Begin a handoff, unless ``refusal`` has one, within the transaction that it looks in; return that.
 
-        def work(db: sqlite3.Connection) -> tuple[Reply | Handoff, list[Send]]:
-            decided = decide(db)
-            if isinstance(decided, Reply):
-                return decided, []
-            _insert(db, decided)
-            return _advance(db, decided, Late(), elapsed_at)
+        One that has begun already is gone on with.
+        """
 
-        elapsed_at = elapsed()
-        decided, sends = await self._database.do(work)
+        def work(db: sqlite3.Connection) -> tuple[Reply | None, list[Send]]:
+            if db.execute("SELECT 1 FROM handoffs WHERE id = ?", (moving.id,)).fetchone():
+                return None, []
+            refused = refusal(db)
+            if refused is not None:
+                return refused, []
+            owned = sessions.owned(db, moving.session)
+            newest = replace(moving, epoch=max(moving.epoch, owned.epoch if owned else 0))
+            _insert(db, newest)
+            return None, _advance(db, newest, Late(), at)[1]
+
+        at = elapsed()
+        refused, sends = await self._database.do(work)
         await self._send(sends)
-        return decided
+        return refused
 
     async def on_reply(self, device: str, reply: Reply) -> None:
         """Take what a device answered to a command of a handoff; anything else is not for here."""

@@ -193,7 +193,7 @@ def _keep(db: sqlite3.Connection, device: Device) -> None:
     db.execute(f"INSERT INTO devices VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET {update}", row)
 
 
-_CHANGING: Iterable[str] = (*("room", "name", "version", "instance", "capabilities", "personas", "standing", "seen"),)
+_CHANGING = ("room", "name", "version", "instance", "capabilities", "personas", "standing", "seen")
 
 
 def _from_row(row: sqlite3.Row) -> Device:

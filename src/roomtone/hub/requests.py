@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+import uuid
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Protocol
 
 from roomtone.clock import elapsed, utc_now
-from roomtone.core.dialog import Timer, new_id
+from roomtone.core.dialog import Timer
 from roomtone.core.errors import (
     DeviceNotFound,
     DeviceOffline,
@@ -54,8 +55,8 @@ OPERATOR = "hub"
 class Announcer(Protocol):
     """Brings words to other rooms."""
 
-    async def announce(self, request: Announce, asking: str) -> Reply:
-        """Say or carry a message for a device, or for the operator; tell where it was said."""
+    async def announce(self, request: Announce, sender: str | None = None) -> Reply:
+        """Say or carry a message for a device, or for the house (None); tell where it was said."""
 
 
 Ask = Callable[[str, Command], Awaitable[Reply]]
@@ -81,6 +82,7 @@ class Requests:
         self._handoffs = handoffs
         self._announcer = announcer
         self._ask = ask
+        self._doing: set[tuple[str, str]] = set()
 
     async def answer(self, request: Request, asking: str) -> Reply | None:
         """Do what is asked and return the reply; None for what is being done already, and will get its reply.
@@ -91,21 +93,27 @@ class Requests:
             return self._where(request, asking)
         if isinstance(request, HouseTimers):
             return self._timers(request, asking)
-        before = utc_now()
-        known = await self._database.do(lambda db: _once(db, asking, request.id, before.isoformat()))
+        key = (asking, request.id)
+        if key in self._doing:
+            return None
+        self._doing.add(key)
+        try:
+            return await self._once(request, asking)
+        finally:
+            self._doing.remove(key)
+
+    async def _once(self, request: Request, asking: str) -> Reply:
+        known = await self._database.read(lambda db: _asked_before(db, asking, request.id))
         if known is not None:
-            return Reply.model_validate_json(known) if known else None
+            return Reply.model_validate_json(known)
         try:
             reply = await self._do(request, asking)
-        except Refused as refusal:
-            reply = Reply(of=request.id, ok=False, code=refusal.why, message=refusal.message)
-        except HouseError as error:
-            reply = Reply(of=request.id, ok=False, code=error.code, message=error.message)
-        except SessionNotFound as error:
-            reply = Reply(of=request.id, ok=False, code=error.code, message=error.message)
-        text = reply.model_dump_json()
-        oldest = (before - KEPT).isoformat()
-        await self._database.do(lambda db: _answered(db, asking, request.id, text, oldest))
+        except (HouseError, SessionNotFound) as error:
+            code = error.why if isinstance(error, Refused) else error.code
+            reply = Reply(of=request.id, ok=False, code=code, message=error.message)
+        at, text = utc_now(), reply.model_dump_json()
+        row, oldest = (asking, request.id, at.isoformat(), text), (at - KEPT).isoformat()
+        await self._database.do(lambda db: _answered(db, row, oldest))
         return reply
 
     async def _do(self, request: Request, asking: str) -> Reply:
@@ -116,7 +124,7 @@ class Requests:
         if isinstance(request, Follow):
             return await self._follow(request, asking)
         if isinstance(request, Announce):
-            return await self._announcer.announce(request, asking)
+            return await self._announcer.announce(request, None if asking == OPERATOR else asking)
         if isinstance(request, CancelTimers):
             return await self._cancel(request, asking)
         raise AssertionError(request)  # the others change nothing and were answered before
@@ -131,7 +139,7 @@ class Requests:
         _can_take(target, source, following=False)
         session = request.session or source.state.session
         epoch = max(request.epoch, source.state.epoch if source.state.session == session else 0)
-        return await self._begin(request.id, source, target, session, epoch, following=False)
+        return await self._begin(request.id, asking, source, target, session, epoch, following=False)
 
     async def _follow(self, request: Follow, asking: str) -> Reply:
         target, at = self._known(asking), elapsed()
@@ -141,23 +149,33 @@ class Requests:
             raise SessionNotFound(f"nobody spoke in another room within the last {request.within_s:.0f} seconds")
         _, _, source = min(recent, key=lambda one: one[:2])
         _can_take(target, source, following=True)
-        return await self._begin(request.id, source, target, source.state.session, source.state.epoch, following=True)
+        return await self._begin(
+            request.id, asking, source, target, source.state.session, source.state.epoch, following=True
+        )
 
     async def _begin(
-        self, of: str, source: Device, target: Device, session: str | None, epoch: int, *, following: bool
+        self,
+        of: str,
+        asking: str,
+        source: Device,
+        target: Device,
+        session: str | None,
+        epoch: int,
+        *,
+        following: bool,
     ) -> Reply:
         if session is None:
             raise SessionNotFound(f"there is no conversation in the {source.room} that could move")
         if source.online is not True:
             raise DeviceOffline(f"the {source.room} is off, or out of reach")
         moving = Handoff(
-            id=new_id(), session=session, source=source.id, target=target.id, target_room=target.room,
+            id=_derived(asking, of), session=session, source=source.id, target=target.id, target_room=target.room,
             epoch=epoch, following=following,
         )  # fmt: skip
-        decided = await self._handoffs.begin(lambda db: _decide(db, of, moving))
-        if isinstance(decided, Reply):
-            return decided
-        return Reply(of=of, data={"handoff": decided.id, "device": target.id, "room": target.room})
+        refusal = await self._handoffs.begin(moving, lambda db: _refusal(db, of, moving))
+        if refusal is not None:
+            return refusal
+        return Reply(of=of, data={"handoff": moving.id, "device": target.id, "room": target.room})
 
     def _known(self, id_: str) -> Device:
         device = self._registry.get(id_)
@@ -186,7 +204,7 @@ class Requests:
                 continue
             if not device.online:
                 raise DeviceOffline(f"the {device.room} is off, or out of reach: its timer will ring")
-            reply = await self._ask(device.id, SetTimers(cancel=here))
+            reply = await self._ask(device.id, SetTimers(id=_derived(asking, request.id, device.id), cancel=here))
             if not reply.ok:
                 return reply.model_copy(update={"of": request.id})
             done += len(here)
@@ -217,17 +235,14 @@ def _was_left(device: Device) -> bool:
     return device.online is True and device.state.session is not None and device.state.state in RESTING
 
 
-def _decide(db: sqlite3.Connection, of: str, moving: Handoff) -> Reply | Handoff:
+def _refusal(db: sqlite3.Connection, of: str, moving: Handoff) -> Reply | None:
+    """Return why a handoff cannot begin, by what is written down; None where it can."""
     owned = sessions.owned(db, moving.session)
-    epoch = max(moving.epoch, owned.epoch if owned else 0)
     if owned is not None and owned.owner != moving.source and owned.epoch >= moving.epoch:
         return Reply(of=of, ok=False, code=Code.NOT_HERE, message="this conversation goes on in another room already")
     if under_way(db, moving.session) or expected_at(db, moving.target):
         return Reply(of=of, ok=False, code=Code.BUSY, message="another conversation is just being moved")
-    return Handoff(
-        id=moving.id, session=moving.session, source=moving.source, target=moving.target,
-        target_room=moving.target_room, epoch=epoch, following=moving.following,
-    )  # fmt: skip
+    return None
 
 
 def standing(device: Device, at: float) -> Standing:
@@ -262,15 +277,17 @@ def _left(timer: Timer, device: Device, at: float) -> float:
     return (timer.due - device.state.at).total_seconds() - (at - device.state_at)
 
 
-def _once(db: sqlite3.Connection, device: str, id_: str, at: str) -> str | None:
-    """Return the reply that a request had, "" while it is being done; None where it has never come."""
+def _asked_before(db: sqlite3.Connection, device: str, id_: str) -> str | None:
+    """Return the reply that a request had; None where it has not come, or was not done to its end."""
     row = db.execute("SELECT reply FROM asked WHERE device = ? AND id = ?", (device, id_)).fetchone()
-    if row is not None:
-        return str(row["reply"])
-    db.execute("INSERT INTO asked VALUES (?,?,?,'')", (device, id_, at))
-    return None
+    return None if row is None else str(row["reply"])
 
 
-def _answered(db: sqlite3.Connection, device: str, id_: str, reply: str, oldest: str) -> None:
-    db.execute("UPDATE asked SET reply = ? WHERE device = ? AND id = ?", (reply, device, id_))
+def _answered(db: sqlite3.Connection, row: tuple[str, str, str, str], oldest: str) -> None:
+    db.execute("INSERT OR REPLACE INTO asked VALUES (?,?,?,?)", row)
     db.execute("DELETE FROM asked WHERE at < ?", (oldest,))
+
+
+def _derived(asking: str, id_: str, what: str = "") -> str:
+    """Return the id of what follows from a request: the same one, should it be done again after a power cut."""
+    return uuid.uuid5(uuid.NAMESPACE_OID, f"{asking}/{id_}/{what}").hex
