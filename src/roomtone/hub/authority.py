@@ -20,8 +20,9 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
 from cryptography.x509.oid import NameOID
 
@@ -75,6 +76,10 @@ class Authority:
         """Return the names of which every certificate was revoked."""
         return _names(self.folder / "revoked") - self.issued()
 
+    def keys(self, name: str) -> set[bytes]:
+        """Return the public keys (DER) for which a name has certificates."""
+        return {_public(x509.load_pem_x509_certificate(file.read_bytes()).public_key()) for file in self._of(name)}
+
     def issue(self, csr_pem: bytes, name: str, *, until: datetime | None = None) -> bytes:
         """Make a certificate (PEM) for the key that a CSR shows, by this ``name`` and nothing else of the CSR.
 
@@ -82,15 +87,7 @@ class Authority:
         """
         if not _NAME.fullmatch(name):
             raise RegistrationError(f"'{name[:64]}' is no device's id; use a-z, 0-9, _ and -")
-        try:
-            csr = x509.load_pem_x509_csr(csr_pem)
-            sound = csr.is_signature_valid
-            key = csr.public_key()
-        except Exception as error:  # it came over a wire: the library raises ValueError and others of its own
-            raise RegistrationError("the certificate request cannot be read; try again") from error
-        if not sound or not isinstance(key, ec.EllipticCurvePublicKey):
-            raise RegistrationError("the certificate request is not signed by its own EC key; try again")
-        return self._sign(name, key, Usage.CLIENT_AUTH, (), until)
+        return self._sign(name, _key_of(csr_pem), Usage.CLIENT_AUTH, (), until)
 
     def serve(self, hosts: Iterable[str]) -> tuple[bytes, bytes]:
         """Make the broker's key and certificate (PEM), for the names and addresses it is called by."""
@@ -105,11 +102,14 @@ class Authority:
     def revoke(self, name: str) -> int:
         """Revoke all that a name has, and write the list; return how many certificates that were."""
         with _locked(self.folder):
-            files = [file for file in (self.folder / "issued").glob("*.pem") if file.name.split(".")[0] == name]
+            files = self._of(name)
             self.relist([int(file.name.split(".")[1], 16) for file in files])
             for file in files:  # after the list: what a crash leaves here is revoked once more
                 file.rename(self.folder / "revoked" / file.name)
         return len(files)
+
+    def _of(self, name: str) -> list[Path]:
+        return [file for file in (self.folder / "issued").glob("*.pem") if file.name.split(".")[0] == name]
 
     @property
     def _end(self) -> datetime:
@@ -195,6 +195,26 @@ def own_names() -> list[str]:
     except OSError:
         return sorted(found)  # a name that nobody resolves
     return sorted(found)
+
+
+def key_of(csr_pem: bytes) -> bytes:
+    """Return the public key (DER) for which a certificate is wanted. Raises RegistrationError."""
+    return _public(_key_of(csr_pem))
+
+
+def _key_of(csr_pem: bytes) -> ec.EllipticCurvePublicKey:
+    try:
+        csr = x509.load_pem_x509_csr(csr_pem)
+        sound, key = csr.is_signature_valid, csr.public_key()
+    except Exception as error:  # it came over a wire: the library raises ValueError and others of its own
+        raise RegistrationError("the certificate request cannot be read; try again") from error
+    if not sound or not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise RegistrationError("the certificate request is not signed by its own EC key; try again")
+    return key
+
+
+def _public(key: CertificatePublicKeyTypes) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _root(key: ec.EllipticCurvePrivateKey, home: str) -> bytes:
