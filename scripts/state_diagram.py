@@ -16,6 +16,7 @@ SIGNALS = (
     *(signals.Wake(), signals.Dismiss(), signals.Prompt("", Source.CLI), signals.SpeechStarted("")),
     *(signals.SpeechPaused(), signals.SpeechEnded(), signals.Misfired(), signals.SoundWentOn(), signals.Timeout(1)),
     *(signals.Overheard(1, True), signals.LetGo()),
+    *(signals.Wake(call=signals.Call(0.0)), signals.SpeechStarted("", signals.Call(0.0)), signals.StandDown(1)),
     *(kind(turn) for kind in (signals.FirstSound, signals.FloorTaken, signals.FloorKept) for turn in (1, 2)),
     signals.TurnEnded(1),
 )
@@ -27,7 +28,7 @@ def changes() -> dict[tuple[Mode, Mode], set[str]]:
     seen, waiting = set(), [State(), State(open=False), State(follows_up=False)]
     while waiting:
         state = waiting.pop()
-        if state in seen or state.turns > 2 or state.waits > 1 or len(state.parked) > 1:
+        if state in seen or state.turns > 2 or max(state.waits, state.calls, len(state.parked)) > 1:
             continue
         seen.add(state)
         for signal in SIGNALS:

@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import pytest
 
+from roomtone.core.arbitration import Kind
 from roomtone.core.dialog import Ended, Source
 from roomtone.core.effects import (
     Anticipate,
     Await,
     Become,
     Begin,
+    Called,
     ChangeVolume,
     Chime,
     Commit,
@@ -32,6 +34,7 @@ from roomtone.core.effects import (
 from roomtone.core.machine import Mode, State, step
 from roomtone.core.signals import (
     Acted,
+    Call,
     Dismiss,
     FirstSound,
     FloorKept,
@@ -49,6 +52,7 @@ from roomtone.core.signals import (
     SpeechEnded,
     SpeechPaused,
     SpeechStarted,
+    StandDown,
     Switch,
     Timeout,
     TurnEnded,
@@ -421,6 +425,117 @@ def test_a_knob_is_heard_only_where_nothing_else_is() -> None:
     speaking().says(VolumeTurned(-1), Mode.SPEAKING, ChangeVolume(-1, audibly=False))
 
 
+WORD = Call(1.0, "okay nabu", 0.9)
+VOICE = Call(2.0)
+
+
+def called() -> Dialogue:
+    """Have the wake word heard."""
+    return Dialogue(open=False).says(
+        Wake(Source.VOICE, call=WORD),
+        Mode.LISTENING,
+        *(Called(1, Kind.WAKE, WORD), Chime(waits=True, call=1), Await(1, Patience.CALLED)),
+    )
+
+
+def test_a_call_that_another_room_answers_leaves_nothing_behind() -> None:
+    called().says(StandDown(1), Mode.IDLE).says(Timeout(1), Mode.IDLE)
+    (
+        called()
+        .says(SpeechStarted("u1", VOICE), Mode.LISTENING, Begin(1, "u1"), Called(2, Kind.ENGAGED, VOICE))
+        .says(StandDown(2), Mode.LISTENING)
+        .says(StandDown(1), Mode.IDLE, Drop(1, heard_out=True))
+        .says(SpeechEnded(), Mode.IDLE)
+    )
+
+
+def test_a_room_that_thinks_already_stands_down_too_but_never_one_that_has_said_or_done_something() -> None:
+    thinking = (
+        called()
+        .says(SpeechStarted("u1"), Mode.LISTENING, Begin(1, "u1"))
+        .says(SpeechEnded(), Mode.THINKING, Commit(1))
+    )
+    state = thinking.state
+    thinking.says(StandDown(1), Mode.IDLE, Drop(1, heard_out=True))
+    for done, mode in ((FirstSound(1), Mode.SPEAKING), (Acted(1), Mode.THINKING)):
+        thinking.state = state
+        thinking.says(done, mode).says(StandDown(1), mode)
+
+
+def test_who_goes_on_in_mid_thought_still_waits_for_the_same_room() -> None:
+    (
+        called()
+        .says(SpeechStarted("u1"), Mode.LISTENING, Begin(1, "u1"))
+        .says(SpeechEnded(), Mode.THINKING, Commit(1))
+        .says(SpeechStarted("u2"), Mode.INTERRUPT, Hold(), Begin(2, "u2", joined=1))
+        .says(FloorTaken(2), Mode.LISTENING, Drop(1), Resume())
+        .says(StandDown(1), Mode.IDLE, Drop(2, heard_out=True))
+    )
+
+
+def test_a_later_call_is_not_taken_away_with_an_earlier_one() -> None:
+    (
+        called()
+        .says(
+            Wake(Source.VOICE, call=WORD),
+            Mode.LISTENING,
+            *(Called(2, Kind.WAKE, WORD), Chime(waits=True, call=2), Await(2, Patience.CALLED)),
+        )
+        .says(StandDown(1), Mode.LISTENING)
+        .says(Wake(), Mode.LISTENING, Chime(), Await(3, Patience.CALLED))
+        .says(StandDown(2), Mode.LISTENING)
+    )
+
+
+def test_who_calls_while_the_room_speaks_interrupts_it_and_the_loser_stays_silent() -> None:
+    (
+        speaking()
+        .says(SpeechStarted("okay nabu", VOICE), Mode.INTERRUPT, Duck(), Begin(2, "okay nabu"), _engaged(1))
+        .says(
+            Wake(Source.VOICE, call=WORD),
+            Mode.LISTENING,
+            *(Drop(2), Stop(1, Ended.INTERRUPTED), Resume(), Called(2, Kind.INTERRUPTION, WORD)),
+            *(Chime(waits=True, call=2), Await(1, Patience.CALLED)),
+        )
+        .says(StandDown(2), Mode.IDLE)
+        .says(TurnEnded(1), Mode.IDLE, Record(1))
+    )
+
+
+def _engaged(number: int) -> Called:
+    return Called(number, Kind.ENGAGED, VOICE)
+
+
+def test_whoever_speaks_where_no_word_is_needed_may_mean_another_room() -> None:
+    spoke = (Begin(1, "u1"), Called(1, Kind.SPEECH, VOICE))
+    (
+        Dialogue()
+        .says(SpeechStarted("u1", VOICE), Mode.LISTENING, *spoke)
+        .says(StandDown(1), Mode.IDLE, Drop(1, heard_out=True))
+    )
+    (
+        Dialogue()
+        .says(SpeechStarted("u1", VOICE), Mode.LISTENING, *spoke)
+        .says(Misfired(), Mode.LISTENING, Drop(1), Await(1, Patience.FOLLOW_UP))
+        .says(StandDown(1), Mode.LISTENING)
+        .says(SpeechStarted("u2", VOICE), Mode.LISTENING, Begin(2, "u2"), Called(2, Kind.SPEECH, VOICE))
+        .says(StandDown(2), Mode.IDLE, Drop(2, heard_out=True))
+    )
+
+
+def test_what_waited_is_said_when_the_room_stands_down() -> None:
+    called().says(ALARM, Mode.LISTENING).says(StandDown(1), Mode.THINKING, Begin(1, prompt=ALARM), Commit(1))
+
+
+def test_a_persona_that_was_called_comes_once_the_call_is_this_rooms() -> None:
+    Dialogue(open=False).says(
+        Wake(Source.VOICE, "chef", call=WORD),
+        Mode.LISTENING,
+        *(Called(1, Kind.WAKE, WORD), Become("chef", Source.VOICE, call=1)),
+        *(Chime(waits=True, call=1), Await(1, Patience.CALLED)),
+    )
+
+
 # ------------------------------------------------------------------------------- the whole table
 
 TURNS = (1, 2, 3, 99)
@@ -429,6 +544,7 @@ SIGNALS: tuple[Signal, ...] = (
     *(SoundWentOn(), MuteSet(True), MuteSet(False), Wake(persona="chef"), BEDTIME),
     *(Wake(held=True), LetGo(), LetGo(talked=True), Repeat(), MuteToggled(), VolumeTurned(1)),
     *(MuteSet(True, Muter.SWITCH), MuteSet(False, Muter.SWITCH)),
+    *(Wake(Source.VOICE, call=WORD), SpeechStarted("u", VOICE), StandDown(1), StandDown(2), StandDown(99)),
     *(Timeout(wait) for wait in (1, 2, 99)),
     *(kind(turn) for kind in (FirstSound, Acted, FloorTaken, FloorKept, TurnEnded) for turn in TURNS),
     *(Overheard(turn, understood) for turn in TURNS for understood in (True, False)),
@@ -437,12 +553,12 @@ NUMBERED = (FirstSound, Acted, FloorTaken, FloorKept, Overheard, TurnEnded)
 
 
 def shape(state: State) -> State:
-    """Rename a state's turns to 1 and 2 and its next wait to 1, so that the walk comes to an end."""
+    """Rename a state's turns to 1 and 2, its call and its next wait to 1, so that the walk comes to an end."""
     names = {old: new for new, old in enumerate(sorted(t for t in (state.turn, state.rival) if t is not None), 1)}
     turn, rival = names.get(state.turn or 0), names.get(state.rival or 0)
-    return replace(
-        state, turn=turn, rival=rival, turns=len(names), waits=min(state.waits, 1), parked=state.parked[:2]
-    )
+    call = min(state.call, 1)
+    renamed = replace(state, turn=turn, rival=rival, turns=len(names), call=call, calls=call)
+    return replace(renamed, waits=min(state.waits, 1), parked=state.parked[:2])
 
 
 def walk() -> dict[State, list[tuple[Signal, State, list[Effect]]]]:
@@ -545,3 +661,24 @@ def test_what_was_held_is_let_go(reached: dict) -> None:  # type: ignore[type-ar
         if state.mode is Mode.INTERRUPT and after.mode is not Mode.INTERRUPT:
             freed = Resume() in effects or any(isinstance(effect, Stop) for effect in effects)
             assert freed, (state, signal)
+
+
+def test_who_stands_down_is_silent_and_nobody_stands_down_in_mid_answer_or_for_another_call(reached: dict) -> None:  # type: ignore[type-arg]
+    for state, signal, after, effects in edges(reached):
+        if not isinstance(signal, StandDown):
+            continue
+        if not state.call or signal.call != state.call or state.acted:
+            assert (after, effects) == (state, []), (state, signal)
+            continue
+        assert not any(isinstance(effect, Chime | Stop | Record | Tell) for effect in effects)
+        dropped = {effect.turn for effect in effects if isinstance(effect, Drop) and effect.heard_out}
+        assert dropped == {turn for turn in (state.turn, state.rival) if turn is not None}
+        assert after.call == 0
+        assert after.mode is Mode.IDLE or (after.mode is Mode.THINKING and state.parked)
+
+
+def test_a_call_is_only_this_rooms_to_lose_while_it_listens_or_thinks(reached: dict) -> None:  # type: ignore[type-arg]
+    for state in reached:
+        if state.call:
+            assert state.mode is not Mode.IDLE, state
+            assert state.prompt is None, state

@@ -1,7 +1,7 @@
 """Who answers a voice that several rooms heard: a claim goes out at once, and who stands down does so in silence.
 
-Nothing waits for this edge but the chime, which asks when it would sound anyway. Without a broker, or with a slow one,
-the room answers.
+Nothing waits for this edge but the chime, which asks when it would sound anyway. Without a broker, or with a slow
+one, the room answers.
 """
 
 from __future__ import annotations
