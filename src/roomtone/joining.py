@@ -15,6 +15,7 @@ from typing import Any
 from roomtone.app import Room
 from roomtone.core.errors import RoomtoneError
 from roomtone.core.wire import Topics
+from roomtone.edges.home_assistant import HomeAssistant
 from roomtone.edges.mqtt import Edge, Identity, Reach
 from roomtone.edges.neighbourhood import Neighbourhood
 from roomtone.flow import beside
@@ -31,7 +32,8 @@ class Joined:
     """A room in its house.
 
     ``identity`` is what its presence tells (``identity.capabilities`` may be added to before the link is up),
-    ``edge.mover`` and ``edge.intercom`` take commands, ``house`` is what skills see.
+    ``edge.mover`` and ``edge.intercom`` take commands, ``house`` is what skills see, ``on_link`` is who is told when
+    the link is up, and when it is gone.
     """
 
     room: Room
@@ -39,6 +41,7 @@ class Joined:
     link: Link
     edge: Edge
     house: Neighbourhood
+    on_link: list[Callable[[bool], None]]
 
 
 Member = Callable[[Joined], Coroutine[Any, Any, None] | None]
@@ -55,7 +58,14 @@ def _intercom(whole: Joined) -> Coroutine[Any, Any, None]:
     return member.run()
 
 
-MEMBERS: tuple[tuple[str, Member], ...] = (("intercom", _intercom),)
+def _home_assistant(whole: Joined) -> Coroutine[Any, Any, None]:
+    """Let Home Assistant find the room."""
+    member = HomeAssistant(whole.link, whole.room.settings.hub, whole.identity.presence)
+    whole.on_link.append(member.link_changed)
+    return member.run()
+
+
+MEMBERS: tuple[tuple[str, Member], ...] = (("intercom", _intercom), ("home assistant", _home_assistant))
 """Who takes part, by the name of its task."""
 
 
@@ -95,18 +105,25 @@ def _housed(room: Room, whole: Joined) -> Iterator[None]:
 def _compose(room: Room, link_of: Callable[..., Link]) -> Joined:
     settings = room.settings
     identity = Identity(settings.device)
-    edge: Edge
+    on_link: list[Callable[[bool], None]] = []
+
+    def change(up: bool) -> None:
+        for tell in on_link:
+            tell(up)
+
     link = link_of(
         settings.hub,
         settings.device.id,
         identity.presence,
         Topics(settings.hub.home).device(settings.device.id, "presence"),
         Outbox(room.store),
-        on_change=lambda up: edge.link_changed(up),
+        on_change=change,
+        folder=room.store.path.parent / "hub",
     )
     edge = Edge(identity, link, settings.hub, reach_of(room))
     house = Neighbourhood(identity, link, room.store, edge.standing)
-    return Joined(room, identity, link, edge, house)
+    on_link.append(edge.link_changed)
+    return Joined(room, identity, link, edge, house, on_link)
 
 
 def reach_of(room: Room) -> Reach:

@@ -11,12 +11,11 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from roomtone import __version__, outbound
 from roomtone.core import machine
 from roomtone.core.dialog import Timer, Turn, new_id
-from roomtone.core.errors import BrokerUnreachable, EgressRefused, RoomtoneError
+from roomtone.core.errors import BrokerUnreachable, EgressRefused, HouseError, RoomtoneError
 from roomtone.core.persona import Egress, Persona
 from roomtone.core.signals import Signal
 from roomtone.core.wire import VERSION, Payload, Presence, State, read
@@ -282,7 +281,9 @@ class Edge:
 
     async def _may_leave(self, turn: Turn) -> bool:
         """Note on the receipt that a turn's texts leave; say whether all who had a part in it let them."""
-        host = broker_host(self._hub)
+        host = self._link.host
+        if outbound.reach(host) is Egress.ANY:  # a name without a dot may be one of the house
+            await outbound.look_up(host)
         with outbound.within(await self._egress(turn), self._reach.note(turn.trace, turn.persona)):
             try:
                 outbound.leaving(host, len(wire_turn(turn)), "text", "turn")
@@ -308,15 +309,12 @@ class Edge:
         topic = self._link.topics.device(self._identity.id, what)
         try:
             await self._link.publish(topic, payload, retain=retain, expires_s=expires_s)
-        except BrokerUnreachable as error:
-            log.debug("%s is not told: %s", what, error.message)
+        except BrokerUnreachable:
+            return False
+        except HouseError as error:
+            log.warning("the house is not told of its %s: %s", what, error.message)
             return False
         return True
-
-
-def broker_host(hub: Hub) -> str | None:
-    """Return the host of the house's broker, by which is judged how far it is."""
-    return urlsplit(hub.url).hostname if hub.url not in (None, "auto") else "hub.local"
 
 
 def same(one: State, other: State | None) -> bool:
