@@ -306,9 +306,10 @@ class HomeAssistant:
 
     def link_changed(self, up: bool) -> None:
         """Look anew what the broker keeps: it may have forgotten it."""
-        self._kept = b""
         if up:
             self._look.set()
+        else:
+            self._kept = b""
 
     async def run(self) -> None:
         """Be announced for as long as this runs; it stays so afterwards, and Home Assistant sees who is offline."""

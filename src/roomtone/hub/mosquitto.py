@@ -75,7 +75,7 @@ def acl(home: str, shut_out: Iterable[str] = (), number: int = 0) -> str:
     lines += [f"pattern read {own(what)}" for what in READS]
     lines += [f"pattern read {every(what)}" for what in READS_OF_ALL]
     lines += [f"pattern read {topics.hub()}", "pattern read homeassistant/status"]
-    lines += ["pattern write homeassistant/device/%u/config"]
+    lines += ["pattern readwrite homeassistant/device/%u/config"]
     return "\n".join(lines) + "\n"
 
 
