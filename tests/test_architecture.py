@@ -30,13 +30,14 @@ FLOORS = """
     household mouth utterance overhearing
     routine_runs
     minds
-    timers
+    timers bundling
     persona_versions tool_runs ownership
     edges
     boards
     control quiet link enrolling
     llm_router memories past routines mcp_servers
-    failover history personas accounts receipt outbox discovery
+    failover history personas accounts receipt outbox wayfinding
+    discovery broker
     persona_reading ledger
     mind store logs stopwatch model_hub model_import
     config
@@ -45,7 +46,7 @@ FLOORS = """
     engines
     outbound
     child flow models wyoming_events
-    clock child_main scripted_provider
+    clock child_main scripted_provider broker_trouble subscription
     core
 """
 """Arrows point down only: a room knows the floors below its own, never its own floor or one above."""
@@ -74,7 +75,11 @@ ONLY = {
     "mind outbound",
     "boards": "core",
     "control": "core clock",
-    "link": "core clock flow outbox settings outbound",
+    "link": "core clock flow outbox settings outbound broker broker_trouble subscription wayfinding",
+    "wayfinding": "broker broker_trouble discovery settings",
+    "broker": "core broker_trouble",
+    "broker_trouble": "",
+    "subscription": "",
     "outbox": "core flow clock database store",
     "discovery": "core clock flow settings",
     "hub": "core clock flow link outbox discovery control edges database migrations settings shipped "

@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from conftest import Run
-from roomtone import daemon, engines
+from roomtone import daemon, discovery, engines
 from roomtone.clock import engine_working
 from roomtone.core.dialog import Voice
 from roomtone.core.errors import EngineError, EngineTimeout
 from roomtone.core.sound import RATE, Audio, join
-from roomtone.edges import announcing, lending, wyoming
+from roomtone.discovery import Service
+from roomtone.edges import lending, wyoming
 from roomtone.engines.stt import Hints, Pause, Transcript
 from roomtone.engines.stt import wyoming as stt_wyoming
 from roomtone.engines.tts import wyoming as tts_wyoming
@@ -629,17 +630,17 @@ async def nothing() -> AsyncIterator[Any]:
 
 
 def test_a_room_is_announced_by_its_name_as_home_assistant_looks_for_it() -> None:
-    told = announcing.service("Kitchen", "192.168.1.5", 10_300)
+    told = discovery.record(Service(wyoming.SERVICE, "Kitchen", 10_300, {}), "192.168.1.5")
     assert (told.type, told.name) == ("_wyoming._tcp.local.", "Kitchen._wyoming._tcp.local.")
     assert (told.parsed_addresses(), told.port) == (["192.168.1.5"], 10_300)
-    assert announcing.own_address("192.168.1.5") == "192.168.1.5"
-    assert not ipaddress.ip_address(announcing.own_address("127.0.0.1")).is_unspecified
+    assert discovery.own_address("192.168.1.5") == "192.168.1.5"
+    assert not ipaddress.ip_address(discovery.own_address("127.0.0.1")).is_unspecified
 
 
 @given(st.text(max_size=100))
 def test_any_name_can_be_announced(name: str) -> None:
-    told = announcing.service(name, "127.0.0.1", 10_300)
-    assert len(announcing.label(name).encode()) <= announcing.LONGEST_LABEL
+    told = discovery.record(Service(wyoming.SERVICE, name, 10_300, {}), "127.0.0.1")
+    assert len(discovery.label(name).encode()) <= discovery.LONGEST_LABEL
     assert told.name.endswith("._wyoming._tcp.local.")
 
 
@@ -662,11 +663,13 @@ def multicast() -> bool:
 def test_a_room_is_found_on_the_network(run_in_real_time: Run[None]) -> None:
     async def scenario() -> None:
         async with (
-            beside(announcing.announce("Küche 1.2", "127.0.0.1", 10_300), "announcement"),
+            beside(
+                discovery.announce(Service(wyoming.SERVICE, "Küche 1.2", 10_300, {}), "127.0.0.1"), "announcement"
+            ),
             AsyncZeroconf(interfaces=["127.0.0.1"]) as network,
         ):
-            name = f"Küche 1 2.{announcing.SERVICE}"
-            found = await network.async_get_service_info(announcing.SERVICE, name, timeout=5_000)
+            name = f"Küche 1 2.{wyoming.SERVICE}"
+            found = await network.async_get_service_info(wyoming.SERVICE, name, timeout=5_000)
             assert found is not None
             assert (found.parsed_addresses(), found.port) == (["127.0.0.1"], 10_300)
 

@@ -2,37 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import asyncio
+import logging
+import math
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from roomtone.core.wire import Payload, Presence, Reply, Topics
+from roomtone.broker_trouble import Trouble
+from roomtone.core.dialog import new_id
+from roomtone.core.errors import BrokerUnreachable, HouseError, HubGone, PayloadError, StoreError
+from roomtone.core.wire import LONGEST, Payload, Presence, Reply, Topics, read, write
+from roomtone.flow import beside, is_cancelled, keep_trying, task_group
 from roomtone.outbox import Outbox
 from roomtone.settings import Hub
+from roomtone.subscription import Inbound, Subscription, Take
+from roomtone.wayfinding import Wayfinder
 
+if TYPE_CHECKING:
+    from roomtone.broker import Connection
 
-@dataclass(frozen=True, slots=True)
-class Inbound:
-    """A message that came: where, what, whether the broker had kept it, and where an answer to it goes.
+__all__ = ["Inbound", "Link", "Take"]
 
-    ``at`` is the loop's time when it was received.
-    """
+log = logging.getLogger(__name__)
 
-    topic: str
-    payload: bytes
-    retained: bool
-    response_topic: str | None
-    correlation: bytes | None
-    at: float
+SESSION_S = 3600
+"""So long the broker keeps what came for a client that is away."""
 
+STEADY_S = 10.0
+"""A connection that lasted so long was a good one: after it the waits between two attempts begin anew."""
 
-Take = Callable[[Inbound], Awaitable[None]]
+LONGEST_WAIT_S = 30.0
+"""Longest wait between two attempts."""
+
+GOODBYE_S = 1.0
+"""Longest that it takes to tell the others that one goes."""
+
+STORE_AGAIN_S = 30.0
+"""When the disk failed, the outbox is looked into again after so long."""
 
 
 class Link:
     """One client of the broker. ``up`` and ``health`` (``ok``, or what is wrong, and what mends it) tell of it.
 
     ``client_id`` and ``presence`` (retained, ``online`` False as its last will) say who this is. What is subscribed
-    with ``on`` is subscribed anew at every connection.
+    with ``on`` is subscribed anew at every connection. ``folder`` holds what joining the house left: ``ca.pem``,
+    ``cert.pem`` and ``key.pem``, each taken where ``hub`` names no other. ``session_s``: so long the broker keeps
+    what comes while this client is away.
     """
 
     def __init__(
@@ -43,19 +60,129 @@ class Link:
         presence_topic: str,
         outbox: Outbox | None = None,
         on_change: Callable[[bool], None] = lambda _: None,
+        folder: Path | None = None,
+        session_s: int = SESSION_S,
     ) -> None:
         self.topics = Topics(hub.home)
-        self._given = (client_id, presence, presence_topic, outbox, on_change)
         self.up = False
         self.health = "not connected yet"
+        self._client_id = client_id
+        self._presence = presence
+        self._presence_topic = presence_topic
+        self._outbox = outbox
+        self._on_change = on_change
+        self._session_s = session_s
+        self._ways = Wayfinder(hub, folder)
+        self._subscriptions: list[Subscription] = []
+        self._asked: dict[str, asyncio.Future[Reply]] = {}
+        self._more = asyncio.Event()
+        self._group: asyncio.TaskGroup | None = None
+        self._connection: Connection | None = None
+        self._told: set[str] = set()
 
-    def on(self, topic_filter: str, take: Take, *, no_local: bool = False) -> None:
-        """Let ``take`` have what comes under a filter; its failures are logged. Also while connected."""
-        raise NotImplementedError
+    @property
+    def host(self) -> str:
+        """Where the broker is, a name or an address; empty where that was not found yet."""
+        return self._ways.host
+
+    # --------------------------------------------------------------------------------------- being there
 
     async def run(self) -> None:
-        """Be connected whenever that is possible, for as long as this runs; say goodbye at the end."""
-        raise NotImplementedError
+        """Be connected whenever that is possible, for as long as this runs; say goodbye at the end.
+
+        Returns at once, with the reason in ``health``, where the library that it takes is not installed.
+        """
+        try:
+            import roomtone.broker  # noqa: F401  # paho and aiomqtt: a room on its own does without
+        except ImportError as error:
+            self._is_down(f"the Python package {error.name} is not installed; run: pip install 'roomtone[hub]'")
+            return
+        async with task_group() as group:
+            self._group = group
+            for each in self._subscriptions:
+                group.create_task(each.serve(), name=f"serving {each.filter}")
+            try:
+                while True:
+                    await keep_trying(self._once, on=Trouble, longest_s=LONGEST_WAIT_S)
+            finally:
+                self._group = None
+
+    async def _once(self) -> None:
+        """Be connected once, and return when that is over; raise Trouble where it did not last."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            trouble = await self._stay()
+        except Trouble as error:
+            trouble = error
+        lasted = clock() - began
+        self._ways.failed()
+        self._is_down(str(trouble))
+        await asyncio.sleep(trouble.wait_s * random.uniform(1, 2))  # spreads load, guards nothing
+        if lasted < STEADY_S:
+            raise trouble
+
+    async def _stay(self) -> Trouble:
+        """Connect, stay, and return why it ended. Raises Trouble where it did not begin."""
+        from roomtone.broker import LastWill, connected
+
+        will = LastWill(self._presence_topic, write(self._presence().model_copy(update={"online": False})))
+        way = await self._ways.find()
+        async with connected(way, self._client_id, will, self._take, self._session_s) as connection:
+            await self._introduce(connection)
+            self._connection = connection
+            try:
+                self._is_up()
+                async with beside(self._empty_outbox(), "outbox"):
+                    return await connection.lost()
+            finally:
+                self._connection = None
+                self._change(False)
+                if is_cancelled():
+                    await self._say_goodbye(connection, will)
+
+    async def _introduce(self, connection: Connection) -> None:
+        try:
+            await connection.send(self._presence_topic, write(self._presence()), 1, True)
+            await self._listen(connection, self._subscriptions)
+        except HouseError as error:
+            raise Trouble(str(error)) from None
+
+    async def _listen(self, connection: Connection, subscriptions: Sequence[Subscription]) -> None:
+        for refused in await connection.listen([(each.filter, each.no_local) for each in subscriptions]):
+            self._say_once(
+                f"the broker does not let {self._client_id} read {refused}; join the house again: roomtone hub join"
+            )
+
+    async def _say_goodbye(self, connection: Connection, will: Any) -> None:
+        try:
+            async with asyncio.timeout(GOODBYE_S):
+                await connection.send(will.topic, will.payload, 1, True)
+        except (HouseError, TimeoutError) as error:
+            log.info("nobody was told that this room goes: %s", error)
+
+    def _is_up(self) -> None:
+        self.health = "ok"
+        log.info("connected to the broker as %s", self._client_id)
+        self._change(True)
+
+    def _is_down(self, why: str) -> None:
+        self.health = why
+        self._say_once(why)
+
+    def _say_once(self, line: str) -> None:
+        if line not in self._told:
+            self._told.add(line)
+            log.warning("%s", line)
+
+    def _change(self, up: bool) -> None:
+        self.up = up
+        try:
+            self._on_change(up)
+        except Exception:
+            log.exception("who was told that the link is %s failed", "up" if up else "down")
+
+    # ------------------------------------------------------------------------------------------- sending
 
     async def publish(
         self,
@@ -68,17 +195,152 @@ class Link:
         response_topic: str | None = None,
         correlation: bytes | None = None,
     ) -> None:
-        """Send something now; b"" with ``retain`` takes back what was kept. Raises BrokerUnreachable."""
-        raise NotImplementedError
+        """Send something now; b"" with ``retain`` takes back what was kept; with ``qos`` 1 the broker has it then.
+
+        Raises BrokerUnreachable, PayloadError for what is too long, RegistrationError where the broker refuses it.
+        """
+        data = payload if isinstance(payload, bytes) else write(payload)
+        if len(data) > LONGEST:
+            raise PayloadError(f"{len(data)} bytes are too long for {topic}; at most {LONGEST} are sent")
+        if self._connection is None:
+            raise BrokerUnreachable(self.health)
+        properties = {
+            "MessageExpiryInterval": expires_s,
+            "ResponseTopic": response_topic,
+            "CorrelationData": correlation,
+        }
+        await self._connection.send(topic, data, qos, retain, properties)
 
     async def surely(self, topic: str, payload: Payload, *, id_: str, expires_s: int | None = None) -> None:
-        """Send what must arrive: kept in the outbox first, delivered once and in order, as soon as it can be."""
-        raise NotImplementedError
+        """Send what must arrive: when this returns it is kept in the outbox; it goes once and in order, when it can.
+
+        Raises StoreError; without an outbox, what ``publish`` raises.
+        """
+        if self._outbox is None:
+            await self.publish(topic, payload, expires_s=expires_s)
+            return
+        await self._outbox.add(id_, topic, write(payload), expires_s)
+        self._more.set()
+
+    async def _empty_outbox(self) -> None:
+        """Send what waits, and what comes to wait, for as long as this runs."""
+        while self._outbox is not None:
+            self._more.clear()
+            try:
+                await self._send_waiting(self._outbox)
+            except BrokerUnreachable:
+                await asyncio.sleep(STORE_AGAIN_S)
+            except StoreError as error:
+                self._say_once(f"the outbox cannot be read: {error}")
+                await asyncio.sleep(STORE_AGAIN_S)
+            else:
+                await self._more.wait()
+
+    async def _send_waiting(self, outbox: Outbox) -> None:
+        while (waiting := await outbox.next()) is not None:
+            try:
+                await self.publish(waiting.topic, waiting.payload, expires_s=waiting.expires_s)
+            except BrokerUnreachable:
+                raise
+            except HouseError as error:
+                log.warning("what waited for %s is dropped: %s", waiting.topic, error)
+            await outbox.sent(waiting.number)
+
+    # ---------------------------------------------------------------------------------------- being told
+
+    def on(self, topic_filter: str, take: Take, *, no_local: bool = False) -> None:
+        """Let ``take`` have what comes under a filter, one after the other; its failures are logged.
+
+        Also while connected. What comes under two filters goes to both, and may come to each twice. ``no_local``:
+        what this client sent itself stays away. Who does not keep up loses the oldest, of quality 0 first.
+        """
+        self._subscribe(topic_filter, take, no_local)
+
+    def _subscribe(self, topic_filter: str, take: Take, no_local: bool) -> Subscription:
+        made = Subscription(topic_filter, take, no_local and not topic_filter.startswith("$share/"))
+        self._subscriptions.append(made)
+        if self._group is not None:
+            self._group.create_task(made.serve(), name=f"serving {topic_filter}")
+            if self._connection is not None:
+                self._group.create_task(self._listen_now(self._connection, made), name=f"subscribing {topic_filter}")
+        return made
+
+    async def _listen_now(self, connection: Connection, subscription: Subscription) -> None:
+        try:
+            await self._listen(connection, [subscription])
+        except BrokerUnreachable as error:
+            log.info("%s is subscribed with the next connection: %s", subscription.filter, error)
+
+    def _take(self, message: Any) -> None:
+        """Take a message of paho's; on the loop, never waiting."""
+        topic, payload = message.topic, message.payload
+        if len(payload) > LONGEST:
+            self._say_once(
+                f"a payload that came to {topic} is too long, and is dropped: at most {LONGEST} bytes are read"
+            )
+            return
+        response_topic = getattr(message.properties, "ResponseTopic", None)
+        correlation = getattr(message.properties, "CorrelationData", None)
+        at = asyncio.get_running_loop().time()
+        inbound = Inbound(topic, payload, bool(message.retain), response_topic, correlation, at)
+        if correlation is not None and self._is_reply(inbound, correlation):
+            return
+        for each in self._subscriptions:
+            if each.matches(topic):
+                each.put(inbound, message.qos)
+
+    # ------------------------------------------------------------------------------- question and answer
 
     async def ask(self, topic: str, payload: Payload, *, response_topic: str, within_s: float) -> Reply:
         """Send something and wait for its reply. Raises BrokerUnreachable, and HubGone where none comes in time."""
-        raise NotImplementedError
+        if not any(each.matches(response_topic) for each in self._subscriptions):
+            listening = self._subscribe(response_topic, _ignore, no_local=True)
+            if self._connection is not None:
+                await self._listen(self._connection, [listening])
+        correlation = new_id()
+        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._asked[correlation] = reply
+        try:
+            async with asyncio.timeout(within_s):
+                await self.publish(
+                    topic,
+                    payload,
+                    expires_s=math.ceil(within_s),
+                    response_topic=response_topic,
+                    correlation=correlation.encode(),
+                )
+                return await reply
+        except TimeoutError:
+            raise HubGone(f"no answer to what was sent to {topic} within {within_s:g} s; is it on?") from None
+        finally:
+            del self._asked[correlation]
+
+    def _is_reply(self, inbound: Inbound, correlation: bytes) -> bool:
+        asked = self._asked.get(correlation.decode("ascii", "replace"))
+        if asked is None:
+            return False
+        try:
+            reply = read(Reply, inbound.payload)
+        except PayloadError as error:
+            log.warning("an answer that came to %s cannot be read: %s", inbound.topic, error)
+            return True
+        if not asked.done():
+            asked.set_result(reply)
+        return True
 
     async def answer(self, to: Inbound, reply: Reply, otherwise: str) -> None:
-        """Send a reply to where a message wanted it, else to the topic ``otherwise``; lost where the link is down."""
-        raise NotImplementedError
+        """Send a reply to where a message wanted it, else to the topic ``otherwise``; lost where the link is down.
+
+        Only to a topic for replies: whoever asks could name any other that this client may write and they may not.
+        """
+        wanted = to.response_topic
+        its_own = wanted is not None and wanted == self.topics.device(self.topics.device_of(wanted) or "", "reply")
+        try:
+            topic = wanted if wanted is not None and its_own else otherwise
+            await self.publish(topic, reply, correlation=to.correlation)
+        except HouseError as error:
+            log.info("the answer to what came to %s is lost: %s", to.topic, error)
+
+
+async def _ignore(_: Inbound) -> None:
+    """Take an answer that came after its time."""

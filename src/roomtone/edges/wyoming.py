@@ -20,7 +20,7 @@ from roomtone.core.errors import EngineError, EngineTimeout
 from roomtone.core.sentences import Sentences
 from roomtone.core.sound import RATE, Audio
 from roomtone.core.speakable import speakable
-from roomtone.edges.announcing import announce
+from roomtone.discovery import Service, announce
 from roomtone.edges.lending import Lending
 from roomtone.engines import lacking
 from roomtone.engines.stt import Hints, Stt
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from wyoming.event import Event
 
 log = logging.getLogger(__name__)
+
+SERVICE = "_wyoming._tcp.local."
+"""What Home Assistant looks for."""
 
 CLIENTS = 8
 """Connected at once; who comes then is turned away."""
@@ -89,7 +92,7 @@ async def serve(listen: str, offer: Offer, *, announced: bool) -> None:
             host, port = server.sockets[0].getsockname()[:2]
             log.info("the house may use this room's engines at %s, port %s", host, port)
             if announced:
-                tasks.create_task(announce(offer.name, host, port), name="announcement")
+                tasks.create_task(announce(Service(SERVICE, offer.name, port, {}), host), name="announcement")
             try:
                 await server.serve_forever()
             finally:
