@@ -33,7 +33,13 @@ class Wire:
         return WireLink(self, *args, **kwargs)
 
     def publish(
-        self, topic: str, payload: bytes, retain: bool = False, to: str | None = None, by: bytes = b""
+        self,
+        topic: str,
+        payload: bytes,
+        retain: bool = False,
+        to: str | None = None,
+        by: bytes = b"",
+        sender: WireLink | None = None,
     ) -> None:
         """Let everybody who is connected and subscribed have a message, in order."""
         self.sent.append((topic, payload))
@@ -42,7 +48,7 @@ class Wire:
         elif retain:
             self.retained.pop(topic, None)
         for link in [each for each in self.links if each.up]:
-            link.deliver(topic, payload, False, to, by or None)
+            link.deliver(topic, payload, False, to, by or None, own=link is sender)
 
     def payloads(self, ending: str) -> list[bytes]:
         """List what was published to the topics that end so."""
@@ -68,6 +74,7 @@ class WireLink(Link):
         self.up, self.health = False, "not connected yet"
         self._presence, self._topic, self._on_change = presence, presence_topic, on_change
         self._takes: list[tuple[str, Take]] = []
+        self._not_own: set[str] = set()
         self._waiting: dict[bytes, asyncio.Future[Reply]] = {}
         self._inbox: asyncio.Queue[tuple[float, Take, Inbound]] = asyncio.Queue()
         self._owed: list[tuple[str, bytes]] = []
@@ -78,6 +85,8 @@ class WireLink(Link):
 
     def on(self, topic_filter: str, take: Take, *, no_local: bool = False) -> None:
         self._takes.append((topic_filter.removeprefix("$share/hub/"), take))
+        if no_local:
+            self._not_own.add(topic_filter)
         if self.up:
             self._deliver_kept(topic_filter, take)
 
@@ -115,7 +124,9 @@ class WireLink(Link):
         self.wire.publish(self._topic, write(self._presence().model_copy(update={"online": False})), retain=True)
         self._on_change(False)
 
-    def deliver(self, topic: str, payload: bytes, retained: bool, to: str | None, by: bytes | None) -> None:
+    def deliver(
+        self, topic: str, payload: bytes, retained: bool, to: str | None, by: bytes | None, *, own: bool = False
+    ) -> None:
         """Have a message arrive."""
         now = asyncio.get_running_loop().time()
         message = Inbound(topic, payload, retained, to, by, now + self.wire.delay_s)
@@ -124,7 +135,7 @@ class WireLink(Link):
             waiting.set_result(Reply.model_validate_json(payload))
             return
         for topic_filter, take in self._takes:
-            if topic_matches_sub(topic_filter, topic):
+            if topic_matches_sub(topic_filter, topic) and not (own and topic_filter in self._not_own):
                 self._inbox.put_nowait((message.at, take, message))
 
     def _deliver_kept(self, topic_filter: str, take: Take) -> None:
@@ -147,7 +158,7 @@ class WireLink(Link):
         if not self.up:
             raise BrokerUnreachable("the broker is out of reach")
         written = payload if isinstance(payload, bytes) else write(payload)
-        self.wire.publish(topic, written, retain, response_topic, correlation or b"")
+        self.wire.publish(topic, written, retain, response_topic, correlation or b"", self)
 
     async def surely(self, topic: str, payload: Payload, *, id_: str, expires_s: int | None = None) -> None:
         if self.up:
