@@ -14,7 +14,7 @@ from roomtone.core.persona import Persona
 from roomtone.core.routine import Routine
 from roomtone.mind import Answer, relevance
 from roomtone.mind.context import Past
-from roomtone.mind.house import Alone, House
+from roomtone.mind.house import Alone, House, Neighbour
 from roomtone.mind.memory import Fact, Level, Recalled
 from roomtone.mind.phrases import load_language
 from roomtone.mind.relevance import telling_words
@@ -95,6 +95,10 @@ class Home:
 
     async def set_volume(self, volume: float) -> None:
         self.loudness = volume
+
+    async def hand_off(self, to: Neighbour) -> None:
+        self.acts()
+        await self.house.hand_off(to)
 
     def is_quiet(self) -> bool:
         return self.quiet_hours or self.undisturbed_s > 0

@@ -77,7 +77,7 @@ ONLY = {
     "control": "core clock",
     "link": "core clock flow outbox settings outbound broker broker_trouble subscription wayfinding",
     "wayfinding": "broker broker_trouble discovery settings",
-    "broker": "core broker_trouble",
+    "broker": "core flow broker_trouble",
     "broker_trouble": "",
     "subscription": "",
     "outbox": "core flow clock database store",

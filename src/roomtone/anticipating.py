@@ -77,6 +77,11 @@ class Foresight:
         known = await talking.know(text, household)
         return await talking.answer(text, household, self._scope, known)
 
+    async def go_on(self, rest: str) -> Answer:
+        """Say the rest of an answer that was broken off, and let the model finish it (``Mind.go_on``)."""
+        self._scope.permit.set()
+        return await self._mind.go_on(rest, self._household, self._scope)
+
     async def _work(self, draft: _Draft) -> None:
         """Draft an answer; one that fails before anybody waits for it is simply made again."""
         try:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Protocol
 
 from roomtone import outbound
+from roomtone.bundling import called
 from roomtone.choosing import Chooser, Chosen
 from roomtone.core.dialog import Source
 from roomtone.core.errors import RoomtoneError
@@ -132,7 +133,14 @@ class Host:
             live.nodes.extend,
             parts.housed.house,
             parts.quiet,
+            partial(setattr, live, "leaving"),
+            partial(self.person, live),
         )
+
+    async def person(self, live: LiveTurn) -> str:
+        """Return who said in a turn's conversation what they are called, "" where nobody did. Raises StoreError."""
+        session = live.session.id if live.session else ""
+        return await called(self._parts.store, session, self._switcher.speaker.skills)
 
     def _whose(self, live: LiveTurn) -> Whose:
         session = live.session.id if live.session else ""

@@ -17,7 +17,7 @@ from roomtone.core.routine import Routine
 from roomtone.engines.audio import Loudspeaker
 from roomtone.mind import Answer
 from roomtone.mind.context import Past
-from roomtone.mind.house import House
+from roomtone.mind.house import House, Neighbour
 from roomtone.mind.memory import Memory
 from roomtone.mind.talking import Talking
 from roomtone.mind.thinking import Mind
@@ -69,6 +69,8 @@ class TurnHousehold:
     follow: Callable[[Iterable[str]], None]
     house: House
     quiet: Quiet
+    leaves: Callable[[bool], None]
+    person: Callable[[], Awaitable[str]]
 
     @property
     def memory(self) -> Memory:
@@ -149,6 +151,16 @@ class TurnHousehold:
         self.on_act()
         self.loudspeaker.set_volume(volume)
 
+    async def hand_off(self, to: Neighbour) -> None:
+        """Let this conversation go on in another room, with what this turn cut short. Raises HouseError: it stays."""
+        self.on_act()
+        self.leaves(True)  # before it is agreed: the hub's order to let go may be here sooner than its word
+        try:
+            await self.house.hand_off(to)
+        except BaseException:
+            self.leaves(False)
+            raise
+
     def is_quiet(self) -> bool:
         """Say whether what nobody asked for waits: in quiet hours, or while somebody wants not to be disturbed."""
         return self.quiet.now()
@@ -165,7 +177,9 @@ class TurnHousehold:
     async def save_timers(self, timers: list[Timer]) -> None:
         """Keep timers, new or changed; they have reached the disk when this returns. Raises StoreError."""
         self.on_act()
-        await self.all_timers.save(timers)
+        session = self.whose().session
+        ours = {"session": session, "person": await self.person()}
+        await self.all_timers.save([each if each.session else each.model_copy(update=ours) for each in timers])
 
     async def cancel_timers(self, timers: list[Timer]) -> None:
         """Cancel timers. Raises StoreError."""

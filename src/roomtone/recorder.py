@@ -22,6 +22,7 @@ from roomtone.core.errors import RoomtoneError, SessionExpired, SessionNotFound,
 from roomtone.core.persona import Context, Persona, may_know
 from roomtone.flow import Feed
 from roomtone.mind import Answer
+from roomtone.ownership import Ownership
 from roomtone.store import Standing, Store
 from roomtone.turn import LiveTurn
 
@@ -70,11 +71,20 @@ class _Place(NamedTuple):
     last_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class CutOff:
+    """The answer that was cut off last; without ``whole`` more of it was still to be made."""
+
+    turn: Turn
+    whole: bool
+
+
 class Recorder:
     """Writes through ``spawn``, which runs a coroutine beside the conversation. ``health`` is ``ok`` or the trouble.
 
     A session belongs to a room and a persona, and what is said after its persona's retention has passed in silence
-    belongs to another; with ``one_session`` nothing does. ``tips`` are its messages that none follows yet.
+    belongs to another; with ``one_session`` nothing does. ``tips`` are its messages that none follows yet. ``owned``
+    says which of those that were handed over may be gone on with. ``cut_off`` is the answer that nothing followed.
     """
 
     def __init__(
@@ -83,6 +93,10 @@ class Recorder:
         self.health = "ok"
         self._session: Session | None = None
         self.tips: tuple[str, ...] = ()
+        self.owned = Ownership(store)
+        self.cut_off: CutOff | None = None
+        self.closed = asyncio.Event()
+        self.closed.set()
         self._store = store
         self._feed = feed
         self._room = room
@@ -126,16 +140,20 @@ class Recorder:
     async def _return(self, persona: Persona) -> None:
         """Take up a persona's last conversation: as it was left, or, in a new run, as it stands in the store."""
         left = self._left.pop(persona.id, None)
-        if left is not None:
+        if left is not None and self.owned.acts(left.session.id):
             self._session, self._turns, self.tips, self._last_at = left
         elif not self._one_session:
             await self.resume()
 
     async def resume(self) -> None:
-        """Go on with the session in which this room last spoke as this persona; end those that have expired."""
+        """Go on with the session in which this room last spoke as this persona; end those that have expired.
+
+        What went to another room, or may have, is not this room's to go on with or to end.
+        """
         try:
+            await self.owned.recall()
             found = await self._store.open_sessions(self._room, self._persona.id)
-            standings = [await self._store.standing(session) for session in found]
+            standings = [await self._store.standing(session) for session in found if self.owned.acts(session.id)]
             for standing in filter(self._expired, standings):
                 over = standing.last_at + timedelta(seconds=self._retention_s)
                 await self._store.save_session(standing.session.model_copy(update={"ended": over}))
@@ -155,6 +173,8 @@ class Recorder:
         if (found.room, found.persona) != (self._room, self._persona.id):
             where = f"{found.room} with {found.persona}"
             raise SessionNotFound(f"session {session} is one of {where}; ask there", session=session)
+        if not self.owned.acts(found.id):
+            raise SessionNotFound(f"session {session} has gone to another room; ask there", session=session)
         if found.ended is not None or self._expired(standing):
             at = f"{standing.last_at.astimezone():%Y-%m-%d %H:%M}"
             raise SessionExpired(f"session {session} is over since {at}; ask without --session", session=session)
@@ -169,15 +189,51 @@ class Recorder:
         self._last_at = asyncio.get_running_loop().time() - ago
         self._session, self._turns, self.tips = standing.session, standing.turns, standing.tips
 
+    def place(self) -> tuple[Session, int, tuple[str, ...], float] | None:
+        """Return the session that goes on here, the number of its last turn, its tips, and its silence in seconds."""
+        session = self.session
+        if session is None:
+            return None
+        return session, self._turns, self.tips, asyncio.get_running_loop().time() - self._last_at
+
+    def enter(self, standing: Standing) -> None:
+        """Go on with a session that came from another room; what is being said belongs to the one before."""
+        self._enter(standing)
+        self._feed.publish("session.changed", standing.session.id, source="recorder")
+
+    def leave(self, session: str) -> None:
+        """Go on with a session no more: another room does. What is said next begins another."""
+        self._left = {who: left for who, left in self._left.items() if left.session.id != session}
+        if self._session is not None and self._session.id == session:
+            self._session, self.tips, self.cut_off = None, (), None
+        self._feed.publish("session.changed", None, source="recorder")
+
+    async def settled(self, within_s: float) -> None:
+        """Wait until every turn has ended and is written, as far as it can be, but no longer than that."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self.closed.wait()
+                if self._writing:
+                    await asyncio.wait(self._writing)
+        except TimeoutError:
+            log.warning("what was said last is not written after %g s", within_s)
+
     def _over(self) -> bool:
-        """Whether so much silence has passed that what comes is another conversation."""
-        return not self._open and asyncio.get_running_loop().time() - self._last_at > self._retention_s
+        """Whether what comes is another conversation: so much silence has passed, or another room may go on."""
+        return not self._open and (self._silent_too_long() or not self._is_ours())
+
+    def _silent_too_long(self) -> bool:
+        return asyncio.get_running_loop().time() - self._last_at > self._retention_s
+
+    def _is_ours(self) -> bool:
+        return self._session is None or self.owned.acts(self._session.id)
 
     def _current_session(self) -> Session:
         now = asyncio.get_running_loop().time()
         if self._session is not None and self._over():
-            over = utc_now() - timedelta(seconds=now - self._last_at - self._retention_s)
-            self.write(self._store.save_session(self._session.model_copy(update={"ended": over})))
+            if self._is_ours():
+                over = utc_now() - timedelta(seconds=now - self._last_at - self._retention_s)
+                self.write(self._store.save_session(self._session.model_copy(update={"ended": over})))
             self._session = None
         if self._session is None:
             self._session = Session(room=self._room, persona=self._persona.id, started=utc_now())
@@ -192,6 +248,7 @@ class Recorder:
         self._turns += 1
         live.in_session = self._turns
         self._open[live.number] = _Open(live)
+        self.closed.clear()
         if live.prompt is None:  # what was written rather than spoken is understood, and kept, in a moment
             self.keep(live, heard)
 
@@ -219,6 +276,7 @@ class Recorder:
         turn = live.record(heard)
         self._last_at = asyncio.get_running_loop().time()
         entry = self._open.pop(live.number)
+        self._note_end(live, turn, erased=entry.erased)
         if not entry.erased:
             asked = [entry.asked] if entry.asked is not None else self._asked(entry, turn)
             said = (*asked, *self._answered(entry, turn))
@@ -226,6 +284,13 @@ class Recorder:
             self._owed.append(_Closed(turn, live.session, said))
             self.write(self._settle(), proves=True)
         return turn
+
+    def _note_end(self, live: LiveTurn, turn: Turn, *, erased: bool) -> None:
+        if not live.leaving:  # who wanted to go to another room wants to hear the rest there
+            cut = turn.ended in (Ended.INTERRUPTED, Ended.MOVED) and bool(turn.said) and not erased
+            self.cut_off = CutOff(turn, live.whole) if cut else None
+        if not self._open:
+            self.closed.set()
 
     def before(self, live: LiveTurn) -> tuple[str, ...]:
         """Return the messages after which a turn answers: what its question follows, and what was answered since.
@@ -260,6 +325,8 @@ class Recorder:
     def forget(self, live: LiveTurn) -> None:
         """Take a turn back that was heard as part of another."""
         entry = self._open.pop(live.number, None)
+        if not self._open:
+            self.closed.set()
         if entry is None or live.session is None:
             return
         if live.session is self._session:
@@ -283,6 +350,7 @@ class Recorder:
         kept = [closed for closed in self._owed if since is not None and closed.turn.at < since]
         self._owed = deque(kept, maxlen=OWED)
         self._left.clear()
+        self.cut_off = None
         if self._session is not None and (since is None or self._session.started >= since):
             self._session = None
         elif self._session is not None:
@@ -389,7 +457,7 @@ class Recorder:
 def _as_meant(turn: Turn, answer: Answer | None) -> dict[str, Any]:
     """Return what a model is to know of an answer beside the words that were heard (see ``mind.context.Past``)."""
     data: dict[str, Any] = {}
-    if turn.ended in (Ended.INTERRUPTED, Ended.DISMISSED):
+    if turn.ended in (Ended.INTERRUPTED, Ended.DISMISSED, Ended.MOVED):
         data["cut"] = True
     elif turn.ended is Ended.COMPLETED and turn.said != turn.spoken:
         data["meant"] = turn.said

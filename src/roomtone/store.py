@@ -117,8 +117,10 @@ class Store:
         )
 
     async def last_turn(self, session: str) -> Turn | None:
-        """Return the last finished turn of a session in which something was heard."""
-        where = "session = ? AND closed AND json_extract(data, '$.heard') != '' ORDER BY turn DESC LIMIT 1"
+        """Return the last finished turn of a session in which something was heard, but for one that only moved it."""
+        said = "AND (json_extract(data, '$.ended') != 'moved' OR json_extract(data, '$.said') != '')"
+        heard = "json_extract(data, '$.heard') != ''"
+        where = f"session = ? AND closed AND {heard} {said} ORDER BY turn DESC LIMIT 1"
         found = await self._turns(where, session)
         return found[0] if found else None
 
@@ -168,7 +170,7 @@ class Store:
 
     async def node(self, id_: str) -> Node:
         """Return a message by its id or the beginning of it. Raises SessionNotFound."""
-        message = _as_message(await self._one("message", "messages", id_))
+        message = as_message(await self._one("message", "messages", id_))
         parents = await self.read("SELECT parent FROM edges WHERE child = ? ORDER BY parent", message.id)
         children = await self.read("SELECT child FROM edges WHERE parent = ? ORDER BY child", message.id)
         key = (message.session, message.data.get("trace"))
@@ -186,7 +188,7 @@ class Store:
     async def messages(self, session: str, trace: str) -> list[Message]:
         """Return what was said in one turn, in order."""
         where = "session = ? AND json_extract(data, '$.trace') = ? ORDER BY at, rowid"
-        return [_as_message(row) for row in await self.read(f"SELECT * FROM messages WHERE {where}", session, trace)]
+        return [as_message(row) for row in await self.read(f"SELECT * FROM messages WHERE {where}", session, trace)]
 
     async def ancestry(self, message: str) -> list[Message]:
         """Return a message and all it follows from, through every parent, in the order they were said."""
@@ -195,7 +197,7 @@ class Store:
             "SELECT messages.* FROM messages JOIN line USING (id) ORDER BY at, messages.rowid",
             message,
         )
-        return [_as_message(row) for row in rows]
+        return [as_message(row) for row in rows]
 
     async def erase(self, since: datetime | None = None, spare: str = "", *, whole: bool = True) -> int:
         """Forget what was said since a moment, or ever, also in databases that were set aside; return how many turns.
@@ -250,7 +252,7 @@ class Store:
     async def save_timers(self, timers: Sequence[Timer] = (), remove: Sequence[Timer] = ()) -> None:
         """Keep some timers, new or changed, and remove others, in one commit that has reached the disk on return."""
         statements: list[Statement] = [("DELETE FROM timers WHERE id = ?", (timer.id,)) for timer in remove]
-        await self.write(*statements, *map(_timer, timers), durable=True)
+        await self.write(*statements, *map(keeping_timer, timers), durable=True)
 
     async def timers(self) -> list[Timer]:
         """Return all timers, the next first; some may be overdue after a power cut, some are marked missed."""
@@ -406,11 +408,15 @@ def keeping_message(message: Message, parents: Sequence[str]) -> list[Statement]
     return [("INSERT INTO messages VALUES (?,?,?,?,?,?,?) ON CONFLICT DO NOTHING", row), *edges]
 
 
-def _as_message(row: sqlite3.Row) -> Message:
-    return Message.model_validate({**dict(row), "data": json.loads(row["data"])})
+def as_message(row: sqlite3.Row) -> Message:
+    """Return a message as its row keeps it."""
+    return Message.model_validate(
+        {**{key: row[key] for key in Message.model_fields}, "data": json.loads(row["data"])}
+    )
 
 
-def _timer(timer: Timer) -> Statement:
+def keeping_timer(timer: Timer) -> Statement:
+    """Return the statement that keeps a timer, new or changed, to be committed with others."""
     row = {**timer.model_dump(), "set_at": iso(timer.set_at), "due": iso(timer.due)}
     columns, places = ", ".join(row), ", ".join("?" * len(row))
     return (f"INSERT OR REPLACE INTO timers ({columns}) VALUES ({places})", tuple(row.values()))

@@ -49,7 +49,8 @@ class LiveTurn:
     ``into_ring``: it is a rival of something that rings, where any word means that it was heard. ``stops_only``: it
     is a rival of speech in a room that wants to be called, where only "stop" and the like are meant for it. ``nodes``
     are the messages that were left on the way to its answer, by what a model planned. ``carries``: what is said in it
-    is a message to another room.
+    is a message to another room. ``leaving``: the conversation goes to another room by it. ``whole``: its answer was
+    made to the end, whether or not it was heard to it.
     """
 
     number: int
@@ -59,6 +60,8 @@ class LiveTurn:
     into_ring: bool = False
     stops_only: bool = False
     carries: bool = False
+    leaving: bool = False
+    whole: bool = False
     joined_text: str | None = None
     trace: str = field(default_factory=new_id)
     committed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -126,7 +129,7 @@ class LiveTurn:
             spoken=self.speech.spoken(heard_samples),
             offers=self.answer.offers if self.answer else None,
             stage=self.stage,
-            ended=self.ended,
+            ended=Ended.MOVED if self.leaving and self.ended is Ended.COMPLETED else self.ended,
             error=self.error,
             latency_ms=self._latency(),
             at=utc_now(),
@@ -332,6 +335,8 @@ def _are_words(live: LiveTurn, transcript: Transcript, chain: Chain) -> bool:
 
 async def _think(live: LiveTurn, chain: Chain, foresight: Foresight) -> Answer | None:
     """Return the answer, or None where silence is right."""
+    if live.prompt is not None and live.prompt.broken:
+        return await foresight.go_on(live.prompt.text)
     if live.prompt is not None and live.prompt.verbatim:
         by = await chain.as_whom(live.prompt.persona)
         return Answer(answered_by="none", deltas=_whole(live.prompt.text), by=by)
@@ -411,6 +416,7 @@ async def _speak(live: LiveTurn, deltas: AsyncIterator[str], chain: Chain) -> No
                     live.watch.first_word = loop.time()
                 live.said += delta
                 yield delta
+            live.whole = True
         finally:
             await close(deltas)  # a routine that is cut short does no more
 

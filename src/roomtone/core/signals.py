@@ -53,7 +53,7 @@ class LetGo:
 class Dismiss:
     """Someone wants silence: "stop", a button, the hub.
 
-    With ``how`` MOVED another room goes on: what nobody has answered yet leaves no trace, since it is asked again there.
+    With ``how`` MOVED another room goes on: what nobody has answered yet leaves no trace, it is asked again there.
     """
 
     source: Source = Source.VOICE
@@ -68,8 +68,8 @@ class Prompt:
     rings until it is over. Without ``kept`` it is no part of what was said here: a word about a button, or an
     answer once more. ``routine`` is the name of one to run instead. ``chime``: it comes unasked, so a chime goes
     before it. ``sound`` is the id of a recorded message that is played after the text, ``persona`` who says a text
-    that is said as it is, where that is not who speaks here. ``goes_on`` is the trace of the turn whose answer goes on
-    with this text; ``broken``: its model had not finished, and is asked for what follows on the text.
+    that is said as it is, where that is not who speaks here. ``goes_on`` is the trace of the turn whose answer goes
+    on with this text; ``broken``: its model had not finished, and is asked for what follows on the text.
     """
 
     text: str

@@ -11,7 +11,7 @@ from roomtone.core.dialog import HandStopwatch, Item, Offer, Timer, Tokens, Turn
 from roomtone.core.persona import Persona
 from roomtone.core.routine import Routine
 from roomtone.mind.context import Past, Told
-from roomtone.mind.house import House
+from roomtone.mind.house import House, Neighbour
 from roomtone.mind.memory import Memory
 from roomtone.outbound import Sent
 
@@ -35,6 +35,9 @@ class Household(Protocol):
 
     async def set_volume(self, volume: float) -> None:
         """Set loudness, 0 to 1."""
+
+    async def hand_off(self, to: Neighbour) -> None:
+        """Let this conversation go on in another room, with what this turn cut short (``House.hand_off``)."""
 
     def is_quiet(self) -> bool:
         """Say whether what nobody asked for waits: in quiet hours, or while somebody wants not to be disturbed."""

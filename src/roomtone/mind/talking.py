@@ -9,19 +9,19 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 from roomtone.core.continuation import ends_sentence
-from roomtone.core.dialog import Message, Offer, Role, Tokens, new_id
+from roomtone.core.dialog import Message, Offer, Role, Tokens, Turn, new_id
 from roomtone.core.errors import EngineError, RoomtoneError
 from roomtone.core.persona import Persona
 from roomtone.core.sentences import Sentences
 from roomtone.core.speakable import speakable
 from roomtone.core.thoughts import Aloud
 from roomtone.engines.llm import Llm, Options, Piece, Text, ToolCall, Usage
-from roomtone.flow import Stream, ahead, is_cancelled, task_group
+from roomtone.flow import Stream, ahead, close, is_cancelled, task_group
 from roomtone.mind import Answer, Household
 from roomtone.mind.context import Budget, Count, Past, Prompt, build
 from roomtone.mind.knowledge import Notes
@@ -180,6 +180,18 @@ class Talking:
         answer.answered_by = "tool"
         return answer
 
+    async def go_on_from(self, before: Turn, rest: str, house: Household, scope: Scope) -> Answer:
+        """Say the rest of a turn's answer that was broken off in another room, and let the model finish it."""
+        known = await self.know(before.heard, house)
+        earlier, begun = _parted(known.past.messages, before.trace)
+        known = replace(known, past=replace(known.past, messages=earlier))
+        options = replace(self._options(uses_tools=False), begun=" ".join(filter(None, [begun, rest])))
+        prompt = await self._prompt(before.heard, known, options)
+        answer = self._begin(before.heard, prompt, options, house, scope, known)
+        answer.answered_by, answer.told = before.answered_by, None
+        answer.deltas = _behind(rest, answer.deltas)
+        return answer
+
     async def read_ahead(self) -> None:
         """Let the model read what every prompt of this persona's begins with, if it keeps what it has read."""
         prefill = getattr(self._talk.llm, "prefill", None)
@@ -243,6 +255,7 @@ class Talking:
             scope,
             stream.put,
             Sentences(self._phrases.language.language),
+            spoke=bool(options.begun),
             tainted=tainted or bool(known.passages),
         )
         if call is not None:
@@ -378,6 +391,23 @@ class Talking:
                 if late:
                     await self._bridge(telling, "looking")
         return [task.result() for task in running]
+
+
+def _parted(messages: Sequence[Message], trace: str) -> tuple[list[Message], str]:
+    """Return what was said before the question of a turn, and all that was answered since."""
+    asked = next((place for place, each in enumerate(messages) if each.data.get("trace") == trace), len(messages))
+    answered = [each.text for each in messages[asked:] if each.role is Role.ROOMTONE]
+    return list(messages[:asked]), " ".join(answered)
+
+
+async def _behind(text: str, deltas: AsyncIterator[str]) -> AsyncIterator[str]:
+    try:
+        if text:
+            yield text
+        async for delta in deltas:
+            yield delta
+    finally:
+        await close(deltas)
 
 
 def _called(said: str, calls: Sequence[ToolCall]) -> Message:

@@ -79,6 +79,16 @@ class Mind:
             return self._without_skill(text, household.persona.name)
         return await self._ask(match, household)
 
+    async def go_on(self, rest: str, household: Household, scope: Scope) -> Answer:
+        """Say the rest of the last answer, and what a model adds to it: it was moved here before it was whole.
+
+        Where no model can be asked, it ends with the rest. Raises StoreError.
+        """
+        before = await household.last_turn()
+        if before is None or self.talking is None or not self.talking.can_answer:
+            return Answer("none", _deltas([rest]))
+        return await self.talking.go_on_from(before, rest, household, scope)
+
     async def draft(self, text: str, household: Household, scope: Scope) -> Answer | None:
         """Begin to answer what may not be all yet; None where that is a skill's, which waits until it is certain."""
         if self.talking is None or not text.strip() or not self.talking.can_answer:

@@ -48,8 +48,8 @@ class Options:
     It ends before any text of ``stop``. ``tools`` may be called. ``schema``: the reply is JSON that fits it.
     ``persona`` is whose prompt this is: an engine that keeps what it has read keeps it by persona. ``adapter`` is the
     LoRA of a fine-tuned persona, by name. ``route``: the providers to ask, by name, in order (none: the house's).
-    ``why`` stands on the receipt of what left the house: answer, summary, check. ``begun`` is what was said of the reply
-    already, in another room: it goes on with the next word. An engine may leave that to the router.
+    ``why`` stands on the receipt of what left the house: answer, summary, check. ``begun`` is what was said of the
+    reply already, in another room: it goes on with the next word. An engine may leave that to the router.
     """
 
     max_tokens: int = 400
