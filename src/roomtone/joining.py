@@ -13,16 +13,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from roomtone.app import Room
+from roomtone.core.arbitration import Kind
 from roomtone.core.errors import RoomtoneError
 from roomtone.core.wire import Topics
+from roomtone.edges.claims import Claims
 from roomtone.edges.home_assistant import HomeAssistant
 from roomtone.edges.mqtt import Edge, Identity, Reach
 from roomtone.edges.neighbourhood import Neighbourhood
-from roomtone.flow import beside
+from roomtone.flow import Event, beside
 from roomtone.intercom import Intercom, can_carry
 from roomtone.link import Link
 from roomtone.mind.house import Alone
 from roomtone.outbox import Outbox
+from roomtone.parts import at_once
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +68,41 @@ def _home_assistant(whole: Joined) -> Coroutine[Any, Any, None]:
     return member.run()
 
 
-MEMBERS: tuple[tuple[str, Member], ...] = (("intercom", _intercom), ("home assistant", _home_assistant))
+def _claims(whole: Joined) -> Coroutine[Any, Any, None]:
+    """Let only one room answer whom several heard."""
+    room = whole.room
+    claims = Claims(
+        whole.link,
+        room.settings.device.id,
+        room.parts.room,
+        room.feed,
+        room.conversation.post,
+        can_serve=lambda: can_serve(room),
+        others_online=whole.house.others_online,
+    )
+    room.parts.housed.answers = claims.answers
+    return claims.run()
+
+
+def _following(whole: Joined) -> Coroutine[Any, Any, None] | None:
+    """Bring the conversation of another room to whoever calls here soon after leaving that one."""
+    within_s = whole.room.settings.hub.follow_s
+    if not within_s:
+        return None
+
+    async def follow(event: Event) -> None:
+        if event.data.kind is Kind.WAKE:
+            await whole.house.follow(within_s)
+
+    return whole.room.feed.attend("following", "wake.won", follow)
+
+
+MEMBERS: tuple[tuple[str, Member], ...] = (
+    ("intercom", _intercom),
+    ("home assistant", _home_assistant),
+    ("claims", _claims),
+    ("following", _following),
+)
 """Who takes part, by the name of its task."""
 
 
@@ -99,7 +136,7 @@ def _housed(room: Room, whole: Joined) -> Iterator[None]:
     try:
         yield
     finally:
-        housed.house, housed.health = Alone(room.parts.room), None
+        housed.house, housed.health, housed.answers = Alone(room.parts.room), None, at_once
 
 
 def _compose(room: Room, link_of: Callable[..., Link]) -> Joined:

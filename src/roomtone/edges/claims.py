@@ -55,8 +55,7 @@ class Claims:
     """Claims the calls that the feed tells of, and posts StandDown where another room answers.
 
     ``can_serve`` says whether this room could hear, understand and speak, ``others_online`` whether another room
-    could instead. ``on_won`` is told of a call that the house has left to this room, unless somebody interrupts it
-    or talks with it already: a conversation may follow whoever called.
+    could instead.
     """
 
     def __init__(
@@ -68,7 +67,6 @@ class Claims:
         post: Callable[[StandDown], None],
         can_serve: Callable[[], bool] = lambda: True,
         others_online: Callable[[], bool] = lambda: True,
-        on_won: Callable[[Called], None] = lambda _: None,
     ) -> None:
         self._link = link
         self._device = device
@@ -77,7 +75,6 @@ class Claims:
         self._post = post
         self._can_serve = can_serve
         self._others_online = others_online
-        self._on_won = on_won
         self._run = new_id()
         self._arbiter = Arbiter()
         self._calls: dict[int, Called] = {}
@@ -159,18 +156,10 @@ class Claims:
             return
         run, _, number = claim.call.rpartition("-")
         if claim.id == self._device and run == self._run:
-            self._come_back(int(number))
+            self._win(int(number))
             return
         for lost in self._arbiter.lose(claim.kind, message.at - claim.age_ms / 1000, claim.id):
             self._stand_down(self._calls[lost])
-
-    def _come_back(self, number: int) -> None:
-        called = self._calls.get(number)
-        if called is None or self._arbiter.standing(number) is not Standing.CLAIMED:
-            return
-        self._win(number)
-        if called.kind is not Kind.INTERRUPTION:
-            self._on_won(called)
 
     def _age_ms(self, called: Called) -> float:
         return (asyncio.get_running_loop().time() - called.call.at) * 1000
