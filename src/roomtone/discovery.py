@@ -15,6 +15,8 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 HUB = "_roomtone-hub._tcp.local."
+DOOR = "_roomtone-join._tcp.local."
+"""The broker of a house, and its hub while it lets a new device in."""
 
 LONGEST_LABEL = 63
 """Bytes of a name in DNS (RFC 1035)."""
@@ -121,8 +123,16 @@ class Found:
     name: str
 
 
-async def find_hub(home: str, within_s: float = FIND_S, host: str = "0.0.0.0") -> Found | None:  # noqa: S104
-    """Look for the hub of a home; None where none answers. ``host`` is this machine's address in the network."""
+async def find_hub(
+    home: str | None,
+    within_s: float = FIND_S,
+    host: str = "0.0.0.0",  # noqa: S104
+    kind: str = HUB,
+) -> Found | None:
+    """Look for the hub of a home (None: of any); None where none answers.
+
+    ``host`` is this machine's address in the network; ``kind`` is ``DOOR`` for a hub that lets a device in now.
+    """
     try:
         from zeroconf import Error, ServiceStateChange
         from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
@@ -137,26 +147,26 @@ async def find_hub(home: str, within_s: float = FIND_S, host: str = "0.0.0.0") -
 
     try:
         async with AsyncZeroconf(interfaces=[own_address(host)]) as network:
-            browser = AsyncServiceBrowser(network.zeroconf, HUB, handlers=[seen])
+            browser = AsyncServiceBrowser(network.zeroconf, kind, handlers=[seen])
             try:
                 async with asyncio.timeout(within_s):
-                    return await _first_of(home, names, network.zeroconf)
+                    return await _first_of(home, kind, names, network.zeroconf)
             finally:
                 await browser.async_cancel()
     except (TimeoutError, OSError, Error) as error:
-        log.info("no hub of the home %s was found: %s", home, str(error) or "none answered")
+        log.info("no hub of the home %s was found: %s", home or "wanted", str(error) or "none answered")
         return None
 
 
-async def _first_of(home: str, names: asyncio.Queue[str], network: Any) -> Found:
+async def _first_of(home: str | None, kind: str, names: asyncio.Queue[str], network: Any) -> Found:
     from zeroconf.asyncio import AsyncServiceInfo
 
     while True:
-        info = AsyncServiceInfo(HUB, await names.get())
+        info = AsyncServiceInfo(kind, await names.get())
         if not await info.async_request(network, FIND_S * 1000) or info.port is None:
             continue
         addresses = info.parsed_addresses()
-        if addresses and (info.properties or {}).get(b"home") == home.encode():
+        if addresses and (home is None or (info.properties or {}).get(b"home") == home.encode()):
             return Found(addresses[0], info.port, (info.server or "").rstrip("."))
 
 
