@@ -9,25 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count, pairwise
 
-import yaml
-
 from roomtone.bench import Figure, p
 from roomtone.bench.processes import cpu_s, pss_mb
-from roomtone.control import SOCKET_NAME, listens
 from roomtone.core import handoff
 from roomtone.core.dialog import Message, Role, Session
-from roomtone.core.errors import HouseError, HubGone
+from roomtone.core.errors import HouseError
 from roomtone.core.handoff import Decision, Does, Hold
 from roomtone.core.wire import COMMAND, Adopt, Bundle, HandOff, Offer, Presence, Release, Reply, State, Topics, read
 from roomtone.flow import beside
-from roomtone.hub.own_broker import OwnBroker
+from roomtone.hub.own_broker import OwnBroker, own_hub
 from roomtone.link import Inbound, Link
 from roomtone.settings import Hub
 
@@ -40,7 +35,6 @@ HANDOFFS_PER_DEVICE_S = 0.01
 """Each device hands its conversation over once in so many seconds' inverse: five a second among 500."""
 
 UP_BOUND_S = 120.0
-HUB_BOUND_S = 60.0
 SETTLE_S = 3.0
 MOVED_BOUND_S = 10.0
 
@@ -213,7 +207,7 @@ async def simulate(devices: int, seconds: float) -> Load:
     """Run a house of so many devices for a while; say what it cost. Raises HouseError where it does not come up."""
     async with AsyncExitStack() as stack:
         broker = await stack.enter_async_context(OwnBroker())
-        hub = await stack.enter_async_context(_hub(broker))
+        hub = (await stack.enter_async_context(own_hub(broker))).pid
         assert broker.pid is not None
         empty = pss_mb(hub), pss_mb(broker.pid)
         house = await stack.enter_async_context(_devices(broker, devices))
@@ -233,33 +227,6 @@ async def simulate(devices: int, seconds: float) -> Load:
             handoffs_ms=tuple(each * 1000 for each in moved if each is not None),
             refused=moved.count(None),
         )
-
-
-@asynccontextmanager
-async def _hub(broker: OwnBroker) -> AsyncIterator[int]:
-    """Run ``roomtone hub run`` for as long as the context lasts; yield its process."""
-    folder = broker.folder / "hub"
-    folder.mkdir()
-    settings = broker.hub("hub").model_dump(mode="json", include={"url", "home", "ca", "cert", "key"})
-    (folder / "config.yaml").write_text(yaml.safe_dump({"hub": settings, "log": {"level": "warning"}}))
-    command = [sys.executable, "-m", "roomtone.cli", "hub", "run", "--config", str(folder / "config.yaml")]
-    with _process([*command, "--state-dir", str(folder)]) as process:
-        deadline = asyncio.get_running_loop().time() + HUB_BOUND_S
-        while not await listens(folder / "hub" / SOCKET_NAME):
-            if process.poll() is not None or asyncio.get_running_loop().time() > deadline:
-                raise HubGone("the hub did not come up; run it by hand: roomtone hub run")
-            await asyncio.sleep(0.1)
-        yield process.pid
-
-
-@contextmanager
-def _process(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(HUB_BOUND_S)
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +25,7 @@ from roomtone.commands import say_json
 from roomtone.config import Settings
 from roomtone.core.dialog import Turn
 from roomtone.core.sound import Audio
-from roomtone.demo import day, mind
+from roomtone.demo import day, mind, rooms
 from roomtone.demo.visits import Visit, play
 from roomtone.engines import EngineSettings
 from roomtone.flow import Event
@@ -37,6 +38,8 @@ SHOWN: dict[str, Callable[[Any], str]] = {
     "memory.kept": lambda data: f"a {data['level']}",
     "memory.recalled": lambda data: f"{len(data['ids'])} known",
     "tool.run": lambda run: f"{run.tool}: {run.status}",
+    "wake.won": lambda _: "this room answers",
+    "wake.lost": lambda _: "another room answers",
     "routine.step": lambda data: f"{data['step']}: {data['status']}",
 }
 """What else is told of as it happens, and how."""
@@ -59,6 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="visits: a few minutes with visitors; day: a wake word, buttons, bedtime, three personas, a power cut; "
         "mind: language models, one of which breaks off, a memory, a routine",
     )
+    parser.add_argument(
+        "--rooms",
+        type=int,
+        choices=(3,),
+        help="instead of a scene: a house of three rooms with a hub and a broker (mosquitto), at real pace",
+    )
     parser.add_argument("--simulate", action="store_true", help="accepted for symmetry: the demo is always simulated")
     parser.add_argument("--out", type=Path, default=Path("roomtone-demo"), metavar="DIR", help="where to write")
 
@@ -66,6 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Play the demo; 1 where a visitor was not answered as the script expects."""
     prepare(args.out)
+    if args.rooms is not None:  # the broker is a process of its own, and keeps to no clock but the wall's
+        return asyncio.run(_house(args, settings))
     main = SCENES[args.scene](args, settings)
     return asyncio.run(main) if args.pace == "real" else run_skipping(main)
 
@@ -100,6 +111,12 @@ async def _mind(args: argparse.Namespace, settings: Settings) -> int:
         return await stage.play(mind.Scene(household, stage.room, stage.show), "somebody comes in")
 
 
+async def _house(args: argparse.Namespace, settings: Settings) -> int:
+    """Play the scene of several rooms."""
+    stage = _Stage(args)
+    return await stage.play(rooms.Walk(settings, stage.room, stage.show), "a house comes up")
+
+
 class _Scene(Protocol):
     """Plays in rooms that it opens one after the other."""
 
@@ -124,15 +141,16 @@ class _Stage:
         self._rooms = 0
 
     @asynccontextmanager
-    async def room(self, state_dir: Path, settings: Settings) -> AsyncIterator[Rehearsal]:
-        """Open the next room of the scene."""
+    async def room(self, state_dir: Path, settings: Settings, name: str = "") -> AsyncIterator[Rehearsal]:
+        """Open the next room of the scene; with a ``name``, where others are open too."""
         self._rooms += 1
         out = self._args.out / f"room-{self._rooms}"
         prepare(out)
         async with rehearsing(settings, state_dir, _room(), out, one_session=False) as rehearsal:
-            self._timeline = self._timeline or Timeline(self._console, rehearsal.room.engines)
+            if self._timeline is None:
+                self._timeline = Timeline(self._console, rehearsal.room.engines)
             self._timeline.status = self._status
-            rehearsal.show = self._timeline.show
+            rehearsal.show = partial(self._timeline.show, room=name)
             yield rehearsal
 
     def show(self, who: str, what: str) -> None:
@@ -186,23 +204,24 @@ class Timeline:
         visitor = visit.visitor
         self.line(f"[bold]{visitor.name}[/bold], {visitor.distance_m} m away", escape(visit.says))
 
-    def show(self, event: Event) -> None:
-        """Show what happened."""
+    def show(self, event: Event, room: str = "") -> None:
+        """Show what happened, and in which room where there are several."""
+        where = f"[blue]{room}[/blue]  " if room else ""
         if event.kind == "state.changed":
             mode = str(event.data.mode)
             self.status.update(f"[{COLOURS[mode]}]{mode}[/]")
-            self.line(f"[{COLOURS[mode]}]{mode}[/]", "")
+            self.line(f"{where}[{COLOURS[mode]}]{mode}[/]", "")
         elif event.kind == "turn.heard" and (event.data.heard or event.data.prompt is None):
-            self.line("heard", escape(event.data.heard or "(nothing understood)"))
+            self.line(f"{where}heard", escape(event.data.heard or "(nothing understood)"))
         elif event.kind == "turn.ended":
-            self._turn(event.data.turn)
+            self._turn(event.data.turn, where)
         elif event.kind in SHOWN:
-            self.line(f"[magenta]{event.kind}[/magenta]", escape(SHOWN[event.kind](event.data)))
+            self.line(f"{where}[magenta]{event.kind}[/magenta]", escape(SHOWN[event.kind](event.data)))
 
-    def _turn(self, turn: Turn) -> None:
+    def _turn(self, turn: Turn, where: str) -> None:
         said = escape(turn.spoken or "(nothing)")
         rest = f" [dim]{escape('[' + turn.ended + ']')}[/dim]" if turn.spoken != turn.said else ""
-        self.line("[bold cyan]Roomtone[/bold cyan]", f"[cyan]{said}[/cyan]{rest}")
+        self.line(f"{where}[bold cyan]Roomtone[/bold cyan]", f"[cyan]{said}[/cyan]{rest}")
         self.line("", f"[dim]{stages(turn.latency_ms)}[/dim]")
 
     def line(self, who: str, what: str) -> None:

@@ -1,17 +1,24 @@
-"""A broker for rehearsals, benches and tests: Mosquitto as it is shipped, on free ports of this machine."""
+"""A broker and a hub for rehearsals, benches and tests, as they are shipped, on free ports of this machine."""
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
-from contextlib import closing
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
-from roomtone.core.errors import BrokerUnreachable
+import yaml
+
+from roomtone.control import SOCKET_NAME, listens
+from roomtone.core.errors import BrokerUnreachable, HubGone
 from roomtone.credentials import write_durably
 from roomtone.hub.authority import Authority, make_authority
 from roomtone.hub.mosquitto import configure, refresh
@@ -20,7 +27,8 @@ from roomtone.settings import Hub
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 HOME = "ours"
 
-END_S = 10.0
+END_S, HUB_BOUND_S = 10.0, 60.0
+LOOK_S = 0.1
 
 
 class OwnBroker:
@@ -145,6 +153,41 @@ class OwnBroker:
         if process is not None:
             getattr(process, how)()
             process.wait(END_S)
+
+
+@asynccontextmanager
+async def own_hub(broker: OwnBroker) -> AsyncIterator[subprocess.Popen[bytes]]:
+    """Run ``roomtone hub run`` at a broker for as long as the context lasts; its state is within the broker's folder.
+
+    Raises HubGone where it does not come up.
+    """
+    folder = broker.folder / "hub"
+    folder.mkdir(exist_ok=True)
+    settings = broker.hub("hub").model_dump(mode="json", include={"url", "home", "ca", "cert", "key"})
+    config = folder / "config.yaml"
+    config.write_text(yaml.safe_dump({"hub": settings, "log": {"level": "warning"}}))
+    command = [
+        sys.executable,
+        "-m",
+        "roomtone.cli",
+        "hub",
+        "run",
+        "--config",
+        str(config),
+        "--state-dir",
+        str(folder),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + HUB_BOUND_S
+        while not await listens(folder / "hub" / SOCKET_NAME):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise HubGone("the hub did not come up; run it by hand: roomtone hub run")
+            await asyncio.sleep(LOOK_S)
+        yield process
+    finally:
+        process.terminate()
+        process.wait(END_S)
 
 
 def _free_ports() -> tuple[int, int]:
