@@ -26,6 +26,7 @@ from roomtone.core.wire import (
     Announce,
     Asked,
     CancelTimers,
+    Code,
     Follow,
     HandOff,
     Heard,
@@ -106,13 +107,22 @@ class Neighbourhood:
         return any(each.online for each in self.rooms())
 
     def find(self, spoken: str) -> Neighbour:
-        """Return the room, or the device, that somebody means. Raises DeviceNotFound."""
+        """Return the room, or the device, that somebody means: of several in one room, one that is on.
+
+        Raises DeviceNotFound; for this room itself with ``why`` SAME_DEVICE among its details.
+        """
         found = matching(spoken, self.rooms())
+        if not found and matching(spoken, [Neighbour(self._identity.id, self.room, self._identity.device.name)]):
+            raise DeviceNotFound(f"this is {spoken}", spoken=spoken, why=Code.ITSELF)
         if not found:
             known = ", ".join(sorted({each.room for each in self.rooms()}))
             there = f"there are: {known}" if known else "no other room was heard of yet"
             raise DeviceNotFound(f"there is no room called {spoken}; {there}", spoken=spoken)
-        return next((each for each in found if each.online), found[0])
+        fit = [each for each in found if each.online] or found
+        if len({plain(each.room) for each in fit}) > 1:
+            which = " or ".join(sorted({each.room for each in fit}))
+            raise DeviceNotFound(f"{spoken} may be {which}; say which", spoken=spoken)
+        return fit[0]
 
     async def recall(self) -> None:
         """Take up who the neighbours were when this room was last on; they are off until they are heard of."""
