@@ -56,7 +56,12 @@ class Wire:
 
 
 class WireLink(Link):
-    """A link over a ``Wire``. ``cut`` takes it away, as a broken network does, and ``mend`` brings it back."""
+    """A link over a ``Wire``. ``cut`` takes it away, as a broken network does, and ``mend`` brings it back.
+
+    What it sends is with the broker after ``up_s``, what it is sent arrives ``down_s`` later than elsewhere.
+    """
+
+    up_s = down_s = 0.0
 
     def __init__(
         self,
@@ -129,7 +134,7 @@ class WireLink(Link):
     ) -> None:
         """Have a message arrive."""
         now = asyncio.get_running_loop().time()
-        message = Inbound(topic, payload, retained, to, by, now + self.wire.delay_s)
+        message = Inbound(topic, payload, retained, to, by, now + self.wire.delay_s + self.down_s)
         waiting = self._waiting.pop(by, None) if by and topic.endswith("/reply") else None
         if waiting is not None and not waiting.done():
             waiting.set_result(Reply.model_validate_json(payload))
@@ -157,6 +162,8 @@ class WireLink(Link):
     ) -> None:
         if not self.up:
             raise BrokerUnreachable("the broker is out of reach")
+        if self.up_s:
+            await asyncio.sleep(self.up_s)
         written = payload if isinstance(payload, bytes) else write(payload)
         self.wire.publish(topic, written, retain, response_topic, correlation or b"", self)
 
