@@ -83,7 +83,7 @@ ONLY = {
     "outbox": "core flow clock database store",
     "discovery": "core clock flow settings",
     "hub": "core clock flow link outbox discovery control edges database migrations settings shipped "
-    "config_sources outbound credentials enrolling",
+    "config_sources outbound credentials enrolling broker broker_trouble wayfinding",
     "credentials": "",
     "enrolling": "core clock flow settings credentials discovery",
     "cli": "commands config core",

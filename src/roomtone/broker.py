@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,15 +27,13 @@ from roomtone import broker_trouble
 from roomtone.broker_trouble import Trouble
 from roomtone.core.errors import BrokerUnreachable, RegistrationError
 from roomtone.core.wire import LONGEST
+from roomtone.flow import worker
 
 KEEPALIVE_S = 5
 """A broker that was silent for so long is asked for a sign of life, and given up after as long again."""
 
 ANSWER_S = 5.0
 """Longest that the broker takes to let in, or to confirm what was sent."""
-
-CONNECT_S = 12.0
-"""Longest that paho's connecting lasts, which nothing can end: a name, a connection and a TLS handshake."""
 
 GOODBYE_S = 1.0
 """Longest that a connection takes to end in good order."""
@@ -128,22 +127,28 @@ class Connection(Client):
             will=Will(will.topic, will.payload, 1, True, _properties(PacketTypes.WILLMESSAGE, _WILL)),
             properties=_properties(PacketTypes.CONNECT, {**_SESSION, "SessionExpiryInterval": session_s}),
             logger=self._said,
-            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],  # a question and its answer wait 40 ms each
         )
         self._way = way
         self._taken = taken
-        self._tried: asyncio.Event | None = None
+        self._gate = threading.Lock()
+        self._given_up = self._opened = False
+        self._tried = asyncio.Event()
         self._acks: dict[int, asyncio.Future[ReasonCode]] = {}
 
     # --------------------------------------------------------------------------------- beginning and end
 
     async def open(self) -> None:
-        """Connect. Raises Trouble."""
-        self._tried = asyncio.Event()
-        try:
-            await self.__aenter__()
-        except MqttError as error:
-            raise self._trouble(error) from None
+        """Connect, on a thread of its own: looking up a name cannot be ended. Raises Trouble."""
+        with worker("broker") as thread:
+            try:
+                await thread.call(self._client_connect)
+            except OSError as error:
+                raise broker_trouble.of_failure(error, str(self._way)) from None
+        await asyncio.wait([self._connected], timeout=ANSWER_S)
+        if not self._connected.done():
+            raise broker_trouble.silent(str(self._way))
+        if not _seen(self._connected):
+            raise self._trouble(self._connected.exception())
         self._disconnected.add_done_callback(self._stop_waiting)
 
     async def lost(self) -> Trouble:
@@ -152,15 +157,17 @@ class Connection(Client):
         return self._trouble(self._disconnected.exception())
 
     async def close(self) -> None:
-        """Disconnect where still connected, and leave nothing behind: no thread at work, no socket and no task."""
-        if self._tried is not None and not self._tried.is_set():  # cancelled while paho connects, on a thread
-            async with asyncio.timeout(CONNECT_S):
-                await self._tried.wait()
+        """Disconnect where still connected, and leave nothing behind: no socket and no task.
+
+        What connects on its thread yet is not waited for: it finds out as soon as it could go on.
+        """
+        with self._gate:
+            self._given_up = True
+        if self._opened and not self._tried.is_set():
+            await self._tried.wait()
         if self._stands() and self._client.disconnect() == MQTT_ERR_SUCCESS:
             await asyncio.wait([self._disconnected], timeout=GOODBYE_S)
         self._client._sock_close()  # noqa: SLF001  # paho has no other way that does not wait for the network
-        if self._way.tls is not None and self._way.tls.last is not None:
-            self._way.tls.last.close()
         if self._misc_task is not None:
             self._misc_task.cancel()
             await asyncio.wait([self._misc_task])
@@ -173,12 +180,23 @@ class Connection(Client):
     def _client_connect(self) -> None:
         try:
             super()._client_connect()
+        except BaseException:
+            if self._way.tls is not None and self._way.tls.last is not None:
+                self._way.tls.last.close()
+            raise
         finally:
-            self._loop.call_soon_threadsafe(self._has_tried)
+            with self._gate:
+                if self._opened:
+                    self._loop.call_soon_threadsafe(self._tried.set)
 
-    def _has_tried(self) -> None:
-        if self._tried is not None:
-            self._tried.set()
+    def _on_socket_open(self, client: Any, userdata: Any, sock: Any) -> None:
+        with self._gate:
+            if self._given_up:
+                sock.close()
+                raise ConnectionAbortedError("given up before it stood")
+            self._opened = True
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else a question and its answer wait 40 ms each
+        super()._on_socket_open(client, userdata, sock)
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, *rest: Any) -> None:
         if not self._connected.done():  # a broker that closes without an answer: aiomqtt would wait for one
@@ -242,8 +260,6 @@ class Connection(Client):
             code = error.rc.value if isinstance(error.rc, ReasonCode) else -1
             meaning = broker_trouble.of_code(code, broker, self.identifier) or broker_trouble.of_words(words, broker)
             return meaning or broker_trouble.lost(broker)
-        if error is not None and isinstance(error.__context__, OSError):  # aiomqtt keeps only its words
-            return broker_trouble.of_failure(error.__context__, broker)
         if isinstance(error, OSError):
             return broker_trouble.of_failure(error, broker)
         return broker_trouble.silent(broker) if error is not None else broker_trouble.lost(broker)
