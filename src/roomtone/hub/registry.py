@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -70,11 +71,12 @@ def _plain(name: str) -> str:
 
 
 class Registry:
-    """All devices, in memory; on the disk only what a presence tells, when it has changed."""
+    """All devices, in memory; on the disk, by ``flush``, only what a presence tells, when it has changed."""
 
     def __init__(self, database: HubDatabase) -> None:
         self._database = database
         self._devices: dict[str, Device] = {}
+        self._changed: set[str] = set()
 
     async def load(self) -> None:
         """Take up the devices that are known from earlier runs."""
@@ -107,7 +109,7 @@ class Registry:
             raise DeviceNotFound(f"there is no room called {name}; known are: {rooms}", name=name)
         return min(meant, key=lambda one: (not one.online, one.state.muted, one.state.state != "idle"))
 
-    async def on_presence(self, id_: str, payload: bytes, at: float) -> tuple[Device | None, Device]:
+    def on_presence(self, id_: str, payload: bytes, at: float) -> tuple[Device | None, Device]:
         """Take a presence; return the device as it was and as it is. Raises PayloadError."""
         presence, newer = _read_presence(id_, payload)
         before = self._devices.get(id_)
@@ -130,8 +132,15 @@ class Registry:
         )
         self._devices[id_] = device
         if before is None or _lasting(before) != _lasting(device):
-            await self._database.do(lambda db: _keep(db, device))
+            self._changed.add(id_)
         return before, device
+
+    async def flush(self) -> None:
+        """Write down which devices have changed, in one commit: a whole house may come at once."""
+        changed = [self._devices[id_] for id_ in self._changed]
+        self._changed.clear()
+        if changed:
+            await self._database.do(lambda db: _keep(db, changed))
 
     def on_state(self, id_: str, state: State, at: float, *, retained: bool) -> Device:
         """Take a state, which only memory keeps; a device that only a state tells of is known from then on."""
@@ -140,7 +149,7 @@ class Registry:
         self._devices[id_] = device
         return device
 
-    def forget_when(self, at: float) -> None:
+    def count_absences_from(self, at: float) -> None:
         """Count from now how long each device has been gone: while the hub was cut off it could not know."""
         self._devices = {id_: replace(one, since=at) for id_, one in self._devices.items()}
 
@@ -151,7 +160,8 @@ class Registry:
             raise DeviceNotFound(f"there is no device called {id_}; see: roomtone hub devices", name=id_)
         changed = replace(device, admission=admission)
         self._devices[id_] = changed
-        await self._database.do(lambda db: _keep(db, changed))
+        self._changed.add(id_)
+        await self.flush()
         return changed
 
 
@@ -182,15 +192,17 @@ def _lasting(device: Device) -> tuple[object, ...]:
     return device.presence, device.admission
 
 
-def _keep(db: sqlite3.Connection, device: Device) -> None:
-    presence = device.presence
-    row = (
-        *(device.id, presence.room, presence.name, presence.version, presence.instance),
-        *(json.dumps(presence.capabilities), json.dumps(presence.personas)),
-        *(str(device.admission), now().isoformat(), device.seen),
-    )
+def _keep(db: sqlite3.Connection, devices: Sequence[Device]) -> None:
     update = ", ".join(f"{column} = excluded.{column}" for column in _CHANGING)
-    db.execute(f"INSERT INTO devices VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET {update}", row)
+    insert = f"INSERT INTO devices VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET {update}"
+    for device in devices:
+        presence = device.presence
+        row = (
+            *(device.id, presence.room, presence.name, presence.version, presence.instance),
+            *(json.dumps(presence.capabilities), json.dumps(presence.personas)),
+            *(str(device.admission), now().isoformat(), device.seen),
+        )
+        db.execute(insert, row)
 
 
 _CHANGING = ("room", "name", "version", "instance", "capabilities", "personas", "standing", "seen")
