@@ -224,7 +224,7 @@ async def _until(there: Callable[[], bool]) -> None:
     """Wait until something is so, or long enough: what is missing then is told by what follows."""
     loop = asyncio.get_running_loop()
     end = loop.time() + BOUND_S
-    while not there() and loop.time() < end:
+    while not there() and loop.time() < end:  # noqa: ASYNC110  # nobody tells of all of it
         await asyncio.sleep(0.05)
 
 

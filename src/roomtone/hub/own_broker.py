@@ -156,7 +156,7 @@ class OwnBroker:
 
 
 @asynccontextmanager
-async def own_hub(broker: OwnBroker) -> AsyncIterator[subprocess.Popen[bytes]]:
+async def own_hub(broker: OwnBroker) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run ``roomtone hub run`` at a broker for as long as the context lasts; its state is within the broker's folder.
 
     Raises HubGone where it does not come up.
@@ -166,28 +166,20 @@ async def own_hub(broker: OwnBroker) -> AsyncIterator[subprocess.Popen[bytes]]:
     settings = broker.hub("hub").model_dump(mode="json", include={"url", "home", "ca", "cert", "key"})
     config = folder / "config.yaml"
     config.write_text(yaml.safe_dump({"hub": settings, "log": {"level": "warning"}}))
-    command = [
-        sys.executable,
-        "-m",
-        "roomtone.cli",
-        "hub",
-        "run",
-        "--config",
-        str(config),
-        "--state-dir",
-        str(folder),
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    run = ["-m", "roomtone.cli", "hub", "run", "--config", str(config), "--state-dir", str(folder)]
+    process = await asyncio.create_subprocess_exec(sys.executable, *run, stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + HUB_BOUND_S
         while not await listens(folder / "hub" / SOCKET_NAME):
-            if process.poll() is not None or time.monotonic() > deadline:
+            if process.returncode is not None or time.monotonic() > deadline:
                 raise HubGone("the hub did not come up; run it by hand: roomtone hub run")
             await asyncio.sleep(LOOK_S)
         yield process
     finally:
-        process.terminate()
-        process.wait(END_S)
+        if process.returncode is None:
+            process.terminate()
+        async with asyncio.timeout(END_S):
+            await process.wait()
 
 
 def _free_ports() -> tuple[int, int]:
