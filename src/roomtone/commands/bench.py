@@ -22,6 +22,7 @@ from roomtone.bench import (
     endpointing,
     failover,
     hands,
+    house,
     llama,
     local_models,
     memory,
@@ -52,6 +53,7 @@ SUBJECTS = (
     "hands",
     "wake",
     "memory",
+    "house",
     "process",
 )
 
@@ -85,6 +87,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         "hands": lambda: _real(hands.measure()),
         "wake": lambda: _real(wake.measure(recordings)) if recordings else [],
         "memory": lambda: _real(memory.measure()),
+        "house": lambda: _real(house.measure()),
         "process": process.measure,
     }
     before = earlier(args.compare) if args.compare else None
