@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -104,16 +105,19 @@ def test_the_device_and_its_origin_have_the_keys_that_home_assistant_knows() -> 
 
 
 @pytest.mark.parametrize("shares_texts", [True, False])
-def test_home_assistants_own_schemas_take_it(shares_texts: bool) -> None:
+def test_home_assistants_own_schemas_take_it(tmp_path: Path, shares_texts: bool) -> None:
+    """Where its package is installed, in a Python that it runs on: pip install homeassistant paho-mqtt."""
     schemas = pytest.importorskip("homeassistant.components.mqtt.schemas")
-    frame = importlib.import_module("homeassistant.helpers.frame")
-    if hasattr(frame, "_hass"):
-        frame._hass.hass = importlib.import_module("types").SimpleNamespace(config=None)
-    told = json.loads(payload(TOPICS, KITCHEN, shares_texts=shares_texts))
-    schemas.DEVICE_DISCOVERY_SCHEMA(told)
-    for component in components(shares_texts=shares_texts).values():
-        platform = importlib.import_module(f"homeassistant.components.mqtt.{component['platform']}")
-        platform.PLATFORM_SCHEMA_MODERN({key: each for key, each in component.items() if key != "platform"})
+    core = importlib.import_module("homeassistant.core")
+
+    async def check() -> None:
+        core.HomeAssistant(str(tmp_path))  # templates are only read where there is one
+        schemas.DEVICE_DISCOVERY_SCHEMA(json.loads(payload(TOPICS, KITCHEN, shares_texts=shares_texts)))
+        for component in components(shares_texts=shares_texts).values():
+            platform = importlib.import_module(f"homeassistant.components.mqtt.{component['platform']}")
+            platform.PLATFORM_SCHEMA_MODERN({key: each for key, each in component.items() if key != "platform"})
+
+    asyncio.run(check())
 
 
 def test_what_is_known_of_a_component_stays_when_the_room_is_renamed() -> None:
