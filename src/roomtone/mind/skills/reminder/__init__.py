@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from roomtone.core.dialog import Timer, TimerKind
 from roomtone.core.recurrence import Half, on_day
+from roomtone.mind.elsewhere import elsewhere, told_there
 from roomtone.mind.moments import Moment, after, clock, due_of, moment, named_days, said_half, seconds
 from roomtone.mind.skills import Asked, Heard
 
@@ -32,11 +33,14 @@ async def answer(asked: Asked) -> list[str]:
     if name in ("cancel", "cancel_all") and ringing and not asked.match.get("any_text"):
         return [asked.say("stopped")]
     found = _meant(asked, reminders) if name == "cancel" else _of_the_day(asked, reminders)
+    there = await _others(asked, alone=not found) if name == "list" and not asked.match.get("only") else []
+    if not found and there:
+        return there
     if not found:
         text = asked.phrases.turned(_text(asked.match.get("any_text")))
         return [asked.say("none_such", text=text) if text else asked.say("none_then" if reminders else "none")]
     if name == "list":
-        return [_told(asked, found[:1] if asked.match.get("only") else found)]
+        return [_told(asked, found[:1] if asked.match.get("only") else found), *there]
     if name == "cancel" and len(found) > 1:
         return [_told(asked, found), asked.say("which")]
     return [await _cancel(asked, found)]
@@ -103,6 +107,18 @@ async def _cancel(asked: Asked, reminders: list[Timer]) -> str:
     return asked.say("cancelled", text=reminders[0].name)
 
 
+async def _others(asked: Asked, *, alone: bool) -> list[str]:
+    """Tell of the reminders of the other rooms, those of the day that was named."""
+    there = await elsewhere(asked, TimerKind.REMINDER)
+    meant = _of_the_day(asked, [each.timer for each in there])
+    found = [each for each in there if each.timer in meant]
+    return told_there(asked, found, lambda each: _one(asked, each.timer), alone=alone)
+
+
+def _one(asked: Asked, reminder: Timer) -> str:
+    return asked.say("told", text=reminder.name, when=due_of(asked, reminder))
+
+
 def _text(said: object) -> str:
     return str(said or "").strip(" .,;:!?")
 
@@ -114,7 +130,7 @@ def _meant(asked: Asked, reminders: list[Timer]) -> list[Timer]:
 
 
 def _told(asked: Asked, reminders: list[Timer]) -> str:
-    texts = [asked.say("told", text=one.name, when=due_of(asked, one)) for one in reminders[:READ_OUT]]
+    texts = [_one(asked, one) for one in reminders[:READ_OUT]]
     more = len(reminders) - len(texts)
     texts += [asked.say("more", count=asked.phrases.number(more))] if more else []
     joined = asked.phrases.joined([text[:1].lower() + text[1:] for text in texts])

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from roomtone.core.dialog import Timer, TimerKind
+from roomtone.core.errors import HouseError, ToolError
+from roomtone.core.speakable import in_words
+from roomtone.mind.delivering import refused
+from roomtone.mind.elsewhere import elsewhere, told_there
+from roomtone.mind.house import ElsewhereTimer
 from roomtone.mind.moments import after, seconds
 from roomtone.mind.skills import Asked, Heard
 
@@ -33,9 +39,9 @@ async def answer(asked: Asked) -> list[str]:
         return await _again(asked)
     found = _nth(asked, _meant(asked, running))
     if not found:
-        return [_none(asked, running)]
+        return await _elsewhere(asked) or [_none(asked, running)]
     if name in ("left", "ends"):
-        return _told(asked, found, name)
+        return [*_told(asked, found, name), *(await _others(asked, alone=False) if _lists(asked) else ())]
     if name == "change":
         found = [max(found, key=lambda timer: timer.set_at)]
     if len(found) > 1 and name != "cancel_all" and not asked.match.get("all"):
@@ -60,6 +66,51 @@ async def _set(asked: Asked) -> str:
 
 def _name(asked: Asked) -> str:
     return str(asked.match.get("name") or asked.match.get("any_name") or "").lower()
+
+
+def _lists(asked: Asked) -> bool:
+    """Whether all timers are asked for, not how long a single one still runs."""
+    named = _name(asked) or seconds(asked.match) or asked.match.get("nth")
+    return not named and bool(set(asked.data["all"]) & set(asked.match.text.lower().strip("?!. ").split()))
+
+
+async def _others(asked: Asked, *, alone: bool) -> list[str]:
+    """Tell of the timers of the other rooms that may be meant."""
+    there = await elsewhere(asked, TimerKind.TIMER)
+    meant = _meant(asked, [each.timer for each in there])
+    return told_there(asked, [each for each in there if each.timer in meant], partial(_there, asked), alone=alone)
+
+
+async def _elsewhere(asked: Asked) -> list[str]:
+    """Answer for other rooms what nothing here is meant by; nothing where nothing there is either."""
+    if asked.match.name not in ("left", "ends", "cancel") or asked.match.get("nth"):
+        return []
+    if asked.match.name != "cancel" or not (_name(asked) or seconds(asked.match)):
+        told = await _others(asked, alone=True)
+        return [*([_none(asked, [])] if told and not _name(asked) else []), *told]
+    there = await elsewhere(asked, TimerKind.TIMER)
+    meant = _meant(asked, [each.timer for each in there])
+    found = [each for each in there if each.timer in meant]
+    if len(found) > 1:
+        return [*told_there(asked, found, partial(_there, asked), alone=True), asked.say("which")]
+    try:
+        asked.household.acts()
+        await asked.household.house.cancel_timers(found)
+    except HouseError as error:
+        raise ToolError(refused(error, asked.phrases.of(asked.phrases.language.say)), reason=error.message) from error
+    return [_cancelled(asked, each.timer, in_words(each.room)) for each in found]
+
+
+def _cancelled(asked: Asked, timer: Timer, room: str = "") -> str:
+    key = f"cancelled{'_named' if timer.name else ''}{'_there' if room else ''}"
+    return asked.say(key, name=timer.name, whole=asked.phrases.length(timer.seconds), room=room)
+
+
+def _there(asked: Asked, found: ElsewhereTimer) -> str:
+    timer = found.timer
+    key = f"there{'_named' if timer.name else '_of'}{'_paused' if timer.paused_s is not None else ''}"
+    left = asked.phrases.duration(_left(asked, timer))
+    return asked.say(key, name=timer.name, whole=asked.phrases.length(timer.seconds), duration=left)
 
 
 def _nth(asked: Asked, timers: list[Timer]) -> list[Timer]:
@@ -132,8 +183,7 @@ async def _cancel(asked: Asked, timers: list[Timer]) -> list[str]:
     await asked.household.cancel_timers(timers)
     if len(timers) > 1:
         return [asked.say("cancelled_all", count=asked.phrases.number(len(timers)))]
-    whole = asked.phrases.length(timers[0].seconds)
-    return [asked.say("cancelled_named" if timers[0].name else "cancelled", name=timers[0].name, whole=whole)]
+    return [_cancelled(asked, timers[0])]
 
 
 async def _pause(asked: Asked, timers: list[Timer]) -> list[str]:
