@@ -153,15 +153,22 @@ class Registry:
         """Count from now how long each device has been gone: while the hub was cut off it could not know."""
         self._devices = {id_: replace(one, since=at) for id_, one in self._devices.items()}
 
+    async def look_up_admissions(self) -> None:
+        """Take up who was let in or shut out by a command, or by another hub process."""
+        rows = await self._database.read(lambda db: db.execute("SELECT id, standing FROM devices").fetchall())
+        for row in rows:
+            known, admission = self._devices.get(row["id"]), Admission(row["standing"])
+            if known is not None and known.admission is not admission:
+                self._devices[known.id] = replace(known, admission=admission)
+
     async def admit(self, id_: str, admission: Admission) -> Device:
         """Take a device out of service, shut it out, or let it in again. Raises DeviceNotFound."""
         device = self._devices.get(id_)
         if device is None:
             raise DeviceNotFound(f"there is no device called {id_}; see: roomtone hub devices", name=id_)
-        changed = replace(device, admission=admission)
-        self._devices[id_] = changed
-        self._changed.add(id_)
         await self.flush()
+        await admit(self._database, id_, admission)
+        changed = self._devices[id_] = replace(self._devices[id_], admission=admission)
         return changed
 
 
@@ -203,9 +210,11 @@ def _keep(db: sqlite3.Connection, devices: Sequence[Device]) -> None:
             *(str(device.admission), now().isoformat(), device.seen),
         )
         db.execute(insert, row)
+        if device.admission is Admission.ACTIVE:  # who was retired and is there again; nobody comes back from revoked
+            db.execute("UPDATE devices SET standing = 'active' WHERE id = ? AND standing = 'retired'", (device.id,))
 
 
-_CHANGING = ("room", "name", "version", "instance", "capabilities", "personas", "standing", "seen")
+_CHANGING = ("room", "name", "version", "instance", "capabilities", "personas", "seen")
 
 
 def _from_row(row: sqlite3.Row) -> Device:

@@ -17,19 +17,29 @@ from typing import Any
 from roomtone import __version__
 from roomtone.clock import elapsed
 from roomtone.core.dialog import new_id
-from roomtone.core.errors import ConfigError, DeviceOffline, HouseError, HubGone, StateBusy, StoreError
+from roomtone.core.errors import (
+    ConfigError,
+    DeviceOffline,
+    HouseError,
+    HubGone,
+    RegistrationError,
+    StateBusy,
+    StoreError,
+)
 from roomtone.core.handoff import EXPIRES_S, Send
 from roomtone.core.wire import REQUEST, Code, Command, Presence, Reply, State, Topics, read
+from roomtone.discovery import announce_hub
 from roomtone.edges import control
 from roomtone.flow import beside, cancelling_group, keep_trying
 from roomtone.hub.announcements import Announcements
 from roomtone.hub.answers import Answers
-from roomtone.hub.database import FILE_NAME, HubDatabase, open_database
-from roomtone.hub.folder import as_hub, hub_folder, socket_of
+from roomtone.hub.database import HubDatabase, open_database
+from roomtone.hub.folder import database_path, socket_of
 from roomtone.hub.handoffs import Handoffs
 from roomtone.hub.rates import Rates
 from roomtone.hub.registry import Registry
 from roomtone.hub.requests import Requests
+from roomtone.hub.setting_up import own_link, read_setup
 from roomtone.link import Inbound, Link
 from roomtone.settings import Settings
 
@@ -57,13 +67,13 @@ class Hub:
     """One hub process. ``link`` is its way to the broker; the other parts do its work."""
 
     def __init__(self, settings: Settings, database: HubDatabase) -> None:
-        instance = new_id()
+        instance, way = new_id(), own_link(settings.hub, settings.state_dir)
         self.presence = Presence(id="hub", online=True, instance=instance, version=__version__)
         self.link = link = Link(
-            as_hub(settings),
+            way,
             f"hub-{instance[:12]}",
             lambda: self.presence,
-            Topics(settings.hub.home).hub(),
+            Topics(way.home).hub(),
             on_change=self._on_link,
             session_s=SESSION_S,
         )
@@ -211,6 +221,7 @@ class Hub:
             await asyncio.sleep(FLUSH_S)
             try:
                 await self.registry.flush()
+                await self.registry.look_up_admissions()
             except StoreError as error:
                 log.warning("%s", error.message)
 
@@ -223,7 +234,7 @@ def _id_of(message: Inbound) -> str:
 @asynccontextmanager
 async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     """Run a hub for as long as the context lasts. Raises ConfigError and StoreError."""
-    async with open_database(hub_folder(settings.state_dir) / FILE_NAME) as database:
+    async with open_database(database_path(settings.state_dir)) as database:
         if database.mended:
             log.warning("%s", database.mended)
         hub = Hub(settings, database)
@@ -237,8 +248,9 @@ async def serve(settings: Settings, on_ready: Callable[[], None] = lambda: None)
         stop = stack.enter_context(stopping())
         hub = await stack.enter_async_context(open_hub(settings))
         await stack.enter_async_context(beside(_be_asked(hub, socket_of(settings.state_dir)), "control"))
+        await stack.enter_async_context(beside(_be_found(settings.state_dir), "announcing the broker"))
         on_ready()
-        log.info("the hub runs, for the home %s", settings.hub.home)
+        log.info("the hub runs, for the home %s", hub.link.topics.home)
         await stop.wait()
         log.info("stopping")
 
@@ -252,6 +264,15 @@ async def _be_asked(hub: Hub, path: Path) -> None:
     await keep_trying(
         lambda: control.serve(path, hub.answers.answer), on=StateBusy, first_s=SOCKET_AGAIN_S, notice=notice
     )
+
+
+async def _be_found(state_dir: Path) -> None:
+    """Let new devices find the broker without an address, where this machine was set up as the hub."""
+    try:
+        setup = read_setup(state_dir)
+    except RegistrationError:
+        return  # the broker is the household's own, and so is how it is found
+    await announce_hub(setup.home, "0.0.0.0", setup.port)  # noqa: S104  # told to the network, not listened on
 
 
 @contextmanager
