@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import asdict
 
-from roomtone.bench.simulated_house import simulate
 from roomtone.commands import count_to, say_json, say_line
 from roomtone.settings import Settings
 
@@ -23,6 +22,8 @@ def add_actions(action: Callable[[str, str], argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace, _: Settings) -> int:
     """Simulate the house and print what it cost; 1 where a handoff did not come about."""
+    from roomtone.bench.simulated_house import simulate  # brings the link, the broker and what measures them
+
     load = asyncio.run(simulate(args.devices, args.seconds))
     for figure in load.figures():
         if args.json:
