@@ -17,11 +17,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, ValidationError
 
 from roomtone.core.errors import ConfigError, HubGone, PayloadError, RegistrationError, UsageError
 from roomtone.credentials import key_pem, new_key, write_durably
+from roomtone.discovery import DOOR, Found, Service, announce, find_hub, own_name
 from roomtone.settings import Device, Hub
 
 if TYPE_CHECKING:
@@ -221,6 +223,42 @@ async def join(host: str, port: int, code: str, device: Device, state_dir: Path)
     write_durably(folder / "cert.pem", welcome.cert.encode())
     write_durably(folder / "house.json", house.model_dump_json().encode())
     return house
+
+
+async def find_door() -> Found:
+    """Find the hub that lets a device in now. Raises HubGone where none does."""
+    found = await find_hub(None, kind=DOOR)
+    if found is None:
+        raise HubGone(
+            "no hub that enrolls was found in the network; at the hub, run: roomtone hub enroll; "
+            "else say where it is: --hub HOST"
+        )
+    return found
+
+
+async def await_door(within_s: float) -> Found:
+    """Find a hub that lets a device in, as soon as there is one. Raises HubGone when none was there for so long."""
+    found = await find_hub(None, within_s, kind=DOOR)
+    if found is None:
+        raise HubGone(f"no hub enrolled a device in {within_s / 60:.3g} minutes; run it again")
+    return found
+
+
+async def announcing_door(home: str, port: int) -> None:
+    """Tell the network, while this runs, that a device may come in at a port of this machine."""
+    machine = f"{own_name()}.local."
+    await announce(Service(DOOR, f"Roomtone {home}", port, {"home": home}, machine), "0.0.0.0")  # noqa: S104
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Read HOST, HOST:PORT or [ADDRESS]:PORT. Raises UsageError."""
+    try:
+        url = urlsplit(f"//{text}")
+        if url.hostname and not url.path:
+            return url.hostname, url.port or PORT
+    except ValueError:
+        pass
+    raise UsageError(f"'{text}' is not where a hub can be; write it as in hub.local or 192.168.1.5:{PORT}")
 
 
 async def _exchange(host: str, port: int, code: str, wish: Wish) -> Welcome:

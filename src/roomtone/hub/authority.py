@@ -94,10 +94,10 @@ class Authority:
         key = new_key()
         return key_pem(key), self._sign(BROKER, key.public_key(), Usage.SERVER_AUTH, hosts, self._end)
 
-    def pair(self, name: str) -> tuple[bytes, bytes]:
+    def pair(self, name: str, *, until: datetime | None = None) -> tuple[bytes, bytes]:
         """Make a key and its certificate (PEM) for a client that cannot make its own, such as the hub."""
         key = new_key()
-        return key_pem(key), self._sign(name, key.public_key(), Usage.CLIENT_AUTH, (), None)
+        return key_pem(key), self._sign(name, key.public_key(), Usage.CLIENT_AUTH, (), until)
 
     def revoke(self, name: str) -> int:
         """Revoke all that a name has, and write the list; return how many certificates that were."""

@@ -68,7 +68,7 @@ def acl(home: str, shut_out: Iterable[str] = (), number: int = 0) -> str:
     lines += ["topic write homeassistant/device/+/config", f"topic deny {topics.hub(f'lists/{number}')}"]
     lines += [f"user {HOME_ASSISTANT}", f"topic write {every('command')}"]
     lines += [f"topic read {every(what)}" for what in ("presence", "state", "turn", "reply")]
-    lines += [f"topic read {topics.hub()}", "topic readwrite homeassistant/#"]
+    lines += [f"topic deny {every('wake')}", f"topic read {topics.hub()}", "topic readwrite homeassistant/#"]
     for name in sorted(shut_out):
         lines += [f"user {name}", "topic deny #"]
     lines += [f"pattern write {own(what)}" for what in WRITES]
@@ -86,7 +86,6 @@ per_listener_settings false
 allow_anonymous false
 acl_file {installed}/acl
 max_packet_size {PACKET}
-message_size_limit {PACKET}
 max_inflight_messages 20
 max_queued_messages 1000
 max_queued_bytes {8 * PACKET}
