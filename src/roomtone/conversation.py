@@ -47,6 +47,7 @@ from roomtone.engines.audio import Loudspeaker
 from roomtone.engines.stt import Hints
 from roomtone.hand import Hand
 from roomtone.hosting import Host
+from roomtone.moving import Mover
 from roomtone.parts import Manners, Parts
 from roomtone.recorder import Recorder
 from roomtone.routine_runs import RoutineRun
@@ -141,6 +142,15 @@ class Conversation:
     @property
     def _loudspeaker(self) -> Loudspeaker:
         return self.parts.mouth.loudspeaker
+
+    @property
+    def live(self) -> LiveTurn | None:
+        """The turn that has the floor."""
+        return self._turns.get(self.state.turn or 0)
+
+    def mover(self, device: str, host: Callable[[], str | None]) -> Mover:
+        """Return what lets this conversation go to other rooms, and come from them, by the broker at a ``host``."""
+        return Mover(self, self.parts, self.recorder, self._switcher, device, host)
 
     def place(self, live: LiveTurn | None = None) -> dict[str, object]:
         """Say for the log which turn is on (the one that has the floor, unless given) and the state; {} without."""

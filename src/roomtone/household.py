@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from roomtone.clock import utc_now
 from roomtone.core.dialog import HandStopwatch, Item, Timer, Turn
-from roomtone.core.errors import PersonaError, ToolError
+from roomtone.core.errors import HubGone, PersonaError, ToolError
 from roomtone.core.persona import Persona, may_know
 from roomtone.core.routine import Routine
 from roomtone.engines.audio import Loudspeaker
@@ -30,6 +31,9 @@ from roomtone.store import Store
 from roomtone.timers import Timers
 
 log = logging.getLogger(__name__)
+
+LEAVES_S = 5.0
+"""A hub that has agreed to a handoff and orders nothing for so long is gone: it gives up after four itself."""
 
 
 class Somebody(Protocol):
@@ -157,8 +161,10 @@ class TurnHousehold:
         self.leaves(True)  # before it is agreed: the hub's order to let go may be here sooner than its word
         try:
             await self.house.hand_off(to)
-        except BaseException:
-            self.leaves(False)
+            await asyncio.sleep(LEAVES_S)  # the order to let go ends this turn
+            raise HubGone("the hub agreed, and was not heard of again")
+        except BaseException as error:
+            self.leaves(isinstance(error, asyncio.CancelledError))
             raise
 
     def is_quiet(self) -> bool:

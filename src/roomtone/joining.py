@@ -68,6 +68,15 @@ def _home_assistant(whole: Joined) -> Coroutine[Any, Any, None]:
     return member.run()
 
 
+def _moving(whole: Joined) -> None:
+    """Let conversations go to other rooms, and come from them."""
+    mover = whole.room.conversation.mover(whole.identity.id, lambda: whole.link.host)
+    whole.edge.mover = mover
+    whole.on_link.append(mover.link_changed)
+    whole.identity.capabilities.add("handoff")
+    whole.room.parts.minds.tools.rooms_there = lambda: bool(whole.house.rooms())
+
+
 def _claims(whole: Joined) -> Coroutine[Any, Any, None]:
     """Let only one room answer whom several heard."""
     room = whole.room
@@ -98,6 +107,7 @@ def _following(whole: Joined) -> Coroutine[Any, Any, None] | None:
 
 
 MEMBERS: tuple[tuple[str, Member], ...] = (
+    ("moving", _moving),
     ("intercom", _intercom),
     ("home assistant", _home_assistant),
     ("claims", _claims),

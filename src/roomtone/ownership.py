@@ -49,10 +49,16 @@ class Ownership:
         lost_s = 0.0 if self._lost_at is None else asyncio.get_running_loop().time() - self._lost_at
         return may_act(self.of(session), confirmed=session in self._confirmed, link_lost_s=lost_s)
 
-    def latest(self) -> Hold | None:
-        """Return the session that this device took up last, among those it still holds."""
+    def unconfirmed(self) -> Hold | None:
+        """Return the session that this device took up last, where the hub has not said yet that it may go on."""
         held = [hold for hold in self._holds.values() if hold.standing is Standing.HELD]
-        return held[-1] if held else None
+        return held[-1] if held and held[-1].session not in self._confirmed else None
+
+    async def confirm(self, hold: Hold) -> None:
+        """Note that the hub says so; nothing is written that stands there already. Raises StoreError."""
+        if self.of(hold.session) != hold:
+            await self.write(hold, None)
+        self._confirmed.add(hold.session)
 
     def link_changed(self, up: bool) -> None:
         """Note that the broker was reached, or lost."""

@@ -124,6 +124,11 @@ class Timers:
         finally:
             self._changed.set()
 
+    def moved(self, come: Sequence[Timer] = ()) -> None:
+        """Look again at what is to ring: some went to another room, or came from one and are in the store."""
+        self._lengths |= {timer.id for timer in come if timer.seconds}
+        self._changed.set()
+
     async def running(self) -> list[Timer]:
         """List what is still to ring, the next first. Raises StoreError."""
         await self._follow_clock()

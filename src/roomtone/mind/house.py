@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from roomtone.core.dialog import Timer
-from roomtone.core.errors import DeviceNotFound, HubGone
+from roomtone.core.errors import (
+    BrokerUnreachable,
+    DeviceNotFound,
+    DeviceOffline,
+    EgressRefused,
+    HubGone,
+    PersonaNotFound,
+)
+from roomtone.core.wire import Code
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +128,27 @@ class Alone:
     async def cancel_timers(self, *_: Any) -> None:
         """Raise HubGone."""
         raise _alone()
+
+
+def refusal_phrase(code: str, *, back: bool = False) -> str:
+    """Return the key of the phrase that says why a conversation stays here, or (``back``) why it came back."""
+    known = {
+        DeviceOffline.code: "offline",
+        DeviceNotFound.code: "unknown",
+        HubGone.code: "hub_gone",
+        BrokerUnreachable.code: "hub_gone",
+        Code.MUTED: "muted",
+        Code.BUSY: "busy",
+        Code.ITSELF: "itself",
+        Code.PRIVATE: "private",
+        EgressRefused.code: "private",
+        PersonaNotFound.code: "persona",
+        Code.VERSION: "version",
+    }
+    told = known.get(code, "refused")
+    return (
+        f"handoff_{'back_' if back else ''}{told if not back or told in ('offline', 'muted', 'busy') else 'refused'}"
+    )
 
 
 def _alone() -> HubGone:

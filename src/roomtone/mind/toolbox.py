@@ -97,7 +97,8 @@ class _Declined(Exception):
 class Toolbox:
     """All tools there are: Roomtone's own, and those that ``tools`` gives, which come and go with their servers.
 
-    ``phrases`` are what a person is asked and told. ``on_run`` is told of every run.
+    ``phrases`` are what a person is asked and told. ``on_run`` is told of every run. ``rooms_there`` says whether
+    there are other rooms.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Toolbox:
         on_run: Callable[[ToolRun], None],
         phrases: Phrases | None = None,
     ) -> None:
+        self.rooms_there: Callable[[], bool] = lambda: False
         self._tools = tools
         self._journal = journal
         self._on_run = on_run
@@ -114,7 +116,7 @@ class Toolbox:
 
     def specs(self, persona: Persona) -> tuple[ToolSpec, ...]:
         """List what a persona may use, in an order that stays the same from turn to turn: Roomtone's own first."""
-        own = [tool.spec for tool in BUILT_IN if tool.offered]
+        own = [tool.spec for tool in BUILT_IN if tool.offered or (tool.elsewhere and self.rooms_there())]
         theirs = sorted((tool.spec for tool in self._theirs()), key=lambda spec: spec.name)
         return tuple(spec for spec in (*own, *theirs) if allowed(persona, spec.name))
 

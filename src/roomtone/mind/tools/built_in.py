@@ -26,13 +26,17 @@ class Nothing(Noun):
 
 @dataclass(frozen=True, slots=True)
 class BuiltIn:
-    """A tool of Roomtone's own. One that is not ``offered`` can be called all the same."""
+    """A tool of Roomtone's own. One that is not ``offered`` can be called all the same.
+
+    ``elsewhere``: it is offered where there are other rooms.
+    """
 
     spec: ToolSpec
     traits: Traits
     parameters: type[Noun]
     do: Callable[[Any, Household], Awaitable[Result]]
     offered: bool = True
+    elsewhere: bool = False
 
     def checked(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return arguments as the tool takes them, what was left out filled in. Raises ToolError, a line."""
@@ -53,12 +57,13 @@ def built_in(
     *,
     changes: bool = False,
     offered: bool = True,
+    elsewhere: bool = False,
 ) -> Callable[[Callable[[P, Household], Awaitable[Result]]], BuiltIn]:
     """Make a tool of the function below."""
 
     def made(do: Callable[[P, Household], Awaitable[Result]]) -> BuiltIn:
         spec = ToolSpec(name, description, schema(parameters))
-        return BuiltIn(spec, Traits(changes=changes), parameters, do, offered)
+        return BuiltIn(spec, Traits(changes=changes), parameters, do, offered, elsewhere)
 
     return made
 

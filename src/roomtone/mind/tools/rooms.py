@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from roomtone.core.dialog import Noun
-from roomtone.core.errors import ToolError
+from roomtone.core.errors import HouseError, ToolError
 from roomtone.engines.tools import Result
 from roomtone.mind import Household
 from roomtone.mind.tools.built_in import built_in
@@ -34,10 +34,16 @@ async def announce(wanted: Announcement, _: Household) -> Result:
     return Result(f"{ALONE}; say it here yourself, word for word: {wanted.text}")
 
 
-@built_in("handoff.to", "Go on in another room", Target, offered=False)
-async def hand_off(_: Target, __: Household) -> Result:
-    """Say that there is nowhere to go on."""
-    raise ToolError(ALONE)
+@built_in("handoff.to", "Let this conversation go on in another room", Target, offered=False, elsewhere=True)
+async def hand_off(wanted: Target, house: Household) -> Result:
+    """Let the conversation go; once it is agreed, this turn is over."""
+    if not house.house.rooms():
+        raise ToolError(ALONE)
+    try:
+        await house.hand_off(house.house.find(wanted.room))
+    except HouseError as error:
+        raise ToolError(error.message) from error
+    return Result("it goes on there; say no more")
 
 
 TOOLS = (announce, hand_off)
