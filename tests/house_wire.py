@@ -114,9 +114,9 @@ class WireLink(Link):
         if self.up:
             return
         self.up, self.health = True, "ok"
-        self.wire.publish(self._topic, write(self._presence()), retain=True)
         for topic_filter, take in self._takes:
             self._deliver_kept(topic_filter, take)
+        self.wire.publish(self._topic, write(self._presence()), retain=True)
         for topic, payload in self._owed:
             self.wire.publish(topic, payload)
         self._owed.clear()

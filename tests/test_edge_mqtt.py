@@ -82,7 +82,7 @@ class House:
 @asynccontextmanager
 async def house(tmp_path: Path, *heard: str, **sections: Any) -> AsyncIterator[House]:
     """Open a kitchen that has joined, and come to rest."""
-    wire = Wire()
+    wire = sections.pop("wire", None) or Wire()
     hub_settings = {"url": "mqtts://hub.local", **sections.pop("hub", {})}
     settings = scripted(*heard, device=KITCHEN, hub=hub_settings, **sections)
     hub = wire.link_of(Hub(), "hub", lambda: Presence(id="hub", online=True), TOPICS.hub())
@@ -216,7 +216,7 @@ def test_an_idle_room_sends_nothing(run: Run[None], tmp_path: Path) -> None:
         async with house(tmp_path) as here:
             await asyncio.sleep(60)
             before = len(here.wire.sent)
-            await asyncio.sleep(3600)
+            await asyncio.sleep(900)
             assert len(here.wire.sent) == before
 
     run(main())
@@ -285,6 +285,36 @@ def test_two_devices_of_one_id_are_told_of_until_one_has_gone(run: Run[None], tm
             gone = write(twin.model_copy(update={"online": False}))
             here.wire.publish(TOPICS.device("kitchen-1", "presence"), gone, retain=True)
             await rests()
+            assert here.rehearsal.room.health()["house"] == "ok"
+
+    run(main())
+
+
+def test_a_twin_that_came_while_this_device_was_shut_out_is_seen_by_what_it_left(
+    run: Run[None], tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with house(tmp_path) as here:
+            link = here.kitchen.link
+            assert isinstance(link, WireLink)
+            link.cut()
+            twin = here.kitchen.identity.presence().model_copy(update={"instance": "other"})
+            here.wire.retained[TOPICS.device("kitchen-1", "presence")] = write(twin)
+            link.mend()
+            await rests()
+            assert "device.id" in here.rehearsal.room.health()["house"]
+            await asyncio.sleep(700)
+            assert here.rehearsal.room.health()["house"] == "ok"
+
+    run(main())
+
+
+def test_what_an_earlier_run_left_is_no_twin(run: Run[None], tmp_path: Path) -> None:
+    async def main() -> None:
+        wire = Wire()
+        earlier = Presence(id="kitchen-1", online=True, instance="earlier", room="kitchen")
+        wire.retained[TOPICS.device("kitchen-1", "presence")] = write(earlier)
+        async with house(tmp_path, wire=wire) as here:
             assert here.rehearsal.room.health()["house"] == "ok"
 
     run(main())

@@ -143,8 +143,9 @@ class Link:
 
     async def _introduce(self, connection: Connection) -> None:
         try:
-            await connection.send(self._presence_topic, write(self._presence()), 1, True)
+            # Who sees that this client is there may send it something at once.
             await self._listen(connection, self._subscriptions)
+            await connection.send(self._presence_topic, write(self._presence()), 1, True)
         except HouseError as error:
             raise Trouble(str(error)) from None
 

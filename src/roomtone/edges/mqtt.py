@@ -51,6 +51,10 @@ TURN_KEPT_S = 600
 """A finished turn that the broker could not deliver for so long is of no use any more."""
 
 
+TWIN_KEPT_S = 600.0
+"""For so long it is told that another device has this one's id, after it was seen last."""
+
+
 class HasVolume(Protocol):
     """What is loud."""
 
@@ -132,7 +136,8 @@ class Edge:
     def __init__(self, identity: Identity, link: Link, hub: Hub, reach: Reach) -> None:
         self.mover: Mover = Unmoved()
         self.intercom: Intercom | None = None
-        self.twin = ""
+        self._twin: tuple[str, float] | None = None
+        self._was_seen = False
         self._identity = identity
         self._link = link
         self._hub = hub
@@ -184,22 +189,34 @@ class Edge:
         self._identity.personas = tuple(persona.id for persona in await self._reach.personas())[:200]
 
     async def _see_itself(self, message: Inbound) -> None:
-        """See what the broker keeps of this device: an old last will is put right, a twin is told of."""
+        """See what the broker keeps of this device: an old last will is put right, a twin is told of.
+
+        A broker that lets one of two in under the same id shuts the other out without a word, so what a twin left is
+        all that is seen of it. Before this run's own presence came by, another's may be an earlier run's.
+        """
         seen = read(Presence, message.payload) if message.payload else None
-        mine = self._identity.presence()
-        if seen is not None and seen.online and seen.instance != mine.instance:
-            if not message.retained:  # what was kept is this device's own, of an earlier run
+        if seen is not None and seen.instance == self._identity.instance and seen.online:
+            self._was_seen = True
+        elif seen is not None and seen.online:
+            if self._was_seen:
                 self._meet_twin(seen)
-        elif self._link.up and (seen is None or not seen.online):
-            self.twin = ""
+        elif self._link.up:
+            self._twin = None
             await self._tell_presence()
 
     def _meet_twin(self, other: Presence) -> None:
-        if self.twin:
-            return
+        now = asyncio.get_running_loop().time()
         where = f"in {other.room}" if other.room else "in the house"
-        self.twin = f"another device {where} is called {self._identity.id} too; give each its own device.id"
-        log.error("%s", self.twin)
+        line = f"another device {where} is called {self._identity.id} too; give each its own device.id"
+        if not self.twin:
+            log.error("%s", line)
+        self._twin = (line, now)
+
+    @property
+    def twin(self) -> str:
+        """What is wrong where another device has this one's id; empty where none was seen for a while."""
+        line, at = self._twin or ("", 0.0)
+        return line if asyncio.get_running_loop().time() - at < TWIN_KEPT_S else ""
 
     async def _tell_presence(self) -> None:
         await self._publish("presence", self._identity.presence(), retain=True)
