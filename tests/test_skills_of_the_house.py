@@ -17,6 +17,7 @@ from roomtone.mind.house import ElsewhereTimer, Neighbour
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.sentences import Skills
 from roomtone.mind.thinking import Mind
+from roomtone.mind.tools.rooms import announce
 
 SKILLS = Skills.load()
 
@@ -206,3 +207,21 @@ def test_help_names_what_needs_other_rooms_where_there_are_some(ask: Ask, home: 
     assert f"and {number(count - named)} things more" in told
     home.house = Home().house
     assert f"and {number(count - apart - named)} things more" in ask("what can you do")
+
+
+# --------------------------------------------------------------------------------------- a model's tool
+
+
+def test_a_model_announces_and_is_told_where_it_was_said(run: Run[str], home: Home, others: Neighbours) -> None:
+    others.missed = (("bedroom", Code.QUIET),)
+
+    async def announced(**arguments: str) -> str:
+        return str((await announce.run(arguments, home)).text)
+
+    assert run(announced(text="Dinner.", room="")) == "said in: kitchen; not in the bedroom (DEVICE_QUIET)"
+    assert others.said == [("Dinner.", None)]
+    with pytest.raises(ToolError, match="no room called attic"):
+        run(announced(text="Dinner.", room="attic"))
+    others.broken = HubGone("the hub is off")
+    with pytest.raises(ToolError, match="the hub is off"):
+        run(announced(text="Dinner.", room="kitchen"))

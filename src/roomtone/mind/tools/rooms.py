@@ -1,11 +1,11 @@
-"""Other rooms. Without a hub there are none: both tools say so, and no model is told of them."""
+"""Other rooms. Where there are none both tools say so, and no model is told of them."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
 from roomtone.core.dialog import Noun
-from roomtone.core.errors import HouseError, ToolError
+from roomtone.core.errors import EgressRefused, HouseError, ToolError
 from roomtone.engines.tools import Result
 from roomtone.mind import Household
 from roomtone.mind.tools.built_in import built_in
@@ -14,7 +14,7 @@ ALONE = "there is no other room here: Roomtone runs in this one alone"
 
 
 class Announcement(Noun):
-    """A text for a room; for this one where none is named."""
+    """A text for a room; for all others where none is named."""
 
     text: str = Field(min_length=1, max_length=500)
     room: str = Field("", max_length=60)
@@ -26,12 +26,24 @@ class Target(Noun):
     room: str = Field(min_length=1, max_length=60)
 
 
-@built_in("announce.say", "Announce in a room", Announcement, offered=False)
-async def announce(wanted: Announcement, _: Household) -> Result:
-    """Let the model say it here, which is all the rooms there are."""
-    if wanted.room:
-        raise ToolError(ALONE)
-    return Result(f"{ALONE}; say it here yourself, word for word: {wanted.text}")
+@built_in(
+    "announce.say", "Say a text in another room, or in all", Announcement, changes=True, offered=False, elsewhere=True
+)
+async def announce(wanted: Announcement, house: Household) -> Result:
+    """Let it be said there; where there is no other room, let the model say it here."""
+    others = house.house
+    if not others.rooms():
+        if wanted.room:
+            raise ToolError(ALONE)
+        return Result(f"{ALONE}; say it here yourself, word for word: {wanted.text}")
+    try:
+        to = others.find(wanted.room) if wanted.room else None
+        house.acts()
+        outcome = await others.announce(wanted.text, to)
+    except (HouseError, EgressRefused) as error:
+        raise ToolError(error.message) from error
+    missed = [f"not in the {room} ({code})" for room, code in outcome.missed]
+    return Result("; ".join([f"said in: {', '.join(outcome.rooms) or 'no room'}", *missed]))
 
 
 @built_in("handoff.to", "Let this conversation go on in another room", Target, offered=False, elsewhere=True)
