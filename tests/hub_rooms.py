@@ -14,7 +14,6 @@ from roomtone.core.wire import (
     Adopt,
     Bundle,
     Command,
-    Follow,
     HandOff,
     Offer,
     Presence,
@@ -23,13 +22,12 @@ from roomtone.core.wire import (
     Request,
     Rest,
     State,
+    Topics,
     read,
 )
 from roomtone.flow import beside
 from roomtone.link import Inbound, Link
 from roomtone.settings import Hub
-
-__all__ = ["Disk", "HubRoom", "hub_room", "until"]
 
 PATIENCE_S = 20.0
 
@@ -46,31 +44,111 @@ async def until(holds: Callable[[], bool], what: str) -> None:
 
 @dataclass
 class Disk:
-    """What a device has written down: its own session, its holds, its bundles."""
+    """What a device has written down: the sessions that it began, its holds, what was let go of or offered.
 
-    session: str | None = None
+    ``present`` is the session that it is in.
+    """
+
+    present: str | None = None
+    begun: set[str] = field(default_factory=set)
     holds: dict[str, Hold] = field(default_factory=dict)
     bundles: dict[str, Bundle] = field(default_factory=dict)
     messages: dict[str, list[Message]] = field(default_factory=dict)
     rests: dict[str, Rest | None] = field(default_factory=dict)
 
 
-class HubRoom:
-    """A device as far as handoffs go. ``hindrance`` is why it takes no session up; ``said`` what it says aloud."""
+class Mover:
+    """What a device does at the commands of a handoff. ``hindrance`` is why it takes nothing up; ``said``: aloud."""
 
-    def __init__(self, hub: Hub, id_: str, disk: Disk, room: str) -> None:
-        self.id = id_
+    def __init__(self, disk: Disk, room: str) -> None:
         self.disk = disk
         self.room = room
         self.hindrance = ""
-        self.deaf_to: set[str] = set()
-        self.state = State()
         self.said: list[str] = []
         self.confirmed: set[str] = set()
-        self.decisions: list[Does] = []
+
+    def begin(self, *texts: str, rest: str = "") -> str:
+        """Begin a session in which ``texts`` were said, and of whose answer ``rest`` was not."""
+        session = self.disk.present = new_id()
+        self.disk.begun.add(session)
+        for text in texts:
+            self.hear(session, text)
+        self.disk.rests[session] = Rest(trace="t", text=rest) if rest else None
+        return session
+
+    def hear(self, session: str, text: str) -> None:
+        message = Message(session=session, role=Role.PERSON, text=text, persona="companion")
+        self.disk.messages.setdefault(session, []).append(message)
+
+    def has(self, session: str) -> bool:
+        """Say whether this device is the one that acts for a session, as far as its disk tells."""
+        hold = self.disk.holds.get(session)
+        return session in self.disk.begun if hold is None else hold.standing is Standing.HELD
+
+    def epoch(self, session: str | None) -> int:
+        hold = self.disk.holds.get(session or "")
+        return hold.epoch if hold else 0
+
+    def obey(self, command: Release | Offer | Adopt) -> Reply:
+        """Do what a command says, written down before it is answered."""
+        decided = self._decide(command)
+        if decided.does is Does.REFUSE:
+            return Reply(of=command.id, ok=False, code=decided.code)
+        assert decided.hold is not None
+        self.disk.holds[command.session] = decided.hold
+        if isinstance(command, Release):
+            return Reply(of=command.id, data={"bundle": self._release(decided.does, command.session)})
+        if isinstance(command, Offer) and decided.does is Does.KEEP:
+            self.disk.bundles[command.session] = command.bundle
+        if isinstance(command, Adopt):
+            self._adopt(decided.does, command)
+        return Reply(of=command.id)
+
+    def _decide(self, command: Release | Offer | Adopt) -> Decision:
+        hold, here = self.disk.holds.get(command.session), command.session in self.disk.begun
+        if isinstance(command, Release):
+            return on_release(hold, command, here=here)
+        if isinstance(command, Offer):
+            return on_offer(hold, command, hindrance=self.hindrance)
+        return on_adopt(hold, command, here=here)
+
+    def _release(self, does: Does, session: str) -> object:
+        if does is Does.LET_GO:
+            self.disk.bundles[session] = Bundle(
+                session=Session(id=session, room=self.room, persona="companion"),
+                persona="companion",
+                messages=tuple(self.disk.messages.get(session, ())),
+                rest=self.disk.rests.get(session),
+            )
+            self.disk.present = None if self.disk.present == session else self.disk.present
+        return self.disk.bundles[session].model_dump(mode="json")
+
+    def _adopt(self, does: Does, adopt: Adopt) -> None:
+        self.confirmed.add(adopt.session)
+        if adopt.why:
+            self.said.append(adopt.why)
+        if does is Does.CONFIRM:
+            return
+        bundle = adopt.bundle or self.disk.bundles[adopt.session]
+        self.disk.messages[adopt.session] = list(bundle.messages)
+        self.disk.rests[adopt.session] = None
+        self.disk.present = adopt.session
+        if adopt.speaks and bundle.rest is not None:
+            self.said.append(bundle.rest.text)
+
+
+class HubRoom(Mover):
+    """A device at a broker. What it is told to do of ``deaf_to`` never reaches it."""
+
+    def __init__(self, hub: Hub, id_: str, disk: Disk, room: str) -> None:
+        super().__init__(disk, room)
+        self.id = id_
+        self.deaf_to: set[str] = set()
+        self.told: list[Command] = []
+        self.state = State()
         self.capabilities = ("handoff", "announce", "timers")
         self.instance = new_id()
-        self.link = Link(hub, id_, self.presence, f"roomtone/v1/{hub.home}/device/{id_}/presence")
+        self.link = Link(hub, id_, self.presence, Topics(hub.home).device(id_, "presence"))
         self.link.on(self.topic("command"), self._command)
 
     def topic(self, what: str) -> str:
@@ -83,16 +161,15 @@ class HubRoom:
 
     async def tell(self, **changes: object) -> None:
         """Change the state and publish it."""
-        self.state = self.state.model_copy(update=changes)
+        session = self.disk.present
+        whose = {"session": session, "epoch": self.epoch(session)}
+        self.state = self.state.model_copy(update={**whose, **changes})
         await self.link.publish(self.topic("state"), self.state, retain=True)
 
     async def talk(self, *texts: str, rest: str = "") -> str:
         """Have a conversation here, of which ``rest`` is still to be said; return its session."""
-        session = self.disk.session = new_id()
-        messages = [Message(session=session, role=Role.PERSON, text=text, persona="companion") for text in texts]
-        self.disk.messages[session] = messages
-        self.disk.rests[session] = Rest(trace="t", text=rest) if rest else None
-        await self.tell(session=session, epoch=0, idle_s=0.0)
+        session = self.begin(*texts, rest=rest)
+        await self.tell(idle_s=0.0)
         return session
 
     async def ask(self, request: Request) -> Reply:
@@ -101,82 +178,18 @@ class HubRoom:
         )
 
     async def hand_off(self, to: str) -> Reply:
-        hold = self.disk.holds.get(self.disk.session or "")
-        return await self.ask(HandOff(to=to, session=self.disk.session, epoch=hold.epoch if hold else 0))
-
-    async def follow(self) -> Reply:
-        return await self.ask(Follow())
-
-    def holds(self, session: str) -> bool:
-        hold = self.disk.holds.get(session)
-        return self.disk.session == session and (hold is None or hold.standing is Standing.HELD)
-
-    # ---------------------------------------------------------------------------------------- commands
+        return await self.ask(HandOff(to=to, session=self.disk.present, epoch=self.epoch(self.disk.present)))
 
     async def _command(self, message: Inbound) -> None:
         command = read(COMMAND, message.payload)
         if command.do in self.deaf_to:
             return
-        reply = await self._obey(command)
+        self.told.append(command)
+        walks = isinstance(command, Release | Offer | Adopt)
+        reply = self.obey(command) if isinstance(command, Release | Offer | Adopt) else Reply(of=command.id)
+        if walks:
+            await self.tell()
         await self.link.answer(message, reply, self.topic("reply"))
-
-    async def _obey(self, command: Command) -> Reply:
-        if not isinstance(command, Release | Offer | Adopt):
-            return Reply(of=command.id)
-        decided = self.decide(command)
-        self.decisions.append(decided.does)
-        if decided.does is Does.REFUSE:
-            return Reply(of=command.id, ok=False, code=decided.code)
-        assert decided.hold is not None
-        self.disk.holds[command.session] = decided.hold
-        data = await self._do(decided.does, command)
-        return Reply(of=command.id, data=data)
-
-    def decide(self, command: Release | Offer | Adopt) -> Decision:
-        hold, here = self.disk.holds.get(command.session), self.disk.session == command.session
-        if isinstance(command, Release):
-            return on_release(hold, command, here=here)
-        if isinstance(command, Offer):
-            return on_offer(hold, command, hindrance=self.hindrance)
-        return on_adopt(hold, command, here=here)
-
-    async def _do(self, does: Does, command: Release | Offer | Adopt) -> dict[str, object]:
-        session = command.session
-        if does in (Does.LET_GO, Does.SAME_BUNDLE):
-            if does is Does.LET_GO:
-                self.disk.bundles[session] = self._bundle(session)
-                self.disk.session = None if self.disk.session == session else self.disk.session
-                await self.tell(session=self.disk.session, epoch=0)
-            return {"bundle": self.disk.bundles[session].model_dump(mode="json")}
-        if isinstance(command, Offer):
-            if does is Does.KEEP:
-                self.disk.bundles[session] = command.bundle
-            return {}
-        assert isinstance(command, Adopt)
-        await self._adopt(does, command)
-        return {}
-
-    async def _adopt(self, does: Does, adopt: Adopt) -> None:
-        self.confirmed.add(adopt.session)
-        if does is Does.CONFIRM and self.disk.session is not None:
-            return
-        bundle = adopt.bundle or self.disk.bundles.get(adopt.session)
-        if bundle is not None:
-            self.disk.messages[adopt.session] = list(bundle.messages)
-        self.disk.session = adopt.session
-        if adopt.why:
-            self.said.append(adopt.why)
-        if adopt.speaks and bundle is not None and bundle.rest is not None:
-            self.said.append(bundle.rest.text)
-        await self.tell(session=adopt.session, epoch=adopt.epoch)
-
-    def _bundle(self, session: str) -> Bundle:
-        return Bundle(
-            session=Session(id=session, room=self.room, persona="companion"),
-            persona="companion",
-            messages=tuple(self.disk.messages.get(session, ())),
-            rest=self.disk.rests.get(session),
-        )
 
 
 @asynccontextmanager
@@ -185,7 +198,5 @@ async def hub_room(hub: Hub, id_: str, disk: Disk | None = None, room: str | Non
     made = HubRoom(hub, id_, disk if disk is not None else Disk(), room or id_)
     async with beside(made.link.run(), id_):
         await until(lambda: made.link.up, f"{id_} is connected: {made.link.health}")
-        session = made.disk.session
-        hold = made.disk.holds.get(session or "")
-        await made.tell(session=session, epoch=hold.epoch if hold else 0)
+        await made.tell()
         yield made

@@ -52,8 +52,8 @@ def test_a_conversation_goes_on_in_another_room_and_its_rest_is_said_there(
             reply = await kitchen.hand_off("study")
             assert reply.ok, reply
             await until(lambda: study.said == ["It is far away."], "the study says the rest")
-            assert study.holds(session)
-            assert not kitchen.holds(session)
+            assert study.has(session)
+            assert not kitchen.has(session)
             assert [message.text for message in study.disk.messages[session]] == ["tell me about the moon"]
             assert study.disk.bundles[session].moves[0].source == "kitchen"
             assert kitchen.said == []
