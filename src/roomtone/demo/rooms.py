@@ -1,7 +1,7 @@
 """Three simulated rooms, a hub and a broker, and two people who walk through them.
 
-Anna calls in the kitchen, and the living room hears it too; she walks over in the middle of an answer, and the
-conversation comes along; the broker is restarted while she talks; Ben sets a timer that another room knows of; and
+Ben calls in the kitchen, and the living room hears it too; he walks over in the middle of an answer, and the
+conversation comes along; the broker is stopped while he talks; a timer of the kitchen's is known in the bedroom; and
 dinner is announced. Broker and hub are processes of their own; who does not stand in a room is heard there from afar.
 """
 
@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from roomtone.control import SOCKET_NAME, ask_daemon
-from roomtone.core.dialog import Source, Turn
+from roomtone.core.dialog import Source, Turn, Voice
 from roomtone.core.errors import EngineUnavailable
 from roomtone.core.sound import RATE, Audio, to_int16
-from roomtone.demo.visits import ANNA, BEN, COMPLETED, Visitor, spoken_by
+from roomtone.demo.visits import BEN, COMPLETED, Visitor, spoken_by
 from roomtone.engines import lacking
 from roomtone.flow import Event
 from roomtone.hub.own_broker import OwnBroker, own_hub
@@ -31,11 +31,13 @@ from roomtone.settings import Settings
 KITCHEN, LIVING_ROOM, BEDROOM = "kitchen", "living room", "bedroom"
 ROOMS = (KITCHEN, LIVING_ROOM, BEDROOM)
 
+TOM = Visitor("Tom", Voice(engine="espeak", voice_id="en-us+m1"), 1.1)
+
 FAR_M = 7.0
 """Through an open door somebody is heard as from so far away."""
 
 INTO_ANSWER_S = 4.0
-"""Anna walks so long after the answer has begun."""
+"""Ben walks so long after the answer has begun."""
 
 BEFORE_S = 1.0
 """Somebody speaks so long after all has come to rest."""
@@ -109,12 +111,12 @@ class Walk:
     # ------------------------------------------------------------------------------------------ the scene
 
     async def _walk_in_mid_answer(self, house: Mapping[str, Place]) -> None:
-        """Let Anna ask in the kitchen, and walk to the living room while she is answered."""
+        """Let Ben ask in the kitchen, and walk to the living room while he is answered."""
         kitchen, living_room = house[KITCHEN], house[LIVING_ROOM]
-        await self._says(house, ANNA, KITCHEN, "okay nabu, what can you do")
+        await self._says(house, BEN, KITCHEN, "okay nabu, what can you do")
         await _until(lambda: kitchen.times("turn.first_sound") == 1)
         await asyncio.sleep(INTO_ANSWER_S)
-        await self._says(house, ANNA, KITCHEN, "okay nabu, continue in the living room")
+        await self._says(house, BEN, KITCHEN, "okay nabu, continue in the living room")
         await _until(lambda: living_room.times("turn.first_sound") == 1)
         turns = await self._at_rest(house)
         asked = [turn for turn in turns[KITCHEN] if turn.intent == "help.can"]
@@ -124,24 +126,24 @@ class Walk:
         elif f"{asked[0].spoken} {rest[0].spoken}".split() != asked[0].said.split():
             self.wrong.append(f"'{asked[0].spoken}' and '{rest[0].spoken}' are not '{asked[0].said}'")
         if not living_room.times("wake.lost"):
-            self.wrong.append("the living room did not hear Anna call in the kitchen")
+            self.wrong.append("the living room did not hear Ben call in the kitchen")
 
     async def _restart_broker(self, house: Mapping[str, Place], broker: OwnBroker) -> None:
-        """Let Anna ask while the broker is gone, behind a closed door, and in another room once it is back."""
+        """Let Ben ask while the broker is gone, behind a closed door, and in another room once it is back."""
         self._show("the broker", "is stopped")
         broker.stop()
         await _until(lambda: not any(place.house.link.up for place in house.values()))
-        await self._says(house, ANNA, LIVING_ROOM, "okay nabu, what time is it", open_door=False)
+        await self._says(house, BEN, LIVING_ROOM, "okay nabu, what time is it", open_door=False)
         self._judge(await self._at_rest(house), LIVING_ROOM, {"intent": "clock.time", **COMPLETED})
         broker.start()
         await _until(lambda: all(place.house.link.up and place.house.house.hub_online for place in house.values()))
         self._show("the broker", "is back")
 
     async def _timer_elsewhere(self, house: Mapping[str, Place]) -> None:
-        """Let Ben set a timer in the kitchen, and Anna ask for it in the bedroom."""
-        await self._says(house, BEN, KITCHEN, "okay nabu, set a pasta timer for nine minutes")
+        """Let Ben set a timer in the kitchen, and Tom ask for it in the bedroom."""
+        await self._says(house, BEN, KITCHEN, "okay nabu, set a tea timer for two minutes")
         self._judge(await self._at_rest(house), KITCHEN, {"intent": "timer.set", **COMPLETED})
-        await self._says(house, ANNA, BEDROOM, "okay nabu, how much time is left on the pasta timer")
+        await self._says(house, TOM, BEDROOM, "okay nabu, how much time is left on the tea timer")
         turns = await self._at_rest(house)
         self._judge(turns, BEDROOM, {"intent": "timer.left", **COMPLETED})
         if not any("kitchen" in turn.spoken for turn in turns[BEDROOM]):
