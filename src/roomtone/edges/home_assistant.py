@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from roomtone.core.dialog import Ended
-from roomtone.core.errors import BrokerUnreachable
+from roomtone.core.errors import BrokerUnreachable, HouseError
 from roomtone.core.machine import Mode
 from roomtone.core.wire import VERSION, Presence, Topics
 from roomtone.link import Inbound, Link
@@ -90,7 +90,7 @@ def discovery(topics: Topics, presence: Presence, *, shares_texts: bool) -> dict
         "availability": [
             {
                 "topic": topics.device(presence.id, "presence"),
-                "value_template": _shows("'online' if value_json is defined and value_json.online else 'offline'"),
+                "value_template": _template("'online' if value_json is defined and value_json.online else 'offline'"),
             }
         ],
         "components": _components(topics, presence, shares_texts),
@@ -98,192 +98,124 @@ def discovery(topics: Topics, presence: Presence, *, shares_texts: bool) -> dict
 
 
 def _components(topics: Topics, presence: Presence, shares_texts: bool) -> dict[str, Component]:
+    state, shown, turn, command = (topics.device(presence.id, it) for it in ("state", "presence", "turn", "command"))
     made = {
-        **_shown(topics.device(presence.id, "state"), shares_texts),
-        "turn": _turn(topics.device(presence.id, "turn"), shares_texts),
-        **_diagnostics(topics.device(presence.id, "state"), topics.device(presence.id, "presence")),
-        **_controls(topics.device(presence.id, "state"), presence.personas),
-        **_buttons(),
-        **_words(),
+        **_states(state, shares_texts),
+        **_texts(state, turn, shares_texts),
+        **_diagnostics(state, shown),
+        **_settings(state, command, presence.personas),
+        **_orders(command),
     }
-    common = {"command_topic": topics.device(presence.id, "command")}
-    return {key: _whole(presence.id, key, each, common) for key, each in made.items()}
+    return {key: _whole(presence.id, key, each) for key, each in made.items()}
 
 
-def _whole(device: str, key: str, component: Component, commanded: Component) -> Component:
+def _whole(device: str, key: str, component: Component) -> Component:
     """Add what each has; one that has its platform alone takes back what was announced before."""
     if len(component) == 1:
         return component
-    shared = commanded if "command_template" in component else {}
-    return {**component, **shared, "name": NAMES[key], "unique_id": f"roomtone_{device}_{key}", "qos": 1}
+    return {**component, "name": NAMES[key], "unique_id": f"roomtone_{device}_{key}", "qos": 1}
 
 
 # ------------------------------------------------------------------------------------- what is shown
 
 
-def _shows(expression: str) -> str:
-    """Write the template of an expression over ``value_json``, what came on the topic."""
+def _template(expression: str) -> str:
     return f"{{{{ {expression} }}}}"
 
 
-def _shown(state: str, shares_texts: bool) -> dict[str, Component]:
-    heard, said = (
-        _text(state, key, icon) for key, icon in (("heard", "mdi:ear-hearing"), ("said", "mdi:account-voice"))
-    )
-    due = "value_json.timers | selectattr('paused_s', 'none') | rejectattr('missed') | map(attribute='due') | sort"
-    names = _shows("{'timers': value_json.timers | map(attribute='name') | list} | to_json")
+def _seen(platform: str, topic: str, expression: str, icon: str | None = None, **more: Any) -> Component:
+    """Describe what shows an expression over ``value_json``, what came to the topic."""
+    looks = {"icon": f"mdi:{icon}"} if icon else {}
+    return {"platform": platform, "state_topic": topic, "value_template": _template(expression), **looks, **more}
+
+
+def _beside(topic: str, facts: str) -> Component:
+    """Describe attributes, by expressions."""
+    return {"json_attributes_topic": topic, "json_attributes_template": _template(f"{{{facts}}} | to_json")}
+
+
+def _states(state: str, shares_texts: bool) -> dict[str, Component]:
+    modes = [mode.value for mode in Mode]
+    timers = "value_json.timers | rejectattr('missed')"
+    due = f"{timers} | selectattr('paused_s', 'none') | map(attribute='due') | sort"
+    names = _beside(state, f"'timers': {timers} | map(attribute='name') | list") if shares_texts else {}
+    counted = {"state_class": "measurement", **names}
     return {
-        "state": {
-            "platform": "sensor",
-            "state_topic": state,
-            "value_template": _shows("value_json.state"),
-            "device_class": "enum",
-            "options": [mode.value for mode in Mode],
-            "icon": "mdi:account-voice",
-        },
-        "heard": heard if shares_texts else {"platform": "sensor"},
-        "said": said if shares_texts else {"platform": "sensor"},
-        "timers": {
-            "platform": "sensor",
-            "state_topic": state,
-            "value_template": _shows("value_json.timers | rejectattr('missed') | list | count"),
-            "state_class": "measurement",
-            "icon": "mdi:timer-sand",
-            **({"json_attributes_topic": state, "json_attributes_template": names} if shares_texts else {}),
-        },
-        "next_timer": {
-            "platform": "sensor",
-            "state_topic": state,
-            "value_template": _shows(f"({due} | list + ['None'])[0]"),
-            "device_class": "timestamp",
-        },
+        "state": _seen("sensor", state, "value_json.state", "account-voice", device_class="enum", options=modes),
+        "next_timer": _seen("sensor", state, f"({due} + ['None'])[0]", device_class="timestamp"),
+        "timers": _seen("sensor", state, f"{timers} | list | count", "timer-sand", **counted),
+    }
+
+
+def _texts(state: str, turn: str, shares_texts: bool) -> dict[str, Component]:
+    """Describe what was said, and each finished turn as an event, on which an automation may act."""
+    told = ["persona", "source", "intent", "answered_by", *(["heard", "spoken"] if shares_texts else [])]
+    data = ", ".join(f"'{key}': value_json.{key}" for key in told)
+    event = f"{{'event_type': value_json.ended, {data}}} | to_json"
+    return {
+        "heard": _text(state, "heard", "ear-hearing") if shares_texts else {"platform": "sensor"},
+        "said": _text(state, "said", "message-text") if shares_texts else {"platform": "sensor"},
+        "turn": _seen("event", turn, event, "message-processing", event_types=[ended.value for ended in Ended]),
     }
 
 
 def _text(state: str, key: str, icon: str) -> Component:
-    return {
-        "platform": "sensor",
-        "state_topic": state,
-        "value_template": _shows(f"value_json.{key}[:{LONGEST}] or 'None'"),
-        "json_attributes_topic": state,
-        "json_attributes_template": _shows(f"{{'text': value_json.{key}}} | to_json"),
-        "icon": icon,
-    }
-
-
-def _turn(turn: str, shares_texts: bool) -> Component:
-    """A finished turn is an event, on which an automation may act."""
-    told = ["persona", "source", "intent", "answered_by", *(["heard", "spoken"] if shares_texts else [])]
-    data = ", ".join(f"'{key}': value_json.{key}" for key in told)
-    return {
-        "platform": "event",
-        "state_topic": turn,
-        "value_template": _shows(f"{{'event_type': value_json.ended, {data}}} | to_json"),
-        "event_types": [ended.value for ended in Ended],
-        "icon": "mdi:message-processing",
-    }
+    whole = _beside(state, f"'text': value_json.{key}")
+    return _seen("sensor", state, f"value_json.{key}[:{LONGEST}] or 'None'", icon, **whole)
 
 
 def _diagnostics(state: str, presence: str) -> dict[str, Component]:
-    about = {
-        key: {
-            "platform": "sensor",
-            "state_topic": presence,
-            "value_template": _shows(f"value_json.{key}"),
-            "entity_category": "diagnostic",
-            "enabled_by_default": False,
-            "icon": icon,
-        }
-        for key, icon in (("room", "mdi:door"), ("version", "mdi:tag"))
+    hidden = {"entity_category": "diagnostic", "enabled_by_default": False}
+    trouble = {"entity_category": "diagnostic", "device_class": "problem"}
+    return {
+        "problem": _seen("binary_sensor", state, "'OFF' if value_json.serves else 'ON'", **trouble),
+        "room": _seen("sensor", presence, "value_json.room", "door", **hidden),
+        "version": _seen("sensor", presence, "value_json.version", "tag", **hidden),
     }
-    problem = {
-        "platform": "binary_sensor",
-        "state_topic": state,
-        "value_template": _shows("'OFF' if value_json.serves else 'ON'"),
-        "device_class": "problem",
-        "entity_category": "diagnostic",
-    }
-    return {"problem": problem, **about}
 
 
-# ------------------------------------------------------------------------------------ what is settled
+# ------------------------------------------------------------------------------------ what is ordered
 
 
-def _command(do: str, **fields: str) -> str:
-    """Write the template of a command; a field's text is an expression over Home Assistant's ``value``.
+def _command(topic: str, do: str, **fields: str) -> Component:
+    """Describe a command; a field's text is an expression over Home Assistant's ``value``.
 
     Its id is the moment at which it was rendered, so one that the broker delivers twice is obeyed once.
     """
     fields = {"v": str(VERSION), "do": f"'{do}'", "id": f"'ha-{do}-' ~ now().timestamp()", **fields}
-    return _shows("{" + ", ".join(f"'{key}': {each}" for key, each in fields.items()) + "} | to_json")
+    written = "{" + ", ".join(f"'{key}': {each}" for key, each in fields.items()) + "}"
+    return {"command_topic": topic, "command_template": _template(f"{written} | to_json")}
 
 
-def _controls(state: str, personas: tuple[str, ...]) -> dict[str, Component]:
-    persona = {
-        "platform": "select",
-        "state_topic": state,
-        "value_template": _shows("value_json.persona or 'None'"),
-        "command_template": _command("persona", persona="value"),
-        "options": list(personas),
-        "icon": "mdi:account-switch",
+def _settings(state: str, command: str, personas: tuple[str, ...]) -> dict[str, Component]:
+    persona = _command(command, "persona", persona="value") | {"options": list(personas)}
+    volume = _command(command, "volume", volume="(value | float) / 100") | {
+        "min": 0,
+        "max": 100,
+        "step": 1,
+        "mode": "slider",
+        "unit_of_measurement": "%",
     }
+    mute = _command(command, "mute", muted="value == 'OFF'")
+    quiet = _command(command, "quiet", minutes=f"{A_DAY_MIN} if value == 'ON' else 0")
+    chosen = _seen("select", state, "value_json.persona or 'None'", "account-switch", **persona)
     return {
-        "persona": persona if personas else {"platform": "select"},
-        "volume": {
-            "platform": "number",
-            "state_topic": state,
-            "value_template": _shows("(value_json.volume * 100) | round | int"),
-            "command_template": _command("volume", volume="(value | float) / 100"),
-            "min": 0,
-            "max": 100,
-            "step": 1,
-            "mode": "slider",
-            "unit_of_measurement": "%",
-            "icon": "mdi:volume-high",
-        },
-        "microphone": _switch(
-            state, "not value_json.muted", _command("mute", muted="value == 'OFF'"), "mdi:microphone"
-        ),
-        "quiet": _switch(
-            state,
-            "value_json.quiet",
-            _command("quiet", minutes=f"{A_DAY_MIN} if value == 'ON' else 0"),
-            "mdi:minus-circle",
-        ),
+        "persona": chosen if personas else {"platform": "select"},
+        "volume": _seen("number", state, "(value_json.volume * 100) | round | int", "volume-high", **volume),
+        "microphone": _seen("switch", state, "'OFF' if value_json.muted else 'ON'", "microphone", **mute),
+        "quiet": _seen("switch", state, "'ON' if value_json.quiet else 'OFF'", "minus-circle", **quiet),
     }
 
 
-def _switch(state: str, is_on: str, command: str, icon: str) -> Component:
+def _orders(command: str) -> dict[str, Component]:
+    urgent = _command(command, "say", text="value", chime="true", urgent="true")
+    ask = _command(command, "ask", text="value") | {"min": 1, "max": LONGEST}
     return {
-        "platform": "switch",
-        "state_topic": state,
-        "value_template": _shows(f"'ON' if {is_on} else 'OFF'"),
-        "command_template": command,
-        "icon": icon,
-    }
-
-
-def _buttons() -> dict[str, Component]:
-    icons = {"listen": "mdi:microphone-message", "stop": "mdi:stop"}
-    return {do: {"platform": "button", "command_template": _command(do), "icon": icon} for do, icon in icons.items()}
-
-
-def _words() -> dict[str, Component]:
-    say = {"text": "value", "chime": "true"}
-    return {
-        "say": {"platform": "notify", "command_template": _command("say", **say), "icon": "mdi:bullhorn"},
-        "say_urgently": {
-            "platform": "notify",
-            "command_template": _command("say", **say, urgent="true"),
-            "icon": "mdi:bullhorn-variant",
-        },
-        "ask": {
-            "platform": "text",
-            "command_template": _command("ask", text="value"),
-            "min": 1,
-            "max": LONGEST,
-            "icon": "mdi:chat-question",
-        },
+        "listen": {"platform": "button", "icon": "mdi:microphone-message", **_command(command, "listen")},
+        "stop": {"platform": "button", "icon": "mdi:stop", **_command(command, "stop")},
+        "say": {"platform": "notify", "icon": "mdi:bullhorn", **_command(command, "say", text="value", chime="true")},
+        "say_urgently": {"platform": "notify", "icon": "mdi:bullhorn-variant", **urgent},
+        "ask": {"platform": "text", "icon": "mdi:chat-question", **ask},
     }
 
 
@@ -345,5 +277,7 @@ class HomeAssistant:
             await self._link.publish(topic(presence.id), wanted, retain=True)
         except BrokerUnreachable as error:
             log.debug("Home Assistant is not told: %s", error.message)
+        except HouseError as error:
+            log.warning("Home Assistant does not find this room: %s", error.message)
         else:
             self._kept = wanted
