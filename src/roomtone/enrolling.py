@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import re
 import secrets
 from collections.abc import AsyncIterator
@@ -24,7 +25,8 @@ from pydantic import BaseModel, Field, ValidationError
 from roomtone.core.errors import ConfigError, HubGone, PayloadError, RegistrationError, UsageError
 from roomtone.credentials import key_pem, new_key, write_durably
 from roomtone.discovery import DOOR, Found, Service, announce, find_hub, own_name
-from roomtone.settings import Device, Hub
+from roomtone.flow import keep_trying
+from roomtone.settings import Device, Hub, Settings
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -34,8 +36,13 @@ LINE = 16 * 1024
 STEP_S = 10.0
 """Longest wait for one line."""
 
+AGAIN_S = 30.0
+"""Longest pause in which a room with a code does not look for the hub."""
+
 DIGITS = 6
 WRONG_CODE = "WRONG_CODE"
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -282,6 +289,28 @@ async def _connected(host: str, port: int) -> AsyncIterator[tuple[asyncio.Stream
         yield reader, writer
     finally:
         writer.close()
+
+
+async def membership(settings: Settings) -> Hub:
+    """Return how this room reaches its house; where it has a code and no house yet, it joins as soon as it can.
+
+    Raises RegistrationError where the hub does not let it in, and ConfigError as ``known``.
+    """
+    hub = known(settings.hub, settings.state_dir)
+    if hub.code is None or hub.cert is not None:
+        return hub
+    code = read_code(hub.code.get_secret_value())
+
+    async def come_in() -> None:
+        host = urlsplit(hub.url or "").hostname
+        found = Found(host, PORT, host) if host else await find_door()
+        await join(found.address, found.port, code, settings.device, settings.state_dir)
+
+    def notice(error: Exception, wait_s: float) -> None:
+        log.info("this room has not joined the house yet: %s; trying again in %.0f s", error, wait_s)
+
+    await keep_trying(come_in, on=HubGone, longest_s=AGAIN_S, notice=notice)
+    return known(settings.hub, settings.state_dir)
 
 
 def known(hub: Hub, state_dir: Path) -> Hub:

@@ -20,12 +20,14 @@ from roomtone.edges.claims import Claims
 from roomtone.edges.home_assistant import HomeAssistant
 from roomtone.edges.mqtt import Edge, Identity, Reach
 from roomtone.edges.neighbourhood import Neighbourhood
+from roomtone.enrolling import known, membership
 from roomtone.flow import Event, beside
 from roomtone.intercom import Intercom, can_carry
 from roomtone.link import Link
 from roomtone.mind.house import Alone
 from roomtone.outbox import Outbox
 from roomtone.parts import at_once
+from roomtone.settings import Hub
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +36,14 @@ log = logging.getLogger(__name__)
 class Joined:
     """A room in its house.
 
-    ``identity`` is what its presence tells (``identity.capabilities`` may be added to before the link is up),
+    ``hub`` is what the configuration says of the house, and else what joining it left. ``identity`` is what its
+    presence tells (``identity.capabilities`` may be added to before the link is up),
     ``edge.mover`` and ``edge.intercom`` take commands, ``house`` is what skills see, ``on_link`` is who is told when
     the link is up, and when it is gone.
     """
 
     room: Room
+    hub: Hub
     identity: Identity
     link: Link
     edge: Edge
@@ -63,7 +67,7 @@ def _intercom(whole: Joined) -> Coroutine[Any, Any, None]:
 
 def _home_assistant(whole: Joined) -> Coroutine[Any, Any, None]:
     """Let Home Assistant find the room."""
-    member = HomeAssistant(whole.link, whole.room.settings.hub, whole.identity.presence)
+    member = HomeAssistant(whole.link, whole.hub, whole.identity.presence)
     whole.on_link.append(member.link_changed)
     return member.run()
 
@@ -95,7 +99,7 @@ def _claims(whole: Joined) -> Coroutine[Any, Any, None]:
 
 def _following(whole: Joined) -> Coroutine[Any, Any, None] | None:
     """Bring the conversation of another room to whoever calls here soon after leaving that one."""
-    within_s = whole.room.settings.hub.follow_s
+    within_s = whole.hub.follow_s
     if not within_s:
         return None
 
@@ -120,7 +124,10 @@ MEMBERS: tuple[tuple[str, Member], ...] = (
 async def joined(
     room: Room, *, link_of: Callable[..., Link] = Link, members: tuple[tuple[str, Member], ...] = MEMBERS
 ) -> AsyncIterator[Joined]:
-    """Be in the house for as long as the context lasts; ``room.parts.housed.house`` is it."""
+    """Be in the house for as long as the context lasts; ``room.parts.housed.house`` is it.
+
+    Raises ConfigError where what joining it left cannot be read.
+    """
     whole = _compose(room, link_of)
     await whole.edge.prepare()
     await whole.house.recall()
@@ -150,8 +157,8 @@ def _housed(room: Room, whole: Joined) -> Iterator[None]:
 
 
 def _compose(room: Room, link_of: Callable[..., Link]) -> Joined:
-    settings = room.settings
-    identity = Identity(settings.device)
+    settings, folder = room.settings, room.store.path.parent
+    hub, identity = known(settings.hub, folder), Identity(settings.device)
     on_link: list[Callable[[bool], None]] = []
 
     def change(up: bool) -> None:
@@ -159,24 +166,23 @@ def _compose(room: Room, link_of: Callable[..., Link]) -> Joined:
             tell(up)
 
     link = link_of(
-        settings.hub,
+        hub,
         settings.device.id,
         identity.presence,
-        Topics(settings.hub.home).device(settings.device.id, "presence"),
+        Topics(hub.home).device(settings.device.id, "presence"),
         Outbox(room.store),
         on_change=change,
-        folder=room.store.path.parent / "hub",
+        folder=folder / "hub",
     )
-    edge = Edge(identity, link, settings.hub, reach_of(room))
+    edge = Edge(identity, link, hub, reach_of(room))
     house = Neighbourhood(identity, link, room.store, edge.standing)
     on_link.append(edge.link_changed)
-    return Joined(room, identity, link, edge, house, on_link)
+    return Joined(room, hub, identity, link, edge, house, on_link)
 
 
 def reach_of(room: Room) -> Reach:
     """Return what the edge may do in a room."""
     parts, conversation = room.parts, room.conversation
-
     return Reach(
         post=conversation.post,
         feed=room.feed,
@@ -200,10 +206,10 @@ def can_serve(room: Room) -> bool:
 
 
 async def join_the_house(room: Room) -> None:
-    """Be in the house for as long as this runs, where the configuration names its broker; else return at once."""
-    if room.settings.hub.url is None:
-        return
+    """Be in the house for as long as this runs; where the room neither joined one nor is to join, return at once."""
     try:
+        if (await membership(room.settings)).url is None:
+            return
         async with joined(room):
             await asyncio.Event().wait()
     except RoomtoneError as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from roomtone import engines
 from roomtone.config_sources import guess
@@ -84,6 +84,14 @@ def _broker(text: str) -> str:
     if text != "auto" and not re.fullmatch(r"mqtts?://[^/\s]+", text):
         raise ValueError("is not a broker's URL; write it as in mqtts://hub.local:8883, or auto")
     return text
+
+
+def _enrolment_code(code: object) -> object:
+    if isinstance(code, SecretStr):
+        return code
+    if isinstance(code, bool) or not re.fullmatch(r"[0-9](?:[ -]?[0-9]){5,7}", str(code)):
+        raise ValueError("is no code of 6 to 8 digits; write it in quotes, as in '481 233'")
+    return str(code)
 
 
 def _web_url(text: str) -> str:
@@ -251,7 +259,8 @@ class Hub(Section):
     """The house's broker; without one (None) this room is on its own; ``auto`` looks for it in the network.
 
     ``username`` and ``password`` where it asks for them; ``ca``, ``cert`` and ``key`` are PEM files (None: those that
-    ``roomtone hub join`` left in the state folder). ``share_texts``: others in the house may read what was heard and
+    ``roomtone hub join`` left in the state folder). ``code``: what ``roomtone hub enroll`` shows; a room that has not
+    joined yet does so by itself with it. ``share_texts``: others in the house may read what was heard and
     said here. ``follow_s``: a conversation that another room had so many seconds ago goes on where somebody calls
     next; 0 is never. ``home_assistant``: this room shows itself to Home Assistant.
     """
@@ -263,6 +272,7 @@ class Hub(Section):
     ca: Folder | None = None
     cert: Folder | None = None
     key: Folder | None = None
+    code: Annotated[SecretStr, BeforeValidator(_enrolment_code)] | None = None
     share_texts: bool = False
     follow_s: float = Field(0.0, ge=0, le=600)
     home_assistant: bool = True

@@ -39,6 +39,7 @@ def set_up(state_dir: Path, setup: Setup, hosts: Iterable[str]) -> Authority:
     Only the broker's certificate is made anew each time, for these ``hosts``.
     """
     folder = state_dir / "hub"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     authority = make_authority(folder / "authority", setup.home)
     own = folder / "process"
     own.mkdir(mode=0o700, exist_ok=True)
