@@ -139,7 +139,7 @@ def test_each_mistake_in_the_configuration_is_told_with_its_key(tmp_path: Path) 
         "schedules.Bed time.[key]: the value is not an id",
         "schedules.never.cron: '0 0 31 2 *' is no schedule (Bad day-of-month); write it as in '30 19 * * *'",
         "schedules.typo.sya: unknown key; did you mean say?",
-        "does nothing; give it persona, say, ask, routine or quiet_min",
+        "does nothing; give it persona, say, ask, routine, handoff or quiet_min",
         "schedules.who.persona: 'Mr Bean' is no id of a persona or a routine; use a-z, 0-9, _ and -",
         "schedules.blank.say: ' ' is empty; write a sentence, or leave the key out",
         "events.doorbell.quiet_min: -5 ",

@@ -97,6 +97,7 @@ class Conversation:
         )
         self._host = Host(parts, self.recorder, self._switcher, manners, self._spawn, self.post, self.erase)
         parts.quiet.speaker = lambda: self.speaker.persona
+        parts.quiet.hand_off = self._host.hand_off
         self._health = {"stt": "ok", "tts": "ok"}
         self._group: asyncio.TaskGroup | None = None
         self._turns: dict[int, LiveTurn] = {}
@@ -317,9 +318,11 @@ class Conversation:
         """Chime, but not in quiet hours; a lost loudspeaker has been told of, and must not end the conversation."""
         if effect.waits:
             await asyncio.sleep(SAME_BREATH_S)
-        ours = not effect.call or await self.parts.housed.answers(effect.call)
-        spoken_on = effect.waits and (self.state.turn is not None or not self.state.called)
-        if not ours or spoken_on or self.parts.quiet.now():
+        if effect.call:
+            await self.parts.housed.answers(effect.call)
+        state = self.state
+        waits_still = state.called and state.turn is None and state.call == effect.call
+        if (effect.waits and not waits_still) or self.parts.quiet.now():
             return
         try:
             await self.parts.mouth.chime()

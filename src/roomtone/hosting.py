@@ -13,11 +13,13 @@ from roomtone import outbound
 from roomtone.bundling import called
 from roomtone.choosing import Chooser, Chosen
 from roomtone.core.dialog import Source
-from roomtone.core.errors import RoomtoneError
+from roomtone.core.errors import HouseError, RoomtoneError
 from roomtone.core.persona import Context, Persona
 from roomtone.core.signals import Acted, Signal
+from roomtone.core.speakable import in_words
 from roomtone.household import TurnHousehold
 from roomtone.mind.context import Past
+from roomtone.mind.house import refusal_phrase
 from roomtone.parts import Manners, Parts
 from roomtone.past import heard_by, past
 from roomtone.recorder import Recorder
@@ -88,6 +90,18 @@ class Host:
         with outbound.within(persona.egress):
             able = talking is not None and talking.can_answer
         return Chosen(persona, talking, house) if talking is not None and able else None
+
+    async def hand_off(self, room: str) -> str | None:
+        """Let the conversation go on in another room, whatever is being said; return why it does not, aloud."""
+        house, phrases = self._parts.housed.house, self._switcher.speaker.phrases
+        if not house.rooms():
+            return phrases.say("house_alone")
+        try:
+            await house.hand_off(house.find(room))
+        except HouseError as error:
+            log.warning("the conversation stays here: %s", error.message)
+            return phrases.say(refusal_phrase(str(error.details.get("why", error.code))), room=in_words(room))
+        return None
 
     async def as_whom(self, persona: str | None) -> Persona | None:
         """Return who says what comes from another room; None for who speaks here, also where nobody is called so."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -43,16 +43,22 @@ ASKED_FOR = (Source.BUTTON, Source.VOICE)
 """What a person does in the room is answered at once."""
 
 
+async def _stays(_: str) -> None:
+    pass
+
+
 class Quiet:
     """Knows whether it is quiet, and lets through or holds what the room says by itself.
 
-    ``hours`` are the household's. ``speaker`` returns who speaks, and is set once somebody does.
+    ``hours`` are the household's. ``speaker`` returns who speaks, and is set once somebody does; so is ``hand_off``,
+    which lets the conversation go on in a room, or returns why it does not.
     """
 
     def __init__(
         self, hours: QuietHours | None, zone: ZoneInfo, store: Store, post: Callable[[Signal], None]
     ) -> None:
         self.speaker: Callable[[], Persona | None] = lambda: None
+        self.hand_off: Callable[[str], Awaitable[str | None]] = _stays
         self._hours = hours
         self._zone = zone
         self._store = store
@@ -89,9 +95,12 @@ class Quiet:
         """
         for signal in action.switch(source, cause):
             self._post(signal)
-        words = action.words(source, ticket)
+        words, asked_for = action.words(source, ticket), source in ASKED_FOR
         try:
-            return await self.announce(words, urgent=action.urgent or source in ASKED_FOR)
+            said = await self.announce(words, urgent=action.urgent or asked_for)
+            refusal = await self.hand_off(action.handoff) if action.handoff is not None else None
+            told = [Prompt(refusal, source, verbatim=True)] if refusal is not None else []
+            return await self.announce(told, urgent=asked_for) or said
         finally:
             if action.quiet_min is not None:
                 await self.keep_for(action.quiet_min * 60)

@@ -202,7 +202,7 @@ def bind(board: Board, told: Mapping[str, Job], personas: Iterable[Persona]) -> 
 
 def _binding(job: Job) -> Binding:
     """Return what a button is for that was told a job: one that only names a persona is there to talk to that one."""
-    if isinstance(job, Action) and (job.say, job.ask, job.quiet_min) == (None, None, None):
+    if isinstance(job, Action) and not job.model_copy(update={"persona": None}).does_something:
         return Binding(persona=job.persona)
     return Binding(job=job)
 

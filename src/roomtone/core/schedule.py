@@ -78,7 +78,8 @@ class Action(Noun):
     """What a schedule, an event or a button does.
 
     In this order: speak as ``persona``, ``say`` a text as it is, answer what it is told to ``ask``, run a
-    ``routine``, and keep quiet hours for ``quiet_min`` minutes (0 ends them).
+    ``routine``, let the conversation go on in another room (``handoff``), and keep quiet hours for ``quiet_min``
+    minutes (0 ends them).
 
     In quiet hours its words wait until those are over, unless it is ``urgent``.
     """
@@ -87,18 +88,20 @@ class Action(Noun):
     say: Words | None = None
     ask: Words | None = None
     routine: Annotated[str, AfterValidator(_id)] | None = None
+    handoff: Words | None = None
     quiet_min: int | None = Field(None, ge=0, le=24 * 60)
     urgent: bool = False
 
     @property
     def does_something(self) -> bool:
         """Whether it does anything at all."""
-        return any(each is not None for each in (self.persona, self.say, self.ask, self.routine, self.quiet_min))
+        rest = (self.say, self.ask, self.routine, self.handoff, self.quiet_min)
+        return any(each is not None for each in (self.persona, *rest))
 
     @model_validator(mode="after")
     def _is_one(self) -> Action:
         if not self.does_something:
-            raise ValueError("does nothing; give it persona, say, ask, routine or quiet_min")
+            raise ValueError("does nothing; give it persona, say, ask, routine, handoff or quiet_min")
         return self
 
     def switch(self, source: Source, cause: str) -> list[Signal]:
