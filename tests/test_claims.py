@@ -218,6 +218,19 @@ def test_no_slow_broker_costs_a_chime_and_who_lost_after_all_stands_down_silentl
     run(main())
 
 
+def test_who_learns_a_little_late_that_it_lost_does_not_chime_either(run: Run[None], tmp_path: Path) -> None:
+    async def main() -> None:
+        async with house(tmp_path, **three()) as ours:
+            ours.link("hall").down_s = 0.42
+            ours.hears("kitchen")
+            ours.hears("hall")
+            await asyncio.sleep(2)
+            assert ours.sounded_at("kitchen") is not None
+            assert ours.sounded_at("hall") is None
+
+    run(main())
+
+
 def test_a_room_that_has_begun_to_think_drops_it(run: Run[None], tmp_path: Path) -> None:
     async def main() -> None:
         async with house(tmp_path, **three(TIME, stt={"delay_s": 1.0})) as ours:
@@ -483,6 +496,19 @@ def test_a_claim_that_the_broker_had_kept_is_not_of_now(run: Run[None]) -> None:
         async with ear(wire) as hall:
             await hall.hears(1)
             assert await hall.claims.answers(1)
+
+    run(main())
+
+
+def test_nobody_is_silenced_for_what_was_called_seconds_ago(run: Run[None]) -> None:
+    async def main() -> None:
+        async with ear(Wire()) as hall:
+            hall.link.down_s = 60
+            await hall.hears(1, ago_s=4.0)
+            hall.link.down_s = 0
+            hall.wire.publish(TOPICS.device("kitchen-1", "wake"), write(THEIRS.model_copy(update={"age_ms": 4000.0})))
+            await asyncio.sleep(0.1)
+            assert hall.lost == []
 
     run(main())
 
