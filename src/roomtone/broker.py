@@ -131,7 +131,7 @@ class Connection(Client):
         self._way = way
         self._taken = taken
         self._gate = threading.Lock()
-        self._given_up = self._opened = False
+        self._given_up = self._opened = self._stood = False
         self._tried = asyncio.Event()
         self._acks: dict[int, asyncio.Future[ReasonCode]] = {}
 
@@ -149,6 +149,7 @@ class Connection(Client):
             raise broker_trouble.silent(str(self._way))
         if not _seen(self._connected):
             raise self._trouble(self._connected.exception())
+        self._stood = True
         self._disconnected.add_done_callback(self._stop_waiting)
 
     async def lost(self) -> Trouble:
@@ -259,7 +260,7 @@ class Connection(Client):
         if isinstance(error, MqttCodeError):
             code = error.rc.value if isinstance(error.rc, ReasonCode) else -1
             meaning = broker_trouble.of_code(code, broker, self.identifier) or broker_trouble.of_words(words, broker)
-            return meaning or broker_trouble.lost(broker)
+            return meaning or (broker_trouble.lost(broker) if self._stood else broker_trouble.closed(broker))
         if isinstance(error, OSError):
             return broker_trouble.of_failure(error, broker)
         return broker_trouble.silent(broker) if error is not None else broker_trouble.lost(broker)

@@ -87,6 +87,11 @@ def lost(broker: str) -> Trouble:
     return Trouble(f"the connection to the broker at {broker} was lost")
 
 
+def closed(broker: str) -> Trouble:
+    """Return what it means that the broker closes before it has answered."""
+    return Trouble(f"what listens at {broker} hangs up; is it the broker, and does it want mqtts? see hub.url")
+
+
 def _of_certificate(error: ssl.SSLCertVerificationError, broker: str) -> str:
     whose = f"the certificate of the broker at {broker}"
     match error.verify_code:  # X509_V_ERR_*: openssl/x509_vfy.h

@@ -129,15 +129,16 @@ class Link:
         will = LastWill(self._presence_topic, write(self._presence().model_copy(update={"online": False})))
         way = await self._ways.find()
         async with connected(way, self._client_id, will, self._take, self._session_s) as connection:
-            await self._introduce(connection)
-            self._connection = connection
+            self._connection = connection  # what waited at the broker comes before all else, and may want an answer
             try:
+                await self._introduce(connection)
                 self._is_up()
                 async with beside(self._empty_outbox(), "outbox"):
                     return await connection.lost()
             finally:
                 self._connection = None
-                self._change(False)
+                if self.up:
+                    self._change(False)
                 if is_cancelled():
                     await self._say_goodbye(connection, will)
 
