@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -32,7 +33,9 @@ Members = tuple[tuple[str, Member], ...]
 
 @asynccontextmanager
 async def kitchen(tmp_path: Path, **sections: Any) -> AsyncIterator[Room]:
-    settings = scripted(HELP, device={"id": "kitchen-1", "name": "Kitchen", "room": "kitchen"}, **sections)
+    settings = scripted(
+        HELP, device={"id": "kitchen-1", "name": "Kitchen", "room": "kitchen"}, state_dir=tmp_path, **sections
+    )
     async with room(settings, tmp_path) as rehearsal:
         yield rehearsal.room
 
@@ -143,6 +146,32 @@ def test_a_room_without_a_hub_in_its_configuration_joins_nothing(run: Run[None],
             assert isinstance(here.parts.housed.house, Alone)
             with pytest.raises(HubGone):
                 await here.parts.housed.house.announce("hello")
+
+    run(main())
+
+
+def test_what_joining_left_is_enough_to_be_in_the_house(
+    run_in_real_time: Run[None], broker: Broker, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        left, given = tmp_path / "hub", broker.hub("kitchen-1")
+        left.mkdir()
+        for what in ("ca", "cert", "key"):
+            (left / f"{what}.pem").write_bytes(getattr(given, what).read_bytes())
+        (left / "house.json").write_text(json.dumps({"id": "kitchen-1", "home": given.home, "url": given.url}))
+        async with kitchen(tmp_path) as here, beside(join_the_house(here), "house"):
+            await health(here, lambda line: line == "ok")
+
+    run_in_real_time(main())
+
+
+def test_what_joining_left_and_cannot_be_read_is_told(run: Run[None], tmp_path: Path) -> None:
+    async def main() -> None:
+        (tmp_path / "hub").mkdir()
+        (tmp_path / "hub" / "house.json").write_text("{")
+        async with kitchen(tmp_path) as here:
+            await join_the_house(here)
+            assert "roomtone hub join" in here.health()["house"]
 
     run(main())
 

@@ -213,7 +213,9 @@ async def join_the_house(room: Room) -> None:
         async with joined(room):
             await asyncio.Event().wait()
     except RoomtoneError as error:
-        log.error("this room is on its own: %s", error.message)
+        trouble = error.message
+        log.error("this room is on its own: %s", trouble)
+        room.parts.housed.health = lambda: trouble
 
 
 async def _harmless(work: Coroutine[Any, Any, None], name: str) -> None:
