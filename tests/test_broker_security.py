@@ -123,7 +123,7 @@ def test_home_assistant_commands_devices_and_sees_how_they_stand(broker: Broker,
                 await hub.connection.send(T.device("bath", kind), b"{}", 1, retain=False)
             await hub.connection.send("homeassistant/device/bath/config", b"{}", 1, retain=False)
             heard = await home_assistant.heard_until("homeassistant/device/bath/config")
-        assert heard == {T.device("bath", kind) for kind in ("presence", "state", "turn", "reply")}
+        assert heard == {T.device("bath", kind) for kind in ("presence", "state", "turn")}
 
     run_in_real_time(scene())
 

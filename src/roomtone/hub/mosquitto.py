@@ -67,7 +67,7 @@ def acl(home: str, shut_out: Iterable[str] = (), number: int = 0) -> str:
     lines += [f"topic readwrite {topics.device('+', '+')}", f"topic readwrite {topics.hub('#')}"]
     lines += ["topic write homeassistant/device/+/config", f"topic deny {topics.hub(f'lists/{number}')}"]
     lines += [f"user {HOME_ASSISTANT}", f"topic write {every('command')}"]
-    lines += [f"topic read {every(what)}" for what in ("presence", "state", "turn", "reply")]
+    lines += [f"topic read {every(what)}" for what in ("presence", "state", "turn")]  # a reply may hold what was said
     lines += [f"topic deny {every('wake')}", f"topic read {topics.hub()}", "topic readwrite homeassistant/#"]
     for name in sorted(shut_out):
         lines += [f"user {name}", "topic deny #"]
