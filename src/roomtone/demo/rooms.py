@@ -19,7 +19,7 @@ import numpy as np
 from roomtone.control import SOCKET_NAME, ask_daemon
 from roomtone.core.dialog import Source, Turn, Voice
 from roomtone.core.errors import EngineUnavailable
-from roomtone.core.sound import RATE, Audio, to_int16
+from roomtone.core.sound import RATE, Audio, join, to_int16
 from roomtone.demo.visits import BEN, COMPLETED, Visitor, spoken_by
 from roomtone.engines import lacking
 from roomtone.flow import Event
@@ -35,6 +35,9 @@ TOM = Visitor("Tom", Voice(engine="espeak", voice_id="en-us+m1"), 1.1)
 
 FAR_M = 7.0
 """Through an open door somebody is heard as from so far away."""
+
+CALL, CHIME_S = "okay nabu", 1.0
+"""What somebody calls, and so long they wait for the chime before they go on."""
 
 INTO_ANSWER_S = 4.0
 """Ben walks so long after the answer has begun."""
@@ -113,10 +116,10 @@ class Walk:
     async def _walk_in_mid_answer(self, house: Mapping[str, Place]) -> None:
         """Let Ben ask in the kitchen, and walk to the living room while he is answered."""
         kitchen, living_room = house[KITCHEN], house[LIVING_ROOM]
-        await self._says(house, BEN, KITCHEN, "okay nabu, what can you do")
+        await self._says(house, BEN, KITCHEN, "what can you do")
         await _until(lambda: kitchen.times("turn.first_sound") == 1)
         await asyncio.sleep(INTO_ANSWER_S)
-        await self._says(house, BEN, KITCHEN, "okay nabu, continue in the living room")
+        await self._says(house, BEN, KITCHEN, "continue in the living room")
         await _until(lambda: living_room.times("turn.first_sound") == 1)
         turns = await self._at_rest(house)
         asked = [turn for turn in turns[KITCHEN] if turn.spoken]
@@ -133,7 +136,7 @@ class Walk:
         self._show("the broker", "is stopped")
         broker.stop()
         await _until(lambda: not any(place.house.link.up for place in house.values()))
-        await self._says(house, BEN, LIVING_ROOM, "okay nabu, what time is it", open_door=False)
+        await self._says(house, BEN, LIVING_ROOM, "what time is it", open_door=False)
         self._judge(await self._at_rest(house), LIVING_ROOM, {"intent": "clock.time", **COMPLETED})
         broker.start()
         await _until(lambda: all(place.house.link.up and place.house.house.hub_online for place in house.values()))
@@ -141,9 +144,9 @@ class Walk:
 
     async def _timer_elsewhere(self, house: Mapping[str, Place]) -> None:
         """Let Ben set a timer in the kitchen, and Tom ask for it in the bedroom."""
-        await self._says(house, BEN, KITCHEN, "okay nabu, set a tea timer for two minutes")
+        await self._says(house, BEN, KITCHEN, "set a tea timer for two minutes")
         self._judge(await self._at_rest(house), KITCHEN, {"intent": "timer.set", **COMPLETED})
-        await self._says(house, TOM, BEDROOM, "okay nabu, how long is left on the tea timer")
+        await self._says(house, TOM, BEDROOM, "how long is left on the tea timer")
         turns = await self._at_rest(house)
         self._judge(turns, BEDROOM, {"intent": "timer.left", **COMPLETED})
         if not any("kitchen" in turn.spoken for turn in turns[BEDROOM]):
@@ -165,9 +168,12 @@ class Walk:
     async def _says(
         self, house: Mapping[str, Place], who: Visitor, room: str, text: str, *, open_door: bool = True
     ) -> None:
+        """Let somebody call, wait for the chime, and speak; in earshot, through an open door, it is heard as well."""
         await asyncio.sleep(BEFORE_S)
-        sound = await spoken_by(who, text, house[room].rehearsal.room.synthesiser)
-        self._show(f"{who.name}, in the {room}", text)
+        voices = house[room].rehearsal.room.synthesiser
+        words = [await spoken_by(who, each, voices) for each in (CALL, text)]
+        sound = join([words[0], Audio.silence(CHIME_S, words[0].rate), words[1]])
+        self._show(f"{who.name}, in the {room}", f"{CALL} ... {text}")
         for name, place in house.items():
             if name == room:
                 place.rehearsal.device.visit(sound, who.distance_m)
