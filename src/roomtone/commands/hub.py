@@ -17,6 +17,7 @@ from roomtone.hub.folder import SERVICE_SOCKET, socket_of
 
 ELSEWHERE = {
     **dict.fromkeys(hub_enroll.ACTIONS, "roomtone.commands.hub_enroll"),
+    "home-assistant": "roomtone.commands.hub_home_assistant",
     "simulate": "roomtone.commands.hub_simulate",
 }
 """Actions of modules of their own, which hold ``add_actions(action)`` and ``run(args, settings) -> int``."""
