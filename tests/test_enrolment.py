@@ -8,6 +8,7 @@ import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -411,19 +412,24 @@ def test_no_half_of_a_key_breaks_the_exchange(half: bytes) -> None:
         shared.meet(Half.model_construct(v=1, pake=half.hex()))
 
 
-@given(st.text(max_size=200))
-def test_nothing_that_is_not_sealed_with_the_key_opens(text: str) -> None:
+@cache
+def two_sides() -> tuple[Shared, Shared]:
+    """Return device and hub once both have the key."""
     one, other = Shared(CODE, device=True), Shared(CODE, device=False)
     one.meet(other.half)
     other.meet(one.half)
+    return one, other
+
+
+@given(st.text(max_size=200))
+def test_nothing_that_is_not_sealed_with_the_key_opens(text: str) -> None:
+    _, other = two_sides()
     with pytest.raises(RegistrationError, match="the code was wrong"):
         other.unseal(Half, Sealed.model_construct(sealed=text))
 
 
 def test_a_side_does_not_take_its_own_words_for_the_others() -> None:
-    one, other = Shared(CODE, device=True), Shared(CODE, device=False)
-    one.meet(other.half)
-    other.meet(one.half)
+    one, other = two_sides()
     mine = one.seal(Half(pake="00"))
 
     with pytest.raises(RegistrationError):

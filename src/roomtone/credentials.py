@@ -29,6 +29,29 @@ def key_pem(key: EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
+def read_key(path: Path) -> EllipticCurvePrivateKey:
+    """Read a key that ``key_pem`` wrote. Raises OSError, and ValueError where it is none."""
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    key = load_pem_private_key(path.read_bytes(), None)
+    if not isinstance(key, EllipticCurvePrivateKey):
+        raise ValueError(f"{path} holds no EC key")
+    return key
+
+
+def request(key: EllipticCurvePrivateKey, name: str) -> bytes:
+    """Write the request (CSR, PEM) for a certificate of a key."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.serialization import Encoding
+    from cryptography.x509.oid import NameOID
+
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, SHA256())
+    return csr.public_bytes(Encoding.PEM)
+
+
 def expires(cert: Path) -> datetime:
     """Return when a certificate's file ends to be valid (UTC). Raises OSError and ValueError."""
     from cryptography import x509

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, Field, ValidationError
 
 from roomtone.core.errors import ConfigError, HubGone, PayloadError, RegistrationError, UsageError
-from roomtone.credentials import key_pem, new_key, write_durably
+from roomtone.credentials import key_pem, new_key, read_key, request, write_durably
 from roomtone.discovery import DOOR, Found, Service, announce, find_hub, own_name
 from roomtone.flow import keep_trying
 from roomtone.settings import Device, Hub, Settings
@@ -36,8 +36,8 @@ LINE = 16 * 1024
 STEP_S = 10.0
 """Longest wait for one line."""
 
-AGAIN_S = 30.0
-"""Longest pause in which a room with a code does not look for the hub."""
+FIRST_S, AGAIN_S = 1.0, 30.0
+"""Shortest and longest pause in which a room with a code does not look for the hub."""
 
 DIGITS = 6
 WRONG_CODE = "WRONG_CODE"
@@ -220,9 +220,8 @@ async def join(host: str, port: int, code: str, device: Device, state_dir: Path)
     Raises HubGone where nobody enrolls there, and RegistrationError where the hub says why not.
     """
     folder = state_dir / "hub"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = _own_key(folder)
-    wish = Wish(id=device.id, name=device.name, room=device.room, csr=_request(key, device.id))
+    wish = Wish(id=device.id, name=device.name, room=device.room, csr=request(key, device.id).decode())
     welcome = await _exchange(host, port, code, wish)
     _check(welcome, key)
     house = House(id=device.id, home=welcome.home, url=welcome.url)
@@ -309,7 +308,7 @@ async def membership(settings: Settings) -> Hub:
     def notice(error: Exception, wait_s: float) -> None:
         log.info("this room has not joined the house yet: %s; trying again in %.0f s", error, wait_s)
 
-    await keep_trying(come_in, on=HubGone, longest_s=AGAIN_S, notice=notice)
+    await keep_trying(come_in, on=HubGone, first_s=FIRST_S, longest_s=AGAIN_S, notice=notice)
     return known(settings.hub, settings.state_dir)
 
 
@@ -332,17 +331,15 @@ def known(hub: Hub, state_dir: Path) -> Hub:
 
 def _own_key(folder: Path) -> EllipticCurvePrivateKey:
     """Return this device's key; it is made once, so that one who tries again is known by it."""
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / "key.pem"
-    if path.exists():
-        key = load_pem_private_key(path.read_bytes(), None)
-        if isinstance(key, EllipticCurvePrivateKey):
-            return key
-    made = new_key()
-    write_durably(path, key_pem(made))
-    return made
+    try:
+        return read_key(path)
+    except (FileNotFoundError, ValueError):
+        made = new_key()
+        write_durably(path, key_pem(made))
+        return made
 
 
 def _check(welcome: Welcome, key: EllipticCurvePrivateKey) -> None:
@@ -356,14 +353,3 @@ def _check(welcome: Welcome, key: EllipticCurvePrivateKey) -> None:
         raise RegistrationError("the hub's certificates cannot be read; look into its log") from error
     if certified != key.public_key():
         raise RegistrationError("the hub sent a certificate for another key; look into its log")
-
-
-def _request(key: EllipticCurvePrivateKey, id_: str) -> str:
-    from cryptography import x509
-    from cryptography.hazmat.primitives.hashes import SHA256
-    from cryptography.hazmat.primitives.serialization import Encoding
-    from cryptography.x509.oid import NameOID
-
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, id_)])
-    csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, SHA256())
-    return csr.public_bytes(Encoding.PEM).decode()

@@ -51,9 +51,12 @@ class Topics:
         """Return a topic of the hub's own."""
         return f"{self._root}/hub/{what}"
 
-    def shared(self, id_: str, what: str) -> str:
-        """Return the filter under which several hub processes share what devices send: each gets its part."""
-        return f"$share/hub/{self.device(id_, what)}"
+    def shared(self, id_: str, what: str, group: str = "hub") -> str:
+        """Return the filter under which several hub processes share what devices send: each gets its part.
+
+        Who knows the ``group`` can join it and take a part away, even where the broker then lets nobody read that.
+        """
+        return f"$share/{group}/{self.device(id_, what)}"
 
     def device_of(self, topic: str) -> str | None:
         """Return whose topic it is; None for one that is no device's."""

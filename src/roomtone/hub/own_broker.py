@@ -27,7 +27,7 @@ from roomtone.settings import Hub
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 HOME = "ours"
 
-END_S, HUB_BOUND_S = 10.0, 60.0
+END_S, AGAIN_S, HUB_BOUND_S = 10.0, 1.0, 60.0
 LOOK_S = 0.1
 
 
@@ -124,7 +124,9 @@ class OwnBroker:
             hub_port=self.hub_port,
         )  # fmt: skip
         (self.folder / "kept").mkdir(exist_ok=True)
-        lines = [f"user {getpass.getuser()}", f"persistence_location {self.folder / 'kept'}/"]
+        # Around our part stands what Debian's own mosquitto.conf says, so that both are known to go together.
+        lines = [f"user {getpass.getuser()}", f"pid_file {self.folder / 'pid'}", "persistence true"]
+        lines += [f"persistence_location {self.folder / 'kept'}/"]
         lines += [f"log_dest file {self.folder / 'log'}", f"include_dir {ours}"]
         (self.folder / "main.conf").write_text("\n".join(lines) + "\n")
 
@@ -150,9 +152,17 @@ class OwnBroker:
 
     def _end(self, how: str) -> None:
         process, self._process = self._process, None
-        if process is not None:
+        if process is None:
+            return
+        for _ in range(int(END_S / AGAIN_S)):
             getattr(process, how)()
-            process.wait(END_S)
+            try:
+                process.wait(AGAIN_S)
+            except subprocess.TimeoutExpired:  # Mosquitto forgets a signal that comes while it starts
+                continue
+            return
+        process.kill()
+        process.wait()
 
 
 @asynccontextmanager

@@ -39,7 +39,7 @@ from roomtone.hub.handoffs import Handoffs
 from roomtone.hub.rates import Rates
 from roomtone.hub.registry import Registry
 from roomtone.hub.requests import Requests
-from roomtone.hub.setting_up import own_link, read_setup
+from roomtone.hub.setting_up import own_link, read_setup, share_group
 from roomtone.link import Inbound, Link
 from roomtone.settings import Settings
 
@@ -91,7 +91,7 @@ class Hub:
         link.on(topics.device("+", "presence"), self._on_presence)
         link.on(topics.device("+", "state"), self._on_state)
         link.on(topics.device("+", "reply"), self._on_reply, no_local=True)
-        link.on(topics.shared("+", "request"), self._on_request)
+        link.on(topics.shared("+", "request", share_group(way)), self._on_request)
         link.on(topics.hub(), self._on_other_hub, no_local=True)
 
     async def run(self) -> None:

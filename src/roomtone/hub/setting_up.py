@@ -6,13 +6,14 @@ broker is to read) and ``setup.json`` (what was chosen).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from roomtone.core.errors import RegistrationError
-from roomtone.credentials import write_durably
+from roomtone.credentials import key_pem, new_key, read_key, request, write_durably
 from roomtone.hub import mosquitto
 from roomtone.hub.authority import HUB, Authority, make_authority, open_authority
 from roomtone.settings import Hub
@@ -34,19 +35,19 @@ class Setup(BaseModel):
 
 
 def set_up(state_dir: Path, setup: Setup, hosts: Iterable[str]) -> Authority:
-    """Make the house's authority, the hub's own certificate and the broker's files; what is there is kept.
+    """Make the house's authority where there is none, and the broker's files.
 
-    Only the broker's certificate is made anew each time, for these ``hosts``.
+    The hub's own certificate and the broker's, for these ``hosts``, are made anew each time: so they are renewed.
     """
     folder = state_dir / "hub"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     authority = make_authority(folder / "authority", setup.home)
     own = folder / "process"
     own.mkdir(mode=0o700, exist_ok=True)
-    if not (own / "cert.pem").exists():
-        key, cert = authority.pair(HUB)
-        write_durably(own / "key.pem", key)
-        write_durably(own / "cert.pem", cert)
+    if not (own / "key.pem").exists():
+        write_durably(own / "key.pem", key_pem(new_key()))
+    write_durably(own / "cert.pem", authority.issue(request(read_key(own / "key.pem"), HUB), HUB))
     mosquitto.configure(
         folder / "mosquitto", authority, setup.home, hosts, installed=setup.installed, port=setup.port,
         hub_port=setup.hub_port,
@@ -90,6 +91,17 @@ def own_link(hub: Hub, state_dir: Path) -> Hub:
     if "cert" in hub.model_fields_set or hub.username:
         return hub  # a broker of the household's own
     return hub.model_copy(update=left)
+
+
+def share_group(hub: Hub) -> str:
+    """Return the name under which hub processes share requests: only who has the hub's key knows it.
+
+    Mosquitto 2.0 lets every client subscribe to anything, and gives a shared message to one subscriber even where
+    that one may not read it: a device that joined the hubs' group would make requests of others vanish.
+    """
+    if hub.key is None or not hub.key.exists():
+        return HUB
+    return f"{HUB}-{hashlib.sha256(hub.key.read_bytes()).hexdigest()[:24]}"
 
 
 def refresh_lists(state_dir: Path) -> str:

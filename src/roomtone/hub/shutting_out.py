@@ -71,4 +71,4 @@ async def _at_broker(hub: Hub, client_id: str, will: str) -> AsyncIterator[Conne
         async with connected(way, client_id, LastWill(will, b""), lambda _: None, 0) as connection:
             yield connection
     except Trouble as trouble:
-        raise BrokerUnreachable(f"{trouble}; it shuts the device out when it starts") from trouble
+        raise BrokerUnreachable(f"the new lists are written, but {trouble} Then run this again.") from trouble
