@@ -51,6 +51,8 @@ def of_failure(error: BaseException, broker: str) -> Trouble:
         return Trouble(f"the name of the broker at {broker} is not known here; is the hub on, and in this network?")
     if isinstance(error, ConnectionRefusedError):
         return Trouble(f"no broker listens at {broker}; is Mosquitto running there?")
+    if isinstance(error, ConnectionResetError):
+        return closed(broker)
     if isinstance(error, TimeoutError):
         return silent(broker)
     return Trouble(f"the broker at {broker} cannot be reached: {_plain(error)}")
@@ -89,7 +91,7 @@ def lost(broker: str) -> Trouble:
 
 def closed(broker: str) -> Trouble:
     """Return what it means that the broker closes before it has answered."""
-    return Trouble(f"what listens at {broker} hangs up; is it the broker, and does it want mqtts? see hub.url")
+    return Trouble(f"what listens at {broker} hangs up; is it the broker, and mqtt or mqtts as hub.url says?")
 
 
 def _of_certificate(error: ssl.SSLCertVerificationError, broker: str) -> str:
