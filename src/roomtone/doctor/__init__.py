@@ -15,7 +15,7 @@ from typing import Any
 from roomtone import control
 from roomtone.control import ask_daemon, find_daemon
 from roomtone.core.errors import DaemonGone, RoomtoneError
-from roomtone.doctor import gpio, house, machine, minds, sound, store
+from roomtone.doctor import gpio, house, machine, minds, rooms, sound, store
 from roomtone.doctor.findings import Finding, split
 from roomtone.flow import worker
 from roomtone.settings import Settings
@@ -55,6 +55,8 @@ async def examine(settings: Settings, mistakes: Iterable[str] = (), *, named: bo
                 findings = [_unknown(subject, error)]
             for finding in findings:
                 yield finding
+    for finding in await _house(settings, running=daemon is not None):
+        yield finding
     if daemon is None:
         for finding in await _listen(settings):
             yield finding
@@ -109,6 +111,13 @@ def _health(status: dict[str, Any]) -> Iterable[Finding]:
     for part, health in status.get("health", {}).items():
         if health != "ok":
             yield Finding(part, "warn", f"the daemon says: {health}", "see: journalctl -u roomtone")
+
+
+async def _house(settings: Settings, *, running: bool) -> list[Finding]:
+    try:
+        return await rooms.look(settings, running=running)
+    except Exception as error:  # the broker at the other end may be anything
+        return [_unknown("house", error)]
 
 
 async def _listen(settings: Settings) -> list[Finding]:
