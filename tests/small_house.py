@@ -45,7 +45,7 @@ class SmallHub:
         return await self.link.ask(to, command, response_topic=back, within_s=1.0)
 
     async def _presence(self, message: Inbound) -> None:
-        await self.registry.on_presence(self._of(message), message.payload, self._now())
+        self.registry.on_presence(self._of(message), message.payload, self._now())
 
     async def _state(self, message: Inbound) -> None:
         state = read(State, message.payload)

@@ -81,7 +81,9 @@ class LiveTurn:
 
     @property
     def heard(self) -> str:
-        """What is being answered: the text understood so far, or the prompt's."""
+        """What is being answered: the text understood so far, or the prompt's; nothing of what is for others."""
+        if self.carries:
+            return ""
         if self.prompt is not None:
             return "" if self.prompt.verbatim or self.prompt.routine else self.prompt.text
         return self.transcript.text if self.transcript else ""
