@@ -21,6 +21,7 @@ from roomtone.credentials import write_durably
 from roomtone.flow import beside
 from roomtone.hub.authority import make_authority
 from roomtone.hub.mosquitto import refresh
+from roomtone.hub.setting_up import share_group
 from roomtone.hub.shutting_out import shut_out
 from roomtone.settings import Hub
 from roomtone.wayfinding import Wayfinder
@@ -140,6 +141,28 @@ def test_the_hub_reads_and_writes_all_of_the_house(broker: Broker, run_in_real_t
             assert await hub.may_write(T.device("kitchen", "command"))
             await hub.heard_until(T.device("kitchen", "audio"))
             assert await hub.may_write(T.hub())
+
+    run_in_real_time(scene())
+
+
+def test_no_device_makes_requests_of_others_vanish_by_joining_the_hubs_group(
+    broker: Broker, run_in_real_time: Run[None]
+) -> None:
+    """Mosquitto 2.0 gives a shared message to one of its group, and drops it where that one may not read it."""
+    request = T.device("bath", "request")
+
+    async def scene() -> None:
+        group = share_group(broker.hub("hub"))
+        async with (
+            a_client(broker.hub("hub"), "hub", T.shared("+", "request", group)) as hub,
+            a_client(broker.hub("attic"), "attic", T.shared("+", "request"), T.shared("bath", "request")) as thief,
+            a_client(broker.hub("bath"), "bath") as bath,
+        ):
+            for _ in range(6):
+                await bath.connection.send(request, b"{}", 1, retain=False)
+            async with asyncio.timeout(5):
+                assert [(await hub.heard.get())[0] for _ in range(6)] == [request] * 6
+            assert thief.heard.empty()
 
     run_in_real_time(scene())
 

@@ -24,12 +24,13 @@ from roomtone.credentials import expires
 from roomtone.discovery import Found
 from roomtone.enrolling import membership, split_address
 from roomtone.flow import beside
+from roomtone.hub import mosquitto
 from roomtone.hub.authority import CA_LIVES, make_authority, open_authority
 from roomtone.hub.database import open_database
 from roomtone.hub.enrolment import Terms, enroll
 from roomtone.hub.folder import database_path
 from roomtone.hub.mosquitto import acl
-from roomtone.hub.setting_up import Setup, own_authority, own_link, set_up, share_group
+from roomtone.hub.setting_up import Setup, commands, own_authority, own_link, refresh_lists, set_up, share_group
 from roomtone.settings import Device, Hub, Settings
 
 SETUP = Setup(home="ours", url="mqtts://hub.local:8883")
@@ -144,6 +145,23 @@ def test_a_name_that_is_shut_out_is_denied_everything_before_all_else() -> None:
     at = lines.index("user kitchen")
     assert lines[at + 1] == "topic deny #"
     assert f"topic deny {Topics('ours').hub('lists/7')}" in lines
+
+
+def test_the_unit_that_feeds_the_broker_names_what_setup_writes() -> None:
+    unit = (Path(__file__).parent.parent / "systemd" / "roomtone-broker.service").read_text("utf-8")
+    [line] = [line for line in unit.splitlines() if "-m 0640" in line]
+    assert line.removeprefix("ExecStart=/usr/bin/") in commands(Path("/var/lib/roomtone"), SETUP)[1]
+
+
+def test_the_list_that_systemd_watches_is_the_last_that_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    set_up(tmp_path, SETUP, [])
+    monkeypatch.setattr(mosquitto, "write_durably", lambda path, _: written.append(path.name))
+    refresh_lists(tmp_path)
+    unit = (Path(__file__).parent.parent / "systemd" / "roomtone-broker.path").read_text("utf-8")
+    assert f"PathChanged=/var/lib/roomtone/hub/mosquitto/{written[-1]}\n" in unit
 
 
 # -------------------------------------------------------------------------------------------- commands
