@@ -16,14 +16,14 @@ from conftest import Run
 from roomtone.broker import Connection, LastWill, connected
 from roomtone.broker_trouble import Trouble
 from roomtone.core.errors import BrokerUnreachable, RegistrationError
-from roomtone.core.wire import LONGEST, Topics
+from roomtone.core.wire import LONGEST, Topics, Where, write
 from roomtone.credentials import write_durably
 from roomtone.flow import beside
 from roomtone.hub.authority import make_authority
 from roomtone.hub.mosquitto import refresh
-from roomtone.hub.setting_up import share_group
+from roomtone.hub.serve import open_hub
 from roomtone.hub.shutting_out import shut_out
-from roomtone.settings import Hub
+from roomtone.settings import Hub, Settings
 from roomtone.wayfinding import Wayfinder
 
 T = Topics("ours")
@@ -146,22 +146,23 @@ def test_the_hub_reads_and_writes_all_of_the_house(broker: Broker, run_in_real_t
 
 
 def test_no_device_makes_requests_of_others_vanish_by_joining_the_hubs_group(
-    broker: Broker, run_in_real_time: Run[None]
+    broker: Broker, tmp_path: Path, run_in_real_time: Run[None]
 ) -> None:
     """Mosquitto 2.0 gives a shared message to one of its group, and drops it where that one may not read it."""
-    request = T.device("bath", "request")
+    settings = Settings(state_dir=tmp_path, hub=broker.hub("hub"))
+    reply = T.device("bath", "reply")
 
     async def scene() -> None:
-        group = share_group(broker.hub("hub"))
         async with (
-            a_client(broker.hub("hub"), "hub", T.shared("+", "request", group)) as hub,
             a_client(broker.hub("attic"), "attic", T.shared("+", "request"), T.shared("bath", "request")) as thief,
-            a_client(broker.hub("bath"), "bath") as bath,
+            a_client(broker.hub("bath"), "bath", reply, T.hub()) as bath,
+            open_hub(settings),
         ):
+            await bath.heard_until(T.hub())
             for _ in range(6):
-                await bath.connection.send(request, b"{}", 1, retain=False)
-            async with asyncio.timeout(5):
-                assert [(await hub.heard.get())[0] for _ in range(6)] == [request] * 6
+                await bath.connection.send(T.device("bath", "request"), write(Where()), 1, retain=False)
+            for _ in range(6):
+                await bath.heard_until(reply)
             assert thief.heard.empty()
 
     run_in_real_time(scene())
