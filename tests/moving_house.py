@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rooms import room, scripted
+from rooms import scripted
+from roomtone import engines
 from roomtone.core.dialog import Turn, new_id
 from roomtone.core.errors import DeviceNotFound, HandoffRefused
 from roomtone.core.handoff import Handoff, Late, Own, Phase, Replied, Send, step
 from roomtone.core.wire import Adopt, Bundle, Code, Offer, Release, Reply
 from roomtone.mind.house import Alone, Neighbour
 from roomtone.moving import Mover
-from roomtone.rehearsal import Rehearsal
+from roomtone.rehearsal import Rehearsal, rehearsing
+from roomtone.settings import Settings
 
 
 class Nearby(Alone):
@@ -94,19 +96,23 @@ class MovingHouse:
         return Reply.model_validate_json(reply.model_dump_json())
 
     async def rest(self, *where: str) -> list[list[Turn]]:
-        """Wait until rooms have come to rest; return the turns of each since the last time."""
-        return [await self.rooms[each].at_rest() for each in where]
+        """Wait until rooms have come to rest; return the turns of each since the last time, by their numbers."""
+        return [sorted(await self.rooms[each].at_rest(), key=lambda turn: turn.turn) for each in where]
+
+
+def opened(settings: Settings, folder: Path, one_session: bool) -> AbstractAsyncContextManager[Rehearsal]:
+    return rehearsing(settings, folder, ("wav", engines.load("audio", "wav").Settings()), one_session=one_session)
 
 
 @asynccontextmanager
-async def moving_house(folder: Path, **rooms: Any) -> AsyncIterator[MovingHouse]:
+async def moving_house(folder: Path, *, one_session: bool = True, **rooms: Any) -> AsyncIterator[MovingHouse]:
     """Open rooms by name, each with the texts that it hears, or its settings."""
     async with asyncio.TaskGroup() as group, AsyncExitStack() as stack:
         house = MovingHouse(group)
         for name, given in rooms.items():
             settings = scripted(*given, **named(name)) if isinstance(given, tuple) else given
             (folder / name).mkdir(exist_ok=True)
-            rehearsal = await stack.enter_async_context(room(settings, folder / name))
+            rehearsal = await stack.enter_async_context(opened(settings, folder / name, one_session))
             house.rooms[name] = rehearsal
             house.movers[name] = rehearsal.room.conversation.mover(f"{name}-1", lambda: "hub.local")
             rehearsal.room.parts.housed.house = Nearby(house, name)
