@@ -21,7 +21,8 @@ from conftest import Run
 from house_wire import Wire, WireLink
 from rooms import HELP, room, scripted, speaks
 from roomtone.clock import utc_now
-from roomtone.core.dialog import Timer
+from roomtone.conversation import Outcome
+from roomtone.core.dialog import Source, Timer, Turn
 from roomtone.core.errors import PayloadError
 from roomtone.core.signals import Muter, MuteSet
 from roomtone.core.wire import (
@@ -44,11 +45,12 @@ from roomtone.core.wire import (
     read,
     write,
 )
-from roomtone.edges.commands import AT_ONCE, parse
+from roomtone.edges.commands import AT_ONCE, Unmoved, parse
+from roomtone.edges.mqtt import Identity
 from roomtone.flow import beside
 from roomtone.joining import Joined, joined
 from roomtone.rehearsal import Rehearsal
-from roomtone.settings import Hub
+from roomtone.settings import Device, Hub
 
 TOPICS = Topics("home")
 COMMAND, REPLY = TOPICS.device("kitchen-1", "command"), TOPICS.device("kitchen-1", "reply")
@@ -125,6 +127,29 @@ def test_a_room_says_who_it_is_and_how_it_stands(run: Run[None], tmp_path: Path)
             assert (state.state, state.persona, state.muted, state.serves) == ("idle", "companion", False, True)
 
     run(main())
+
+
+def test_a_name_that_is_too_long_for_the_wire_is_cut() -> None:
+    long = Identity(Device(id="k", name="n" * 200, room="r" * 200)).presence()
+    assert (long.room, long.name) == ("r" * 60, "n" * 60)
+    assert Identity(Device(id="k", room=" ")).presence().room == "k"
+
+
+def test_what_is_said_at_length_is_told_at_less(run: Run[None], tmp_path: Path) -> None:
+    async def main() -> None:
+        async with house(tmp_path, hub={"share_texts": True}) as here:
+            here.rehearsal.room.feed.publish("turn.ended", Outcome(long_turn(), None), source="test")
+            await rests()
+            assert len(here.states[-1].said) == 10_000
+            assert len(here.turns[-1]["said"]) == 30_000
+
+    run(main())
+
+
+def long_turn() -> Turn:
+    words = "word " * 6000
+    who = {"session": "s", "room": "kitchen", "persona": "companion", "source": Source.VOICE}
+    return Turn(turn=1, trace="t", heard="go on", said=words, spoken=words, **who)  # type: ignore[arg-type]
 
 
 def test_a_room_that_leaves_says_so(run: Run[None], tmp_path: Path) -> None:
@@ -531,6 +556,7 @@ def test_a_failure_inside_is_answered_too(run: Run[None], tmp_path: Path) -> Non
     async def main() -> None:
         async with house(tmp_path) as here:
             order = Release(handoff="h", session="s", epoch=0, target="attic", target_room="attic")
+            here.kitchen.edge.mover = Unmoved()
             assert (await here.tells(order)).code == "UNKNOWN_COMMAND"
             here.kitchen.edge.mover = Broken()
             assert (await here.tells(order)).code == "INTERNAL_ERROR"

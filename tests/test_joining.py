@@ -176,6 +176,16 @@ def test_what_joining_left_and_cannot_be_read_is_told(run: Run[None], tmp_path: 
     run(main())
 
 
+def test_an_id_that_the_house_does_not_take_is_told(run: Run[None], tmp_path: Path) -> None:
+    async def main() -> None:
+        settings = scripted(HELP, device={"id": "k" * 65}, state_dir=tmp_path, hub=ANY_HUB)
+        async with room(settings, tmp_path) as here:
+            await join_the_house(here.room)
+            assert "device.id" in here.room.health()["house"]
+
+    run(main())
+
+
 def test_what_fails_in_the_house_leaves_the_rest_and_the_voice(
     run: Run[None], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

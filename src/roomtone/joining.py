@@ -14,7 +14,7 @@ from typing import Any
 
 from roomtone.app import Room
 from roomtone.core.arbitration import Kind
-from roomtone.core.errors import RoomtoneError
+from roomtone.core.errors import ConfigError, RoomtoneError
 from roomtone.core.wire import Topics
 from roomtone.edges.claims import Claims
 from roomtone.edges.home_assistant import HomeAssistant
@@ -30,6 +30,9 @@ from roomtone.parts import at_once
 from roomtone.settings import Hub
 
 log = logging.getLogger(__name__)
+
+LONGEST_ID = 64
+"""Characters of a device's id, as the wire has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,7 @@ async def joined(
 ) -> AsyncIterator[Joined]:
     """Be in the house for as long as the context lasts; ``room.parts.housed.house`` is it.
 
-    Raises ConfigError where what joining it left cannot be read.
+    Raises ConfigError where what joining it left cannot be read, or the device's id is too long.
     """
     whole = _compose(room, link_of)
     await whole.edge.prepare()
@@ -159,6 +162,10 @@ def _housed(room: Room, whole: Joined) -> Iterator[None]:
 def _compose(room: Room, link_of: Callable[..., Link]) -> Joined:
     settings, folder = room.settings, room.store.path.parent
     hub, identity = known(settings.hub, folder), Identity(settings.device)
+    if len(settings.device.id) > LONGEST_ID:
+        raise ConfigError(
+            f"device.id has more than {LONGEST_ID} characters, which the house does not take; shorten it"
+        )
     on_link: list[Callable[[bool], None]] = []
 
     def change(up: bool) -> None:

@@ -41,11 +41,13 @@ TELLING = frozenset(
         "personas.changed",
         "device.health",
         "engine.failed",
-        "timers.changed",
-        "session.changed",
     }
 )
 """Events after which a room may stand differently."""
+
+LONGEST_WORDS = 10_000
+LONGEST_NAME = 60
+"""Characters of what was said, and of a room's name, that the wire takes."""
 
 TURN_KEPT_S = 600
 """A finished turn that the broker could not deliver for so long is of no use any more."""
@@ -119,9 +121,9 @@ class Identity:
             id=device.id,
             online=True,
             instance=self.instance,
-            room=device.room,
-            name=device.name[:60],
-            version=__version__,
+            room=device.room.strip()[:LONGEST_NAME] or device.id[:LONGEST_NAME],
+            name=device.name[:LONGEST_NAME],
+            version=__version__[:40],
             capabilities=tuple(sorted(self.capabilities)),
             personas=self.personas,
         )
@@ -272,8 +274,8 @@ class Edge:
             epoch=epoch,
             idle_s=None if answered is None else round(asyncio.get_running_loop().time() - answered, 1),
             timers=tuple(await self._timers()),
-            heard=told.heard if told else "",
-            said=told.spoken if told else "",
+            heard=told.heard[:LONGEST_WORDS] if told else "",
+            said=told.spoken[:LONGEST_WORDS] if told else "",
         )
 
     async def _timers(self) -> list[Timer]:
