@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     announce = action("announce", "say a text in all rooms, or in one")
     announce.add_argument("text", metavar="TEXT")
     announce.add_argument("--room", metavar="ROOM", help="in this one alone: a room, or the id of a device")
+    announce.add_argument("--persona", metavar="PERSONA", help="in this one's voice, where a room has it")
     announce.add_argument("--urgent", action="store_true", help="in quiet hours too")
     retire = action("retire", "take a device out of the house that is not used any more")
     retire.add_argument("device", metavar="DEVICE", help="its id")
@@ -77,7 +78,7 @@ def _request(args: argparse.Namespace) -> Event:
     if args.action == "handoff":
         request |= {"from": args.source, "to": args.to, "session": args.session}
     elif args.action == "announce":
-        request |= {"text": args.text, "room": args.room, "urgent": args.urgent}
+        request |= {"text": args.text, "room": args.room, "persona": args.persona, "urgent": args.urgent}
     elif args.action == "retire":
         request |= {"device": args.device}
     return request

@@ -73,9 +73,14 @@ class Announcements:
             target = self._registry.find(request.to)
             if own is not None and target.id == own.id:
                 raise HouseError(f"{own.room} is where it was said", why=Code.ITSELF)
-            return [target]
+            return [target if target.id == request.to else self._speaker(target.room)]
         rooms = dict.fromkeys(each.room for each in self._registry.all() if own is None or each.room != own.room)
-        return [self._registry.find(room) for room in rooms]
+        return [self._speaker(room) for room in rooms]
+
+    def _speaker(self, room: str) -> Device:
+        """Return the device that speaks for a room: one that can, that is there, and that is free."""
+        there = [each for each in self._registry.all() if each.room == room]
+        return min(there, key=lambda each: (TEXT not in each.presence.capabilities, not each.online, _is_busy(each)))
 
     async def _recorded(self, request: Announce, sender: str | None) -> Recording | None:
         """Return the message of a request; None for a text. Raises PayloadError where it is not there in time."""
@@ -133,6 +138,10 @@ class Announcements:
             chime=True,
             urgent=request.urgent,
         )
+
+
+def _is_busy(device: Device) -> bool:
+    return device.state.state not in ("idle", "listening")
 
 
 def _now() -> float:

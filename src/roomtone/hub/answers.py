@@ -74,10 +74,11 @@ class Answers:
         yield await self._ask(HandOff(to=to, source=self._registry.find(source).id, session=session or None))
 
     async def _announce(self, request: dict[str, Any]) -> Answer:
-        text, room = _text(request, "text"), _text(request, "room")
+        text, room, persona = (_text(request, key) for key in ("text", "room", "persona"))
         if not text.strip():
             raise UsageError("there is no text; write it behind the command, in quotes")
-        yield await self._ask(Announce(text=text, to=room, urgent=request.get("urgent") is True, answers=False))
+        urgent = request.get("urgent") is True
+        yield await self._ask(Announce(text=text, to=room, persona=persona or None, urgent=urgent, answers=False))
 
     async def _ask(self, request: Request) -> dict[str, Any]:
         reply = await self._requests.answer(request, OPERATOR)
