@@ -17,6 +17,7 @@ from typing import Any
 
 from roomtone.bench import (
     Figure,
+    arbitration,
     barge_in,
     context,
     endpointing,
@@ -54,6 +55,7 @@ SUBJECTS = (
     "wake",
     "memory",
     "house",
+    "arbitration",
     "process",
 )
 
@@ -88,6 +90,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         "wake": lambda: _real(wake.measure(recordings)) if recordings else [],
         "memory": lambda: _real(memory.measure()),
         "house": lambda: _real(house.measure()),
+        "arbitration": lambda: _real(arbitration.measure()),
         "process": process.measure,
     }
     before = earlier(args.compare) if args.compare else None

@@ -87,14 +87,18 @@ class Claims:
 
     async def answers(self, call: int) -> bool:
         """Say whether this room answers a call; wait up to ``GRACE_S`` for its claim to come back."""
-        try:
-            async with asyncio.timeout(GRACE_S):
-                while self._link.up and self._arbiter.standing(call) in (None, Standing.CLAIMED):
-                    self._news.clear()
-                    await self._news.wait()
-        except TimeoutError:
-            log.info("the broker has not said in time who answers")
+        if self._is_open(call):
+            try:
+                async with asyncio.timeout(GRACE_S):
+                    while self._is_open(call):
+                        self._news.clear()
+                        await self._news.wait()
+            except TimeoutError:
+                log.info("the broker has not said in time who answers")
         return self._arbiter.standing(call) is not Standing.LOST
+
+    def _is_open(self, call: int) -> bool:
+        return self._link.up and self._arbiter.standing(call) in (None, Standing.CLAIMED)
 
     # ----------------------------------------------------------------------------------------- one's own
 
