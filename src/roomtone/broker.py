@@ -142,7 +142,7 @@ class Connection(Client):
         with worker("broker") as thread:
             try:
                 await thread.call(self._client_connect)
-            except OSError as error:
+            except (OSError, ValueError) as error:  # ValueError: a name that no network could know
                 raise broker_trouble.of_failure(error, str(self._way)) from None
         await asyncio.wait([self._connected], timeout=ANSWER_S)
         if not self._connected.done():

@@ -47,7 +47,7 @@ def of_failure(error: BaseException, broker: str) -> Trouble:
         return Trouble(_of_certificate(error, broker))
     if isinstance(error, ssl.SSLError):
         return of_words(str(error), broker) or Trouble(f"no TLS with the broker at {broker}: {_plain(error)}")
-    if isinstance(error, socket.gaierror):
+    if isinstance(error, socket.gaierror | ValueError):
         return Trouble(f"the name of the broker at {broker} is not known here; is the hub on, and in this network?")
     if isinstance(error, ConnectionRefusedError):
         return Trouble(f"no broker listens at {broker}; is Mosquitto running there?")

@@ -39,8 +39,11 @@ LONGEST_WAIT_S = 30.0
 GOODBYE_S = 1.0
 """Longest that it takes to tell the others that one goes."""
 
-STORE_AGAIN_S = 30.0
-"""When the disk failed, the outbox is looked into again after so long."""
+AGAIN_S = 30.0
+"""When the disk failed, or the broker did not confirm, the outbox is looked into again after so long."""
+
+CALM_S = 600.0
+"""After a connection that lasted so long, what breaks it is news, and logged again."""
 
 
 class Link:
@@ -74,7 +77,7 @@ class Link:
         self._session_s = session_s
         self._ways = Wayfinder(hub, folder)
         self._subscriptions: list[Subscription] = []
-        self._asked: dict[str, asyncio.Future[Reply]] = {}
+        self._asked: dict[bytes, tuple[str, asyncio.Future[Reply]]] = {}
         self._more = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         self._connection: Connection | None = None
@@ -116,6 +119,8 @@ class Link:
         except Trouble as error:
             trouble = error
         lasted = clock() - began
+        if lasted > CALM_S:
+            self._told.clear()
         self._ways.failed()
         self._is_down(str(trouble))
         await asyncio.sleep(trouble.wait_s * random.uniform(1, 2))  # spreads load, guards nothing
@@ -230,11 +235,9 @@ class Link:
             self._more.clear()
             try:
                 await self._send_waiting(self._outbox)
-            except BrokerUnreachable:
-                await asyncio.sleep(STORE_AGAIN_S)
-            except StoreError as error:
-                self._say_once(f"the outbox cannot be read: {error}")
-                await asyncio.sleep(STORE_AGAIN_S)
+            except (BrokerUnreachable, StoreError) as error:
+                self._say_once(f"what waits for the broker goes on waiting: {error}")
+                await asyncio.sleep(AGAIN_S)
             else:
                 await self._more.wait()
 
@@ -256,15 +259,15 @@ class Link:
         Also while connected. What comes under two filters goes to both, and may come to each twice. ``no_local``:
         what this client sent itself stays away. Who does not keep up loses the oldest, of quality 0 first.
         """
-        self._subscribe(topic_filter, take, no_local)
+        made = self._subscribe(topic_filter, take, no_local)
+        if self._group is not None and self._connection is not None:
+            self._group.create_task(self._listen_now(self._connection, made), name=f"subscribing {topic_filter}")
 
     def _subscribe(self, topic_filter: str, take: Take, no_local: bool) -> Subscription:
         made = Subscription(topic_filter, take, no_local and not topic_filter.startswith("$share/"))
         self._subscriptions.append(made)
         if self._group is not None:
             self._group.create_task(made.serve(), name=f"serving {topic_filter}")
-            if self._connection is not None:
-                self._group.create_task(self._listen_now(self._connection, made), name=f"subscribing {topic_filter}")
         return made
 
     async def _listen_now(self, connection: Connection, subscription: Subscription) -> None:
@@ -295,21 +298,18 @@ class Link:
 
     async def ask(self, topic: str, payload: Payload, *, response_topic: str, within_s: float) -> Reply:
         """Send something and wait for its reply. Raises BrokerUnreachable, and HubGone where none comes in time."""
-        if not any(each.matches(response_topic) for each in self._subscriptions):
-            listening = self._subscribe(response_topic, _ignore, no_local=True)
-            if self._connection is not None:
-                await self._listen(self._connection, [listening])
-        correlation = new_id()
+        correlation = new_id().encode()
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._asked[correlation] = reply
+        self._asked[correlation] = (response_topic, reply)
         try:
             async with asyncio.timeout(within_s):
+                await self._hear_of(response_topic)
                 await self.publish(
                     topic,
                     payload,
                     expires_s=math.ceil(within_s),
                     response_topic=response_topic,
-                    correlation=correlation.encode(),
+                    correlation=correlation,
                 )
                 return await reply
         except TimeoutError:
@@ -317,9 +317,15 @@ class Link:
         finally:
             del self._asked[correlation]
 
+    async def _hear_of(self, response_topic: str) -> None:
+        if not any(each.matches(response_topic) for each in self._subscriptions):
+            listening = self._subscribe(response_topic, _ignore, no_local=True)
+            if self._connection is not None:
+                await self._listen(self._connection, [listening])
+
     def _is_reply(self, inbound: Inbound, correlation: bytes) -> bool:
-        asked = self._asked.get(correlation.decode("ascii", "replace"))
-        if asked is None:
+        topic, asked = self._asked.get(correlation, ("", None))
+        if asked is None or topic != inbound.topic:  # only who may write there can answer
             return False
         try:
             reply = read(Reply, inbound.payload)
