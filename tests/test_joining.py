@@ -24,9 +24,10 @@ from roomtone.flow import beside
 from roomtone.joining import Joined, Member, can_serve, join_the_house, joined
 from roomtone.link import Inbound, Link
 from roomtone.mind.house import Alone
+from test_daemon import Daemon, running
 
 TOPICS = Topics("ours")
-LONGEST_S = 20.0
+LONGEST_S = 30.0
 ANY_HUB = {"url": "mqtts://hub.local"}
 Members = tuple[tuple[str, Member], ...]
 
@@ -86,6 +87,25 @@ def test_a_room_joins_and_obeys_over_a_real_broker(
             assert "house" not in here.health()
 
     run_in_real_time(main())
+
+
+def test_the_daemon_joins_and_leaves(run_in_real_time: Run[None], broker: Broker, tmp_path: Path) -> None:
+    async def main(daemon: Daemon) -> None:
+        hub = Watching(broker)
+        hub.watch("+")
+        async with beside(hub.link.run(), "hub"):
+            while not read(Presence, (await hub.until("presence")).payload).online:
+                pass
+            daemon.process.terminate()
+            while read(Presence, (await hub.until("presence")).payload).online:
+                pass
+
+    hub = of(broker, "kitchen-1")
+    plain = {key: str(value) if isinstance(value, Path) else value for key, value in hub.items()}
+    with running(tmp_path, {"device": {"id": "kitchen-1"}, "audio": {"engine": "wav"}, "hub": plain}) as daemon:
+        run_in_real_time(main(daemon))
+        daemon.process.communicate(timeout=LONGEST_S)
+        assert daemon.process.returncode == 0
 
 
 def test_a_room_joins_when_its_broker_comes_and_again_when_that_is_back(

@@ -83,10 +83,10 @@ class Unmoved:
 
 
 class Intercom(Protocol):
-    """Says what other rooms send, as they sent it, and takes the answer back."""
+    """Says what comes from elsewhere in the house, and takes the answer back."""
 
     async def say(self, order: Say) -> Reply:
-        """Say a message, now or when quiet hours are over."""
+        """Say a text or a recorded message, now or when quiet hours are over; the reply's code tells."""
 
 
 class Surroundings(Protocol):
@@ -188,15 +188,13 @@ class Commands:
 
     # ------------------------------------------------------------------------------------------- words
 
-    async def _say(self, order: Say) -> Reply | None:
-        if order.audio is not None or order.answer_to is not None:
-            if self._edge.intercom is None:
-                return _refusal(order.id, Code.UNKNOWN, "this room carries no messages")
-            return await self._edge.intercom.say(order)
-        persona = await self._known(order.persona)
-        prompt = Prompt(_words(order.text), Source.HUB, verbatim=True, chime=order.chime, persona=persona)
-        now = await self._reach.quiet.announce([prompt], urgent=order.urgent)
-        return Reply(of=order.id, code="" if now else Code.QUIET, message="" if now else "it waits for quiet hours")
+    async def _say(self, order: Say) -> Reply:
+        if order.audio is None:
+            _words(order.text)
+        await self._known(order.persona)
+        if self._edge.intercom is None:
+            return _refusal(order.id, Code.UNKNOWN, "this room says nothing for others")
+        return await self._edge.intercom.say(order)
 
     async def _ask(self, order: Ask) -> None:
         self._reach.post(Prompt(_words(order.text), Source.HUB))

@@ -132,7 +132,7 @@ class Identity:
 class Edge:
     """Tells the house how this room stands, for as long as it runs, and takes commands.
 
-    ``mover`` takes the commands by which a conversation moves; ``intercom`` those with sound, or that want an answer.
+    ``mover`` takes the commands by which a conversation moves; ``intercom`` those to say something.
     """
 
     def __init__(self, identity: Identity, link: Link, hub: Hub, reach: Reach) -> None:
@@ -257,11 +257,16 @@ class Edge:
                 self._sent = state
                 await asyncio.sleep(SHORTEST_S)
 
+    def idle_s(self) -> float | None:
+        """Return the seconds since somebody was last answered here; None where nobody was since it was started."""
+        answered = self._answered_at
+        return None if answered is None else asyncio.get_running_loop().time() - answered
+
     async def _state(self) -> State:
         reach, told = self._reach, self._told
         state, speaker = reach.state(), reach.speaker()
         session, epoch = self.standing()
-        answered = self._answered_at
+        idle_s = self.idle_s()
         return State(
             state=state.mode.value,
             persona=speaker.id,
@@ -272,7 +277,7 @@ class Edge:
             serves=reach.serves(),
             session=session,
             epoch=epoch,
-            idle_s=None if answered is None else round(asyncio.get_running_loop().time() - answered, 1),
+            idle_s=None if idle_s is None else round(idle_s, 1),
             timers=tuple(await self._timers()),
             heard=told.heard[:LONGEST_WORDS] if told else "",
             said=told.spoken[:LONGEST_WORDS] if told else "",
