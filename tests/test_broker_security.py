@@ -8,8 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from broker import Broker
 from conftest import Run
@@ -195,6 +198,34 @@ def test_no_device_throws_another_out_by_taking_its_name(broker: Broker, run_in_
             assert not await pretender.may_write(T.device("bath", "state"))
 
     run_in_real_time(scene())
+
+
+def test_no_device_speaks_for_another_by_its_last_will(broker: Broker, run_in_real_time: Run[None]) -> None:
+    own, other = (T.device(id_, "presence") for id_ in ("kitchen", "bath"))
+
+    async def scene() -> None:
+        async with a_client(broker.hub("hub"), "hub", own, other) as hub:
+            for topic in (other, T.device("bath", "command"), own):
+                _vanish(broker.hub("kitchen"), topic)
+            assert await hub.heard_until(own) == set()
+
+    run_in_real_time(scene())
+
+
+def _vanish(hub: Hub, will: str) -> None:
+    """Connect with a last will, and go without a goodbye."""
+    client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+    context = ssl.create_default_context(cafile=str(hub.ca))
+    assert hub.cert is not None
+    context.load_cert_chain(hub.cert, hub.key)
+    client.tls_set_context(context)
+    client.will_set(will, b"{}", 1, retain=True)
+    client.connect("localhost", urlsplit(hub.url or "").port or 0)
+    while not client.is_connected():
+        client.loop(1.0)
+    gone = client.socket()
+    assert gone is not None
+    gone.close()
 
 
 # ------------------------------------------------------------------------------------------ certificates

@@ -86,7 +86,7 @@ per_listener_settings false
 allow_anonymous false
 acl_file {installed}/acl
 max_packet_size {PACKET}
-max_inflight_messages 20
+max_inflight_messages 100
 max_queued_messages 1000
 max_queued_bytes {8 * PACKET}
 memory_limit {MEMORY}
