@@ -26,6 +26,7 @@ FLOORS = """
     hand
     cast recorder persona_answers memory_answers routine_answers
     ears turn
+    live_turn
     anticipating choosing carrying
     household mouth utterance overhearing
     routine_runs

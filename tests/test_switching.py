@@ -247,7 +247,7 @@ def test_a_notebook_is_its_personas_alone(run: Run[None], tmp_path: Path) -> Non
 
 
 def _live() -> Any:
-    from roomtone.turn import LiveTurn
+    from roomtone.live_turn import LiveTurn
 
     return LiveTurn(0, prompt=Prompt("", Source.CLI))
 

@@ -47,12 +47,13 @@ from roomtone.engines.audio import Loudspeaker
 from roomtone.engines.stt import Hints
 from roomtone.hand import Hand
 from roomtone.hosting import Host
+from roomtone.live_turn import Chain, LiveTurn
 from roomtone.moving import Mover
 from roomtone.parts import Manners, Parts
 from roomtone.recorder import Recorder
 from roomtone.routine_runs import RoutineRun
 from roomtone.switching import Switcher
-from roomtone.turn import Chain, LiveTurn, take
+from roomtone.turn import take
 
 log = logging.getLogger(__name__)
 

@@ -18,6 +18,7 @@ from roomtone.core.persona import Context, Persona
 from roomtone.core.signals import Acted, Signal
 from roomtone.core.speakable import in_words
 from roomtone.household import TurnHousehold
+from roomtone.live_turn import LiveTurn
 from roomtone.mind.context import Past
 from roomtone.mind.house import refusal_phrase
 from roomtone.parts import Manners, Parts
@@ -25,7 +26,6 @@ from roomtone.past import heard_by, past
 from roomtone.recorder import Recorder
 from roomtone.routine_runs import RoutineRunner, Spawn, Whose
 from roomtone.switching import Switcher
-from roomtone.turn import LiveTurn
 
 log = logging.getLogger(__name__)
 

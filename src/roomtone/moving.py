@@ -23,13 +23,13 @@ from roomtone.core.persona import Egress, Persona
 from roomtone.core.signals import Acted, Dismiss, Prompt, Signal
 from roomtone.core.speakable import speakable
 from roomtone.core.wire import Adopt, Asked, Bundle, Code, Move, Offer, Release, Reply
+from roomtone.live_turn import LiveTurn
 from roomtone.mind.house import refusal_phrase
 from roomtone.ownership import keeping_moves
 from roomtone.parts import Parts
 from roomtone.recorder import Recorder
 from roomtone.store import Standing
 from roomtone.switching import Switcher
-from roomtone.turn import LiveTurn
 
 log = logging.getLogger(__name__)
 

@@ -21,10 +21,10 @@ from roomtone.core.dialog import Ended, Message, Role, Session, Stage, Turn, new
 from roomtone.core.errors import RoomtoneError, SessionExpired, SessionNotFound, StoreError
 from roomtone.core.persona import Context, Persona, may_know
 from roomtone.flow import Feed
+from roomtone.live_turn import LiveTurn
 from roomtone.mind import Answer
 from roomtone.ownership import Ownership
 from roomtone.store import Standing, Store
-from roomtone.turn import LiveTurn
 
 log = logging.getLogger(__name__)
 
