@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from roomtone.app import Room
-from roomtone.core.arbitration import Kind
 from roomtone.core.errors import ConfigError, RoomtoneError
 from roomtone.core.wire import Topics
 from roomtone.edges.claims import Claims
+from roomtone.edges.following import Following
 from roomtone.edges.home_assistant import HomeAssistant
 from roomtone.edges.mqtt import Edge, Identity, Reach
 from roomtone.edges.neighbourhood import Neighbourhood
 from roomtone.enrolling import known, membership
-from roomtone.flow import Event, beside
+from roomtone.flow import beside
 from roomtone.intercom import Intercom, can_carry
 from roomtone.link import Link
 from roomtone.mind.house import Alone
@@ -102,15 +102,9 @@ def _claims(whole: Joined) -> Coroutine[Any, Any, None]:
 
 def _following(whole: Joined) -> Coroutine[Any, Any, None] | None:
     """Bring the conversation of another room to whoever calls here soon after leaving that one."""
-    within_s = whole.hub.follow_s
-    if not within_s:
+    if not whole.hub.follow_s:
         return None
-
-    async def follow(event: Event) -> None:
-        if event.data.kind is Kind.WAKE:
-            await whole.house.follow(within_s)
-
-    return whole.room.feed.attend("following", "wake.won", follow)
+    return Following(whole.room.feed, whole.hub.follow_s, whole.house.follow, whole.edge.idle_s).run()
 
 
 MEMBERS: tuple[tuple[str, Member], ...] = (
