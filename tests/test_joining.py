@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +17,30 @@ from conftest import Run
 from house_wire import Wire
 from rooms import HELP, room, scripted
 from roomtone.app import Room
-from roomtone.core.dialog import Source
-from roomtone.core.errors import HubGone
-from roomtone.core.signals import Prompt
+from roomtone.clock import utc_now
+from roomtone.core.dialog import Source, Timer
+from roomtone.core.errors import HandoffRefused, HubGone
+from roomtone.core.signals import MuteSet, Prompt
 from roomtone.core.wire import Presence, Reply, Say, State, Topics, Volume, read
 from roomtone.flow import beside
+from roomtone.hub.serve import open_hub
 from roomtone.joining import Joined, Member, can_serve, join_the_house, joined
 from roomtone.link import Inbound, Link
 from roomtone.mind.house import Alone
+from roomtone.settings import Settings
 from test_daemon import Daemon, running
 
 TOPICS = Topics("ours")
 LONGEST_S = 30.0
 ANY_HUB = {"url": "mqtts://hub.local"}
+IS_THERE = ("bedroom", True)
 Members = tuple[tuple[str, Member], ...]
 
 
 @asynccontextmanager
-async def kitchen(tmp_path: Path, **sections: Any) -> AsyncIterator[Room]:
-    settings = scripted(
-        HELP, device={"id": "kitchen-1", "name": "Kitchen", "room": "kitchen"}, state_dir=tmp_path, **sections
-    )
+async def kitchen(tmp_path: Path, called: str = "kitchen", **sections: Any) -> AsyncIterator[Room]:
+    device = {"id": f"{called}-1", "name": called.title(), "room": called}
+    settings = scripted(HELP, device=device, state_dir=tmp_path, **sections)
     async with room(settings, tmp_path) as rehearsal:
         yield rehearsal.room
 
@@ -106,6 +110,41 @@ def test_the_daemon_joins_and_leaves(run_in_real_time: Run[None], broker: Broker
         run_in_real_time(main(daemon))
         daemon.process.communicate(timeout=LONGEST_S)
         assert daemon.process.returncode == 0
+
+
+def test_two_rooms_know_of_each_other_through_a_real_hub(
+    run_in_real_time: Run[None], broker: Broker, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        hub = Settings(state_dir=tmp_path / "hub", hub=broker.hub("hub"))
+        async with (
+            open_hub(hub),
+            kitchen(tmp_path / "one", hub=of(broker, "kitchen-1")) as here,
+            kitchen(tmp_path / "two", called="bedroom", hub=of(broker, "bedroom-1")) as there,
+            joined(here) as one,
+            joined(there) as two,
+        ):
+            house = one.house
+            await so(lambda: house.others_online() and house.hub_online and two.house.others_online())
+            bedroom = house.find("the bedroom")
+            due = utc_now() + timedelta(minutes=9)
+            await there.parts.timers.save([Timer(id="t", name="pasta", due=due, seconds=540)])
+            two.edge.look()
+            await until(house.timers, lambda found: [each.timer.name for each in found] == ["pasta"])
+            await house.cancel_timers(await house.timers())
+            await until(there.parts.timers.running, lambda found: found == [])
+            await until(house.who_is_where, lambda found: [(each.room, each.online) for each in found] == [IS_THERE])
+            with there.feed.watch("turn.ended") as ended:
+                assert (await house.announce("Tea.", bedroom)).rooms == ("bedroom",)
+                assert "Tea." in (await anext(ended)).data.turn.spoken
+            await here.conversation.answer(Prompt("Yes.", Source.CLI, verbatim=True))
+            there.conversation.post(MuteSet(True))
+            await until(house.who_is_where, lambda found: found[0].muted)
+            with pytest.raises(HandoffRefused) as refused:
+                await house.hand_off(bedroom)
+            assert refused.value.details["why"] == "DEVICE_MUTED"
+
+    run_in_real_time(main())
 
 
 def test_a_room_joins_when_its_broker_comes_and_again_when_that_is_back(
@@ -256,8 +295,20 @@ def test_a_room_serves_while_some_engine_of_each_seam_may_be_asked(run: Run[None
     run(main())
 
 
+async def so(is_so: Callable[[], bool]) -> None:
+    """Wait until something is so, of which nobody tells."""
+    async with asyncio.timeout(LONGEST_S):
+        while not is_so():  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.02)
+
+
+async def until(ask: Callable[[], Awaitable[Any]], is_so: Callable[[Any], bool]) -> None:
+    """Ask again until the answer is so."""
+    async with asyncio.timeout(LONGEST_S):
+        while not is_so(await ask()):  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.05)
+
+
 async def health(here: Room, is_so: Callable[[str], bool]) -> None:
     """Wait until the room's place in the house is told of so."""
-    async with asyncio.timeout(LONGEST_S):
-        while not is_so(here.health().get("house", "")):  # noqa: ASYNC110  # nobody tells of a change
-            await asyncio.sleep(0.02)
+    await so(lambda: is_so(here.health().get("house", "")))
