@@ -13,7 +13,8 @@ class FaultyNetwork:
     """What lies between a client, which connects to ``port`` of this machine, and a server.
 
     ``delay_s`` is how long everything takes on its way. While it is ``cut`` nothing arrives any more and nobody is
-    told, as when a cable is pulled; what was sent then is lost with its connection. ``connections`` counts them.
+    told, as when a cable is pulled; what was sent then is lost with its connection. ``connections`` counts them, and
+    ``reached`` is set by each.
     """
 
     def __init__(self, to_port: int) -> None:
@@ -21,6 +22,7 @@ class FaultyNetwork:
         self.port = 0
         self.delay_s = 0.0
         self.connections = 0
+        self.reached = asyncio.Event()
         self._whole = asyncio.Event()
         self._whole.set()
         self._open: set[asyncio.StreamWriter] = set()
@@ -44,6 +46,7 @@ class FaultyNetwork:
 
     def _come(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.reached.set()
         assert self._group is not None
         self._open.add(writer)
         self._group.create_task(self._join(reader, writer))

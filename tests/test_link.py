@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -26,7 +27,7 @@ from conftest import Run
 from faulty_network import faulty_network
 from roomtone import broker as connections
 from roomtone.broker_trouble import Trouble, of_code
-from roomtone.core.errors import BrokerUnreachable, HouseError, HubGone, PayloadError, RegistrationError
+from roomtone.core.errors import BrokerUnreachable, HubGone, PayloadError, RegistrationError
 from roomtone.core.wire import LONGEST, Presence, Reply, State, Stop, Topics, read, write
 from roomtone.credentials import key_pem, new_key
 from roomtone.flow import beside
@@ -356,6 +357,34 @@ def test_a_cut_cable_is_noticed_and_nobody_waits_for_what_was_on_its_way(
     run_in_real_time(scenario())
 
 
+def test_a_listener_that_says_nothing_is_not_waited_for_for_long(
+    run_in_real_time: Run[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "ANSWER_S", 0.05)
+
+    async def scenario() -> None:
+        async with faulty_network(1) as network:
+            network.cut()
+            told = await trouble_of(Hub(url=f"mqtt://127.0.0.1:{network.port}"), "kitchen")
+            assert "does not answer; is the hub on" in told
+
+    run_in_real_time(scenario())
+
+
+def test_a_room_stops_at_once_while_it_connects_to_what_says_nothing(
+    broker: Broker, run_in_real_time: Run[None]
+) -> None:
+    async def scenario() -> None:
+        async with faulty_network(broker.port) as network:
+            network.cut()
+            link, _ = link_of(through(broker.hub("kitchen"), network.port), "kitchen")
+            async with beside(link.run(), "kitchen"):
+                await network.reached.wait()
+            assert "broker" in {each.name for each in threading.enumerate()}, "the handshake goes on, nobody waits"
+
+    run_in_real_time(scenario())
+
+
 def test_a_slow_network_is_no_broken_one(broker: Broker, run_in_real_time: Run[None]) -> None:
     async def scenario() -> None:
         async with faulty_network(broker.port) as network, kitchen_that_answers(broker.hub("kitchen")):
@@ -505,6 +534,7 @@ def test_a_room_that_was_shut_out_without_a_certificate_or_by_the_wrong_name_is_
     elsewhere = hub.model_copy(update={"url": f"mqtts://127.0.0.2:{broker.port}"})
     unencrypted = hub.model_copy(update={"url": f"mqtt://localhost:{broker.port}"})
     unknown = hub.model_copy(update={"url": "mqtts://nowhere.invalid:8883"})
+    nameless = hub.model_copy(update={"url": "mqtts://..:8883"})
     absent = hub.model_copy(update={"cert": broker.folder / "absent.pem"})
 
     async def scenario() -> None:
@@ -512,6 +542,7 @@ def test_a_room_that_was_shut_out_without_a_certificate_or_by_the_wrong_name_is_
         assert "is for another name" in await trouble_of(elsewhere, "kitchen")
         assert "mqtt or mqtts as hub.url says" in await trouble_of(unencrypted, "kitchen")
         assert "is not known here" in await trouble_of(unknown, "kitchen")
+        assert "is not known here" in await trouble_of(nameless, "kitchen")
         assert "absent.pem" in await trouble_of(absent, "kitchen")
         broker.authority.revoke("kitchen")
         broker.reload()
@@ -535,7 +566,8 @@ def with_passwords(tmp_path: Path) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     config = tmp_path / "mosquitto.conf"
-    config.write_text(f"listener {port} 127.0.0.1\npassword_file {passwords}\nuser {getpass.getuser()}\n")
+    lines = (f"listener {port} 127.0.0.1", f"password_file {passwords}", f"user {getpass.getuser()}")
+    config.write_text("\n".join((*lines, "max_packet_size 4000")) + "\n")
     with subprocess.Popen([MOSQUITTO, "-c", config], stderr=subprocess.DEVNULL) as process:
         try:
             yield f"127.0.0.1:{port}"
@@ -554,6 +586,10 @@ def test_a_broker_with_passwords_is_told_them_and_a_wrong_one_is_told_of(
         for right in (hub(f"mqtt://me:right@{with_passwords}"), hub(plain, username="me", password="right")):
             async with linked(right, "kitchen") as link:
                 assert link.health == "ok"
+                await link.publish(TOPICS.device("kitchen", "turn"), bytes(3000))
+                with pytest.raises(PayloadError, match="the broker takes 3488"):
+                    await link.publish(TOPICS.device("kitchen", "turn"), bytes(3600))
+                assert link.up
         for wrong in (hub(plain), hub(plain, username="me", password="wrong")):
             assert "does not let kitchen in (user, password or certificate)" in await trouble_of(wrong, "kitchen")
         assert "mqtt or mqtts as hub.url says" in await trouble_of(hub(f"mqtts://{with_passwords}"), "kitchen")
@@ -574,7 +610,7 @@ def test_a_payload_of_five_megabytes_is_neither_sent_nor_read(
             linked(broker.hub("hub"), "hub", turn=seen.take) as hub,
             linked(broker.hub("kitchen"), "kitchen") as kitchen,
         ):
-            with pytest.raises(PayloadError, match="at most 262144"):
+            with pytest.raises(PayloadError, match="takes 262144"):
                 await kitchen.publish(topic, bytes(5 * 1024 * 1024))
             hub._take(message(topic, bytes(LONGEST + 1)))
             await kitchen.publish(topic, Stop(id="after"))
@@ -591,10 +627,11 @@ def test_who_sends_five_megabytes_past_the_rules_is_thrown_out_and_nobody_else_i
         seen = Seen()
         async with linked(broker.hub("hub"), "hub", turn=seen.take) as hub:
             async with linked(broker.hub("attic"), "attic") as attic:
-                attic_connection = attic._connection
-                assert attic_connection is not None
-                with pytest.raises(HouseError):
-                    await attic_connection.send(TOPICS.device("attic", "turn"), bytes(5 * 1024 * 1024), 1, False)
+                connection = attic._connection
+                assert connection is not None
+                connection._longest = 10**9
+                with pytest.raises(BrokerUnreachable):
+                    await connection.send(TOPICS.device("attic", "turn"), bytes(5 * 1024 * 1024), 1, False)
             async with linked(broker.hub("kitchen"), "kitchen") as kitchen:
                 await kitchen.publish(TOPICS.device("kitchen", "turn"), Stop(id="after"))
                 assert read(Stop, (await seen.wait(1))[0].payload).id == "after"

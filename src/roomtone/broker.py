@@ -25,7 +25,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from roomtone import broker_trouble
 from roomtone.broker_trouble import Trouble
-from roomtone.core.errors import BrokerUnreachable, RegistrationError
+from roomtone.core.errors import BrokerUnreachable, PayloadError, RegistrationError
 from roomtone.core.wire import LONGEST
 from roomtone.flow import worker
 
@@ -41,11 +41,17 @@ GOODBYE_S = 1.0
 WILL_DELAY_S = 2
 """Of who is back within this, nobody is told that they were away."""
 
-IN_FLIGHT = 100
-"""Messages that may be on their way unconfirmed, each way (receive maximum)."""
+COMING = 100
+"""Messages that may come unconfirmed at a time (receive maximum)."""
+
+GOING = 10
+"""Messages that may go unconfirmed at a time: few, since paho does not heed how many a broker takes (Mosquitto: 20)."""
 
 ENVELOPE = 8 * 1024
 """Bytes that a topic and properties may add to a payload."""
+
+HEADER = 512
+"""Bytes that they add to it here at most: topics have two ids of 64 at the longest, and an answer's has as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +129,14 @@ class Connection(Client):
             keepalive=KEEPALIVE_S,
             timeout=ANSWER_S,
             tls_context=way.tls,
-            max_inflight_messages=IN_FLIGHT,
+            max_inflight_messages=GOING,
             will=Will(will.topic, will.payload, 1, True, _properties(PacketTypes.WILLMESSAGE, _WILL)),
             properties=_properties(PacketTypes.CONNECT, {**_SESSION, "SessionExpiryInterval": session_s}),
             logger=self._said,
         )
         self._way = way
         self._taken = taken
+        self._longest = LONGEST
         self._gate = threading.Lock()
         self._given_up = self._opened = self._stood = False
         self._tried = asyncio.Event()
@@ -199,6 +206,10 @@ class Connection(Client):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else a question and its answer wait 40 ms each
         super()._on_socket_open(client, userdata, sock)
 
+    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any = None) -> None:
+        self._longest = min(LONGEST, getattr(properties, "MaximumPacketSize", LONGEST + HEADER) - HEADER)
+        super()._on_connect(client, userdata, flags, reason, properties)
+
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, *rest: Any) -> None:
         if not self._connected.done():  # a broker that closes without an answer: aiomqtt would wait for one
             self._connected.set_exception(MqttCodeError(reason))
@@ -214,7 +225,12 @@ class Connection(Client):
     async def send(
         self, topic: str, payload: bytes, qos: int, retain: bool, properties: dict[str, Any] | None = None
     ) -> None:
-        """Publish; returns when the broker has it (qos 1). Raises BrokerUnreachable, RegistrationError."""
+        """Publish; returns when the broker has it (qos 1).
+
+        Raises BrokerUnreachable, RegistrationError where the broker refuses it, PayloadError where it is too long.
+        """
+        if len(payload) > self._longest:
+            raise PayloadError(f"{len(payload)} bytes are too long for {topic}; the broker takes {self._longest}")
         info = self._client.publish(topic, payload, qos, retain, _properties(PacketTypes.PUBLISH, properties))
         if info.rc != MQTT_ERR_SUCCESS:
             raise BrokerUnreachable(str(broker_trouble.lost(str(self._way))))
@@ -280,7 +296,7 @@ class _LastWords(logging.Logger):
 
 _WILL = {"WillDelayInterval": WILL_DELAY_S}
 _SESSION = {
-    "ReceiveMaximum": IN_FLIGHT,
+    "ReceiveMaximum": COMING,
     "MaximumPacketSize": LONGEST + ENVELOPE,
 }
 

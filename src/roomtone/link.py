@@ -207,8 +207,6 @@ class Link:
         Raises BrokerUnreachable, PayloadError for what is too long, RegistrationError where the broker refuses it.
         """
         data = payload if isinstance(payload, bytes) else write(payload)
-        if len(data) > LONGEST:
-            raise PayloadError(f"{len(data)} bytes are too long for {topic}; at most {LONGEST} are sent")
         if self._connection is None:
             raise BrokerUnreachable(self.health)
         properties = {
