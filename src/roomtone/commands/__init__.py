@@ -31,7 +31,7 @@ COMMANDS = {
     "routines": "what is done in several steps, and how it went",
     "metrics": "what the running daemon has counted, for Prometheus",
     "personas": "who the room can speak as, and earlier versions of them",
-    "hub": "the rooms of the house: who is there, conversations that move, devices that join",
+    "hub": "the rooms of the house, and conversations that move",
     "engines": "what is installed, what auto chose and why",
     "doctor": "what is the matter, and the command that mends it",
     "models": "get recognisers and voices, and look whether they are whole",
