@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import getpass
 import shutil
 import socket
@@ -42,6 +43,15 @@ __all__ = ["broker"]
 
 TOPICS = Topics("ours")
 LINK = "roomtone.link"
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_unsaid(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Fail where asyncio finds a failure that nobody has looked at."""
+    yield
+    gc.collect()
+    records = caplog.get_records("call") + caplog.get_records("teardown")
+    assert not [each.getMessage() for each in records if each.name == "asyncio"]
 
 
 class Seen:

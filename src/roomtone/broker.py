@@ -45,7 +45,7 @@ COMING = 100
 """Messages that may come unconfirmed at a time (receive maximum)."""
 
 GOING = 10
-"""Messages that may go unconfirmed at a time: few, since paho does not heed how many a broker takes (Mosquitto: 20)."""
+"""Messages that may go unconfirmed at a time: few, since paho does not heed how many a broker takes."""
 
 ENVELOPE = 8 * 1024
 """Bytes that a topic and properties may add to a payload."""
