@@ -85,6 +85,7 @@ class Home:
     planned: list[Routine] = field(default_factory=list)
     house: House = field(default_factory=lambda: Alone("kitchen"))
     undisturbed_s: int = 0
+    rest: str = ""
     quiet_hours: bool = False
 
     def now(self) -> datetime:
@@ -99,6 +100,9 @@ class Home:
     async def hand_off(self, to: Neighbour) -> None:
         self.acts()
         await self.house.hand_off(to)
+
+    def cut_short(self) -> str:
+        return self.rest
 
     def is_quiet(self) -> bool:
         return self.quiet_hours or self.undisturbed_s > 0

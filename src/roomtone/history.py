@@ -28,7 +28,8 @@ _OF_DAY = re.compile(r"(\d{1,2}):(\d{2})")
 async def answer(request: Mapping[str, Any], store: Store, erase: Erase | None = None) -> Reply:
     """Answer the request ``history`` on a store, the oldest first; ``erase`` does so for who holds the store open.
 
-    An event each: ``{"turn"}``; with ``sessions`` ``{"session", "turns", "last_at"}``; with ``turn``, a number,
+    An event each: ``{"turn"}``, and of one session ``{"move"}`` for each time it went to another room;
+    with ``sessions`` ``{"session", "turns", "last_at"}``; with ``turn``, a number,
     that turn and ``{"message"}``; with ``node``, a message's id, ``{"path"}`` and ``{"node"}``.
     Raises UsageError for a wrong request, SessionNotFound for an id that nothing has.
     """
@@ -59,6 +60,8 @@ async def _turns(limit: int, session: Any, store: Store) -> Reply:
     id_ = None if session is None else (await store.session(str(session))).id
     for turn in await store.history(limit, id_):
         yield {"turn": turn.model_dump(mode="json")}
+    for move in await store.read("SELECT * FROM moves WHERE session = ? ORDER BY epoch", id_):
+        yield {"move": dict(move)}
 
 
 async def _sessions(limit: int, store: Store) -> Reply:

@@ -148,8 +148,14 @@ class Host:
             parts.housed.house,
             parts.quiet,
             partial(setattr, live, "leaving"),
+            lambda: self._cut_short(live),
             partial(self.person, live),
         )
+
+    def _cut_short(self, live: LiveTurn) -> str:
+        cut = self._recorder.cut_off
+        rest = cut.rest() if cut is not None and live.session and cut.turn.session == live.session.id else None
+        return rest.text if rest is not None else ""
 
     async def person(self, live: LiveTurn) -> str:
         """Return who said in a turn's conversation what they are called, "" where nobody did. Raises StoreError."""

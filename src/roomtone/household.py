@@ -74,6 +74,7 @@ class TurnHousehold:
     house: House
     quiet: Quiet
     leaves: Callable[[bool], None]
+    cut_off: Callable[[], str]
     person: Callable[[], Awaitable[str]]
 
     @property
@@ -166,6 +167,10 @@ class TurnHousehold:
         except BaseException as error:
             self.leaves(isinstance(error, asyncio.CancelledError))
             raise
+
+    def cut_short(self) -> str:
+        """Return what is left of the answer that this turn cut short, "" where it cut none."""
+        return self.cut_off()
 
     def is_quiet(self) -> bool:
         """Say whether what nobody asked for waits: in quiet hours, or while somebody wants not to be disturbed."""

@@ -14,8 +14,7 @@ from typing import Protocol, TypeVar
 from roomtone import outbound
 from roomtone.bundling import Place, Unsaid, bundled, by_our_clock, called, keeping, letting_go, rest_of
 from roomtone.clock import utc_now
-from roomtone.core.continuation import unspoken
-from roomtone.core.dialog import Ended, Session, Source, Stage
+from roomtone.core.dialog import Ended, Session, Source, Stage, Timer
 from roomtone.core.errors import HandoffRefused, RoomtoneError, SessionNotFound
 from roomtone.core.handoff import Does, Hold, on_adopt, on_offer, on_release
 from roomtone.core.machine import Mode, State
@@ -27,7 +26,7 @@ from roomtone.live_turn import LiveTurn
 from roomtone.mind.house import refusal_phrase
 from roomtone.ownership import keeping_moves
 from roomtone.parts import Parts
-from roomtone.recorder import Recorder
+from roomtone.recorder import CutOff, Recorder
 from roomtone.store import Standing
 from roomtone.switching import Switcher
 
@@ -179,15 +178,24 @@ class Mover:
             self._floor.take_in(Dismiss(Source.HUB, Ended.MOVED))
         await self._recorder.settled(SETTLES_S)
         person = await called(self._parts.store, session.id, self._switcher.speaker.skills)
-        cut = self._recorder.cut_off
+        cut = self._recorder.cut_off or await self._cut_before_a_restart(session)
         if live is not None and begun and not live.said:
             told = self._switcher.speaker.phrases.say("cut_off_agreeing", heard=begun.rstrip(".?!"))
             return Unsaid(rest_of(live.trace, told, whole=True), person=person)
         if cut is None or cut.turn.session != session.id or cut.turn.persona != persona.id:
             return Unsaid(asked=asked, person=person)
-        text = unspoken(cut.turn.said, cut.turn.spoken)
-        heard = not speakable(text, self._parts.language)
-        return Unsaid(rest_of(cut.turn.trace, "" if heard else text, whole=cut.whole), asked, person)
+        rest = cut.rest()
+        if rest is not None and rest.whole and not speakable(rest.text, self._parts.language):
+            rest = None
+        return Unsaid(rest, asked, person)
+
+    async def _cut_before_a_restart(self, session: Session) -> CutOff | None:
+        """Return the answer that was cut off where the program ended while a conversation was about to go."""
+        turns = await self._parts.store.history(2, session.id)
+        if not turns or turns[-1].ended is not Ended.MOVED:
+            return None
+        cut = turns[-1] if turns[-1].said else turns[0]
+        return CutOff(cut) if cut.ended in (Ended.MOVED, Ended.INTERRUPTED) else None
 
     async def _bundle(self, order: Release, session: Session, persona: Persona, unsaid: Unsaid) -> Bundle:
         place = self._recorder.place()
@@ -198,7 +206,15 @@ class Mover:
         moves = await self._owned.moves(session.id)
         moves.append(Move(source=self._device, target=order.target, epoch=order.epoch + 1))
         bundle = await bundled(self._parts.store, Place(session, turn, tips, max(0.0, idle_s)), unsaid, moves)
-        return bundle.model_copy(update={"persona_version": persona.version, "persona_content": persona.content})
+        timers = await self._going(order, bundle)
+        of_persona = {"persona_version": persona.version, "persona_content": persona.content}
+        return bundle.model_copy(update={"timers": timers, **of_persona})
+
+    async def _going(self, order: Release, bundle: Bundle) -> tuple[Timer, ...]:
+        """Return the timers that go along: what was set here since another room has the session stays and rings."""
+        known = self._owned.of(order.session)
+        since = await self._owned.since(order.session) if known is not None and order.epoch > known.epoch else None
+        return tuple(timer for timer in bundle.timers if since is None or timer.set_at <= since)
 
     def _sent(self, order: Release, bundle: Bundle, persona: Persona) -> Reply:
         """Return the reply with the bundle; the receipt tells that it leaves this machine. Raises EgressRefused."""

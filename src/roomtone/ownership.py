@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from roomtone.clock import utc_now
-from roomtone.core.handoff import Hold, Standing, may_act
+from roomtone.core.handoff import LINK_LOST_S, Hold, Standing, may_act
 from roomtone.core.wire import Bundle, Move
 from roomtone.database import Statement
 from roomtone.store import Store, iso
+
+KEPT = timedelta(days=1)
+"""So long a bundle lies here after the room let go of it, or was offered it; the hub has it too."""
 
 _MOVE = ("source", "target", "epoch", "at", "why")
 
@@ -46,8 +49,7 @@ class Ownership:
 
     def acts(self, session: str) -> bool:
         """Say whether a session may be gone on with here and now."""
-        lost_s = 0.0 if self._lost_at is None else asyncio.get_running_loop().time() - self._lost_at
-        return may_act(self.of(session), confirmed=session in self._confirmed, link_lost_s=lost_s)
+        return may_act(self.of(session), confirmed=session in self._confirmed, link_lost_s=self._lost_s())
 
     def unconfirmed(self) -> Hold | None:
         """Return the session that this device took up last, where the hub has not said yet that it may go on."""
@@ -56,16 +58,22 @@ class Ownership:
 
     async def confirm(self, hold: Hold) -> None:
         """Note that the hub says so; nothing is written that stands there already. Raises StoreError."""
-        if self.of(hold.session) != hold:
+        known = self.of(hold.session)
+        if known is None or (known.epoch, known.standing) != (hold.epoch, hold.standing):
             await self.write(hold, None)
         self._confirmed.add(hold.session)
 
     def link_changed(self, up: bool) -> None:
-        """Note that the broker was reached, or lost."""
-        if up:
-            self._lost_at = None
-        elif self._lost_at is None:
+        """Note that the broker was reached, or lost; after a long while the hub may have decided otherwise."""
+        if not up and self._lost_at is None:
             self._lost_at = asyncio.get_running_loop().time()
+        elif up:
+            if self._lost_s() > LINK_LOST_S:
+                self._confirmed.clear()
+            self._lost_at = None
+
+    def _lost_s(self) -> float:
+        return 0.0 if self._lost_at is None else asyncio.get_running_loop().time() - self._lost_at
 
     async def write(self, hold: Hold, bundle: Bundle | None, *statements: Statement) -> None:
         """Keep how this device stands to a session now, with what follows from that, in one commit.
@@ -76,7 +84,7 @@ class Ownership:
         written = bundle.model_dump_json() if bundle is not None else None
         row = (hold.session, hold.epoch, hold.standing, hold.handoff, iso(utc_now()), written)
         kept: Statement = ("INSERT OR REPLACE INTO holds VALUES (?,?,?,?,?,?)", row)
-        await self._store.write(kept, *statements, durable=True)
+        await self._store.write(kept, _pruning(), *statements, durable=True)
         self._holds.pop(hold.session, None)  # what was taken up last comes last
         self._holds[hold.session] = hold
         if hold.standing is Standing.HELD:
@@ -92,10 +100,19 @@ class Ownership:
             return None
         return Bundle.model_validate_json(rows[0]["bundle"]), datetime.fromisoformat(rows[0]["at"])
 
+    async def since(self, session: str) -> datetime | None:
+        """Return when this device's standing to a session changed last. Raises StoreError."""
+        rows = await self._store.read("SELECT at FROM holds WHERE session = ?", session)
+        return datetime.fromisoformat(rows[0]["at"]) if rows else None
+
     async def moves(self, session: str) -> list[Move]:
         """Return the handoffs of a session, the oldest first. Raises StoreError."""
         rows = await self._store.read("SELECT * FROM moves WHERE session = ? ORDER BY epoch", session)
         return [Move.model_validate({key: row[key] for key in _MOVE}) for row in rows]
+
+
+def _pruning() -> Statement:
+    return "UPDATE holds SET bundle = NULL WHERE bundle IS NOT NULL AND at < ?", (iso(utc_now() - KEPT),)
 
 
 def keeping_moves(session: str, moves: Sequence[Move]) -> list[Statement]:

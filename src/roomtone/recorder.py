@@ -16,10 +16,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from roomtone.bundling import rest_of
 from roomtone.clock import utc_now
+from roomtone.core.continuation import unspoken
 from roomtone.core.dialog import Ended, Message, Role, Session, Stage, Turn, new_id
 from roomtone.core.errors import RoomtoneError, SessionExpired, SessionNotFound, StoreError
 from roomtone.core.persona import Context, Persona, may_know
+from roomtone.core.wire import Rest
 from roomtone.flow import Feed
 from roomtone.live_turn import LiveTurn
 from roomtone.mind import Answer
@@ -76,7 +79,11 @@ class CutOff:
     """The answer that was cut off last; without ``whole`` more of it was still to be made."""
 
     turn: Turn
-    whole: bool
+    whole: bool = True
+
+    def rest(self) -> Rest | None:
+        """Return what is still to be said of it, None where it was heard to its end."""
+        return rest_of(self.turn.trace, unspoken(self.turn.said, self.turn.spoken), whole=self.whole)
 
 
 class Recorder:

@@ -84,6 +84,8 @@ def _show(events: list[dict[str, Any]], zone: ZoneInfo) -> None:
             session = _show_turn(Turn.model_validate(event["turn"]), session, zone)
         elif "session" in event:
             _show_session(Session.model_validate(event["session"]), event, zone)
+        elif "move" in event:
+            _show_move(event["move"], zone)
         elif "node" in event:
             say_line(event["summary"])
         else:
@@ -107,6 +109,12 @@ def _show_session(session: Session, event: dict[str, Any], zone: ZoneInfo) -> No
     until = f"ended {session.ended.astimezone(zone):%H:%M}" if session.ended else f"last spoken in {last:%H:%M}"
     started = f"{session.started.astimezone(zone):%Y-%m-%d %H:%M}"
     say_line(f"{session.id[:SHOWN]}  {started}  {session.room}, {session.persona}, {event['turns']} turns, {until}")
+
+
+def _show_move(move: dict[str, Any], zone: ZoneInfo) -> None:
+    at = datetime.fromisoformat(move["at"]).astimezone(zone)
+    why = f" ({move['why']})" if move["why"] else ""
+    say_line(f"  {at:%H:%M:%S}  went from {move['source']} to {move['target']}{why}")
 
 
 def _show_message(message: Message, zone: ZoneInfo) -> None:

@@ -39,6 +39,9 @@ class Household(Protocol):
     async def hand_off(self, to: Neighbour) -> None:
         """Let this conversation go on in another room, with what this turn cut short (``House.hand_off``)."""
 
+    def cut_short(self) -> str:
+        """Return what is left of the answer that this turn cut short, "" where it cut none."""
+
     def is_quiet(self) -> bool:
         """Say whether what nobody asked for waits: in quiet hours, or while somebody wants not to be disturbed."""
 

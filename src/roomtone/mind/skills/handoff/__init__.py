@@ -9,7 +9,10 @@ from roomtone.mind.skills import Asked
 
 
 async def answer(asked: Asked) -> list[str]:
-    """Let the conversation go; where that is agreed nothing is said here: the other room speaks."""
+    """Let the conversation go; where that is agreed nothing is said here: the other room speaks.
+
+    Where it stays, an answer that was cut short by this goes on.
+    """
     house, said = asked.household.house, asked.phrases.of(asked.phrases.language.say)
     if not house.rooms():
         return [said.say("house_alone")]
@@ -20,5 +23,8 @@ async def answer(asked: Asked) -> list[str]:
         await asked.household.hand_off(to)
     except HouseError as error:
         why = str(error.details.get("why", error.code))
-        return [said.say(refusal_phrase(why), room=in_words(wanted).removeprefix("the "))]
+        return [
+            said.say(refusal_phrase(why), room=in_words(wanted).removeprefix("the ")),
+            asked.household.cut_short(),
+        ]
     return []
