@@ -73,7 +73,7 @@ ONLY = {
     "persona_reading": "core mind config_sources persona_files",
     "persona_files": "core",
     "edges": "core flow clock engines wyoming_events control store personas settings quiet boards link discovery "
-    "mind outbound",
+    "mind outbound credentials",
     "boards": "core",
     "control": "core clock",
     "link": "core clock flow outbox settings outbound broker broker_trouble subscription wayfinding",

@@ -7,12 +7,16 @@ with the broker's address and the home's name. The key was made here and never l
 from __future__ import annotations
 
 import os
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+
+RENEW = timedelta(days=180)
+"""A certificate that ends sooner is renewed: a room may be off for months."""
 
 
 def new_key() -> EllipticCurvePrivateKey:
@@ -50,6 +54,29 @@ def request(key: EllipticCurvePrivateKey, name: str) -> bytes:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, SHA256())
     return csr.public_bytes(Encoding.PEM)
+
+
+def certifies(cert_pem: bytes, key: EllipticCurvePrivateKey) -> bool:
+    """Say whether a certificate is one, and of this key."""
+    from cryptography import x509
+
+    try:
+        return x509.load_pem_x509_certificate(cert_pem).public_key() == key.public_key()
+    except ValueError:
+        return False
+
+
+def was_issued_by(cert_pem: bytes, ca_pem: bytes) -> bool:
+    """Say whether one certificate signed the other."""
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        ca = x509.load_pem_x509_certificate(ca_pem)
+        x509.load_pem_x509_certificate(cert_pem).verify_directly_issued_by(ca)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def expires(cert: Path) -> datetime:

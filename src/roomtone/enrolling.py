@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, Field, ValidationError
 
 from roomtone.core.errors import ConfigError, HubGone, PayloadError, RegistrationError, UsageError
-from roomtone.credentials import key_pem, new_key, read_key, request, write_durably
+from roomtone.credentials import certifies, key_pem, new_key, read_key, request, was_issued_by, write_durably
 from roomtone.discovery import DOOR, Found, Service, announce, find_hub, own_name
 from roomtone.flow import keep_trying
 from roomtone.settings import Device, Hub, Settings
@@ -344,12 +344,5 @@ def _own_key(folder: Path) -> EllipticCurvePrivateKey:
 
 def _check(welcome: Welcome, key: EllipticCurvePrivateKey) -> None:
     """Raise RegistrationError for a certificate that is not this key's: it would replace one that may be good."""
-    from cryptography import x509
-
-    try:
-        x509.load_pem_x509_certificate(welcome.ca.encode())
-        certified = x509.load_pem_x509_certificate(welcome.cert.encode()).public_key()
-    except ValueError as error:
-        raise RegistrationError("the hub's certificates cannot be read; look into its log") from error
-    if certified != key.public_key():
-        raise RegistrationError("the hub sent a certificate for another key; look into its log")
+    if not (certifies(welcome.cert.encode(), key) and was_issued_by(welcome.cert.encode(), welcome.ca.encode())):
+        raise RegistrationError("the hub sent a certificate for another key, or not its own; look into its log")

@@ -20,6 +20,7 @@ from roomtone.edges.following import Following
 from roomtone.edges.home_assistant import HomeAssistant
 from roomtone.edges.mqtt import Edge, Identity, Reach
 from roomtone.edges.neighbourhood import Neighbourhood
+from roomtone.edges.renewal import keep_renewed
 from roomtone.enrolling import known, membership
 from roomtone.flow import beside
 from roomtone.intercom import Intercom, can_carry
@@ -107,12 +108,21 @@ def _following(whole: Joined) -> Coroutine[Any, Any, None] | None:
     return Following(whole.room.feed, whole.hub.follow_s, whole.house.follow, whole.edge.idle_s).run()
 
 
+def _renewing(whole: Joined) -> Coroutine[Any, Any, None] | None:
+    """Renew the certificate that joining left, where that is the one in use."""
+    folder = whole.room.store.path.parent / "hub"
+    if whole.hub.cert != folder / "cert.pem":
+        return None
+    return keep_renewed(whole.link, whole.identity.id, folder)
+
+
 MEMBERS: tuple[tuple[str, Member], ...] = (
     ("moving", _moving),
     ("intercom", _intercom),
     ("home assistant", _home_assistant),
     ("claims", _claims),
     ("following", _following),
+    ("renewing", _renewing),
 )
 """Who takes part, by the name of its task."""
 

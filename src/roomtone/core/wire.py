@@ -384,8 +384,15 @@ class CancelTimers(Asked):
     timers: tuple[str, ...] = Field(max_length=100)
 
 
+class Renew(Asked):
+    """Renew this device's certificate, by a request (CSR, PEM) of the key that it has."""
+
+    ask: Literal["renew"] = "renew"
+    csr: str = Field(max_length=4000)
+
+
 Request = Annotated[
-    HandOff | Follow | Announce | Where | HouseTimers | CancelTimers,
+    HandOff | Follow | Announce | Where | HouseTimers | CancelTimers | Renew,
     Field(discriminator="ask"),
 ]
 

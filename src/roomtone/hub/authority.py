@@ -31,7 +31,7 @@ from roomtone.credentials import key_pem, new_key, write_durably
 
 CA_LIVES = timedelta(days=3652)
 LIVES = timedelta(days=5 * 365)
-"""A device in a cupboard still joins after years; what is lost is revoked and not waited for."""
+"""Devices renew theirs (``RENEW`` before that), and one from a cupboard still joins; what is lost is revoked."""
 
 BEGINNING = datetime(2020, 1, 1, tzinfo=UTC)
 """Certificates are valid from then on: a Pi without a clock that has not heard the time yet lives in the past."""
@@ -80,6 +80,12 @@ class Authority:
         """Return the public keys (DER) for which a name has certificates."""
         return {_public(x509.load_pem_x509_certificate(file.read_bytes()).public_key()) for file in self._of(name)}
 
+    def newest(self, name: str, key: bytes) -> x509.Certificate | None:
+        """Return the certificate of a name and its public key (DER) that ends last."""
+        all_of = [x509.load_pem_x509_certificate(file.read_bytes()) for file in self._of(name)]
+        fit = [cert for cert in all_of if _public(cert.public_key()) == key]
+        return max(fit, key=lambda cert: cert.not_valid_after_utc, default=None)
+
     def issue(self, csr_pem: bytes, name: str, *, until: datetime | None = None) -> bytes:
         """Make a certificate (PEM) for the key that a CSR shows, by this ``name`` and nothing else of the CSR.
 
@@ -95,9 +101,9 @@ class Authority:
         return key_pem(key), self._sign(BROKER, key.public_key(), Usage.SERVER_AUTH, hosts, self._end)
 
     def pair(self, name: str, *, until: datetime | None = None) -> tuple[bytes, bytes]:
-        """Make a key and its certificate (PEM) for a client that cannot make its own, such as the hub."""
+        """Make a key and its certificate (PEM) for a client that cannot make, nor renew, its own: Home Assistant."""
         key = new_key()
-        return key_pem(key), self._sign(name, key.public_key(), Usage.CLIENT_AUTH, (), until)
+        return key_pem(key), self._sign(name, key.public_key(), Usage.CLIENT_AUTH, (), until or self._end)
 
     def revoke(self, name: str) -> int:
         """Revoke all that a name has, and write the list; return how many certificates that were."""

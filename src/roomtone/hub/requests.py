@@ -28,6 +28,7 @@ from roomtone.core.wire import (
     Follow,
     HandOff,
     HouseTimers,
+    Renew,
     Reply,
     Request,
     Ringing,
@@ -52,12 +53,19 @@ OPERATOR = "hub"
 """Who asks where it is not a device: whoever sits at the hub."""
 
 
+def _none(id_: str, _: bytes) -> bytes:
+    raise RegistrationError(f"this hub signs no certificates; renew that of {id_} where it was made")
+
+
 class Announcer(Protocol):
     """Brings words to other rooms."""
 
     async def announce(self, request: Announce, sender: str | None = None) -> Reply:
         """Say or carry a message for a device, or for the house (None); tell where it was said."""
 
+
+Renewing = Callable[[str, bytes], bytes]
+"""Makes a device's certificate (PEM) anew, by its id and request (CSR, PEM). Raises RegistrationError."""
 
 Ask = Callable[[str, Command], Awaitable[Reply]]
 """Sends a command to a device and waits for its reply. Raises HouseError."""
@@ -75,8 +83,15 @@ class Requests:
     """Answers what a device, or the operator, asks."""
 
     def __init__(
-        self, database: HubDatabase, registry: Registry, handoffs: Handoffs, announcer: Announcer, ask: Ask
+        self,
+        database: HubDatabase,
+        registry: Registry,
+        handoffs: Handoffs,
+        announcer: Announcer,
+        ask: Ask,
+        renew: Renewing = _none,
     ) -> None:
+        self._renew = renew
         self._database = database
         self._registry = registry
         self._handoffs = handoffs
@@ -127,6 +142,8 @@ class Requests:
             return await self._announcer.announce(request, None if asking == OPERATOR else asking)
         if isinstance(request, CancelTimers):
             return await self._cancel(request, asking)
+        if isinstance(request, Renew):
+            return Reply(of=request.id, data={"cert": self._renew(asking, request.csr.encode()).decode()})
         raise AssertionError(request)  # the others change nothing and were answered before
 
     # ---------------------------------------------------------------------------------------- handoffs

@@ -11,6 +11,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from roomtone.hub.folder import database_path, socket_of
 from roomtone.hub.handoffs import Handoffs
 from roomtone.hub.rates import Rates
 from roomtone.hub.registry import Registry
+from roomtone.hub.renewal import renew
 from roomtone.hub.requests import Requests
 from roomtone.hub.setting_up import own_link, read_setup, share_group
 from roomtone.link import Inbound, Link
@@ -80,7 +82,9 @@ class Hub:
         self.registry = Registry(database)
         self.handoffs = Handoffs(database, self.registry, self._deliver)
         announcements = Announcements(link, self.registry)
-        self.requests = Requests(database, self.registry, self.handoffs, announcements, self._ask)
+        self.requests = Requests(
+            database, self.registry, self.handoffs, announcements, self._ask, partial(renew, settings.state_dir)
+        )
         self.answers = Answers(database, self.registry, self.requests, link)
         self.settled = False
         self._connected = asyncio.Event()

@@ -47,7 +47,8 @@ def set_up(state_dir: Path, setup: Setup, hosts: Iterable[str]) -> Authority:
     own.mkdir(mode=0o700, exist_ok=True)
     if not (own / "key.pem").exists():
         write_durably(own / "key.pem", key_pem(new_key()))
-    write_durably(own / "cert.pem", authority.issue(request(read_key(own / "key.pem"), HUB), HUB))
+    csr = request(read_key(own / "key.pem"), HUB)
+    write_durably(own / "cert.pem", authority.issue(csr, HUB, until=authority.ca.not_valid_after_utc))
     mosquitto.configure(
         folder / "mosquitto", authority, setup.home, hosts, installed=setup.installed, port=setup.port,
         hub_port=setup.hub_port,
