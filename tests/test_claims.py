@@ -88,7 +88,8 @@ class House:
 def furnished(name: str, *heard: str, **sections: Any) -> Any:
     device = {"id": f"{name}-1", "name": name, "room": name}
     listen = {"mode": "button", "follow_up_s": 0, **sections.pop("listen", {})}
-    return scripted(*heard, device=device, hub={"url": "mqtts://hub.local"}, listen=listen, **sections)
+    hub = {"url": "mqtts://hub.local", **sections.pop("hub", {})}
+    return scripted(*heard, device=device, hub=hub, listen=listen, **sections)
 
 
 @asynccontextmanager
@@ -375,6 +376,23 @@ def test_a_conversation_stays_in_its_room_until_it_is_over(run: Run[None], tmp_p
             assert answered["kitchen"] == 2
             ours.speaks(words)
             assert sum((await ours.answered()).values()) == 1
+
+    run(main())
+
+
+@pytest.mark.parametrize(("follow_s", "asks"), [(0, []), (30, ["kitchen-1"])])
+def test_only_the_room_that_answers_asks_for_what_was_talked_of_elsewhere(
+    run: Run[None], tmp_path: Path, follow_s: int, asks: list[str]
+) -> None:
+    async def main() -> None:
+        async with house(tmp_path, **three(hub={"follow_s": follow_s})) as ours:
+            ours.wire.publish(TOPICS.hub(), write(Presence(id="hub", online=True)), retain=True)
+            await asyncio.sleep(1)
+            ours.hears("kitchen")
+            ours.hears("hall")
+            await asyncio.sleep(1)
+            asked = [TOPICS.device_of(topic) for topic, payload in ours.wire.sent if b'"ask":"follow"' in payload]
+            assert asked == asks
 
     run(main())
 
