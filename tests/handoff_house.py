@@ -176,6 +176,13 @@ class House:
             self.under_way.remove(message)
         self._arrive(message)
 
+    def hear_states(self) -> None:
+        """Let the hub hear how the rooms stand."""
+        states = [one for one in self.under_way if one.what == "state"]
+        self.under_way = [one for one in self.under_way if one.what != "state"]
+        for message in states:
+            self._arrive(message)
+
     def lose(self, index: int) -> None:
         """Let a message get lost; a state is kept by the broker."""
         if self.under_way[index].what != "state":

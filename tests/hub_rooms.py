@@ -146,7 +146,7 @@ class HubRoom(Mover):
         self.deaf_to: set[str] = set()
         self.told: list[Command] = []
         self.state = State()
-        self.capabilities = ("handoff", "announce", "timers")
+        self.capabilities: tuple[str, ...] = ("handoff", "announce", "timers")
         self.instance = new_id()
         self.link = Link(hub, id_, self.presence, Topics(hub.home).device(id_, "presence"))
         self.link.on(self.topic("command"), self._command)

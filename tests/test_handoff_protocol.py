@@ -86,6 +86,7 @@ def walk(house: House, faults: list[tuple[int, str, float]]) -> None:
             for name in ROOMS:
                 house.bring_back(name)
             house.check()
+        house.hear_states()
         if house.under_way:
             house.arrive(0)
             house.check()

@@ -64,7 +64,8 @@ class Handoff:
     """One handoff. ``epoch`` is that of the messages of its phase; ``due`` is when the next one is sent, in the hub's
     own seconds. ``why`` is the code for which it came back; ``speaks``: whether who adopts says the rest.
 
-    ``tries`` counts the messages of the phase, ``sent`` all of them, so that no two have the same id.
+    ``tries`` counts the messages of the phase, ``sent`` all of them, so that no two have the same id. A reply to one
+    before ``since`` is from an earlier life of the addressee, who must know in this one.
     ``carries``: the addressee has lost what it was given, so the bundle goes with the next Adopt.
     """
 
@@ -77,6 +78,7 @@ class Handoff:
     phase: Phase = Phase.RELEASING
     tries: int = 0
     sent: int = 0
+    since: int = 0
     due: float = 0.0
     following: bool = False
     speaks: bool = True
@@ -97,9 +99,13 @@ class Handoff:
 
 @dataclass(frozen=True, slots=True)
 class Replied:
-    """The addressee of ``phase`` has answered: with the bundle where it released, with a code where it refused."""
+    """The addressee of ``phase`` has answered: with the bundle where it released, with a code where it refused.
+
+    ``to`` is the number of the message that it answers (``Handoff.sent``).
+    """
 
     phase: Phase
+    to: int
     code: str = ""
     bundle: Bundle | None = None
 
@@ -156,14 +162,15 @@ def step(handoff: Handoff, event: Event, now: float) -> tuple[Handoff, list[Orde
     if phase is Phase.OVER:
         return handoff, []
     if isinstance(came, Replied):
-        return _replied(handoff, came, now) if came.phase is phase else (handoff, [])
+        belongs = came.phase is phase and came.to >= handoff.since
+        return _replied(handoff, came, now) if belongs else (handoff, [])
     if isinstance(came, Late):
         return _late(handoff, now) if now >= handoff.due else (handoff, [])
     if came.device != handoff.addressee:
         return handoff, []
     if isinstance(came, Online):
         again = phase in (Phase.ADOPTING, Phase.RETURNING)
-        return _send(replace(handoff, tries=0), now) if again else (handoff, [])
+        return _send(replace(handoff, tries=0, since=handoff.sent + 1), now) if again else (handoff, [])
     return _gone(handoff, came, now)
 
 
@@ -252,12 +259,12 @@ def command_id(handoff: Handoff) -> str:
     return f"{handoff.id}.{handoff.phase}.{handoff.epoch}.{handoff.sent}"
 
 
-def read_id(of: str) -> tuple[str, Phase] | None:
-    """Return the handoff and the phase that a reply is about; None for a reply to something else."""
+def read_id(of: str) -> tuple[str, Phase, int] | None:
+    """Return handoff, phase and number of what a reply answers; None for a reply to something else."""
     parts = of.split(".")
-    if len(parts) != 4 or parts[1] not in set(Phase):
+    if len(parts) != 4 or parts[1] not in set(Phase) or not parts[3].isdecimal():
         return None
-    return parts[0], Phase(parts[1])
+    return parts[0], Phase(parts[1]), int(parts[3])
 
 
 # ------------------------------------------------------------------------------------------ the device

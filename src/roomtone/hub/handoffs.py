@@ -76,6 +76,7 @@ class Handoffs:
             refused = refusal(db)
             if refused is not None:
                 return refused, []
+            db.execute("DELETE FROM handoffs WHERE session = ? AND source = target", (moving.session,))
             owned = sessions.owned(db, moving.session)
             newest = replace(moving, epoch=max(moving.epoch, owned.epoch if owned else 0))
             _insert(db, newest)
@@ -91,7 +92,7 @@ class Handoffs:
         about = read_id(reply.of)
         if about is None:
             return
-        id_, phase = about
+        id_, phase, number = about
         code, bundle = ("" if reply.ok else reply.code or Code.NOT_HERE), None
         if phase is Phase.RELEASING and reply.ok:
             try:
@@ -101,7 +102,7 @@ class Handoffs:
                     "%s let go of a session and sent what cannot be read: %s", device, error.errors()[0]["msg"]
                 )
                 code = PayloadError.code
-        await self._happened(id_, Replied(phase, code, bundle), by=device)
+        await self._happened(id_, Replied(phase, number, code, bundle), by=device)
 
     async def on_online(self, device: str) -> None:
         """Send at once what is owed to a device that has come back, and tell it which sessions are its own."""
@@ -192,7 +193,8 @@ class Handoffs:
 
 def under_way(db: sqlite3.Connection, session: str) -> bool:
     """Say whether a session is on its way, or was and nobody has confirmed where it is."""
-    return bool(db.execute("SELECT 1 FROM handoffs WHERE session = ? AND phase != 'over'", (session,)).fetchone())
+    where = "session = ? AND phase != 'over' AND source != target"
+    return bool(db.execute(f"SELECT 1 FROM handoffs WHERE {where}", (session,)).fetchone())
 
 
 def expected_at(db: sqlite3.Connection, target: str) -> bool:
@@ -269,7 +271,8 @@ def _confirm(db: sqlite3.Connection, device: str, at: float) -> None:
     It is a handoff that has come back to where it never left.
     """
     for one in sessions.of_device(db, device):
-        if not under_way(db, one.session):
+        known = db.execute("SELECT 1 FROM handoffs WHERE session = ? AND phase != 'over'", (one.session,))
+        if not known.fetchone():
             _insert(
                 db,
                 Handoff(
