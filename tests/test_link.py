@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import getpass
+import os
 import shutil
 import socket
 import subprocess
@@ -27,6 +28,7 @@ from broker import MOSQUITTO, Broker, broker, needs_mosquitto
 from conftest import Run
 from faulty_network import faulty_network
 from roomtone import broker as connections
+from roomtone import link as link_module
 from roomtone.broker_trouble import Trouble, of_code
 from roomtone.core.errors import BrokerUnreachable, HubGone, PayloadError, RegistrationError
 from roomtone.core.wire import LONGEST, Presence, Reply, State, Stop, Topics, read, write
@@ -391,6 +393,38 @@ def test_a_room_stops_at_once_while_it_connects_to_what_says_nothing(
             async with beside(link.run(), "kitchen"):
                 await network.reached.wait()
             assert "broker" in {each.name for each in threading.enumerate()}, "the handshake goes on, nobody waits"
+
+    run_in_real_time(scenario())
+
+
+def test_over_a_network_that_breaks_again_and_again_all_arrives_in_order_and_nothing_is_left_open(
+    broker: Broker, run_in_real_time: Run[None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "STEADY_S", 0.0)  # else it would wait longer each time
+    topic = TOPICS.device("kitchen", "turn")
+
+    async def scenario() -> None:
+        seen = Seen()
+        async with (
+            open_store(tmp_path / "roomtone.db") as store,
+            linked(broker.hub("hub"), "hub", turn=seen.take),
+            faulty_network(broker.port) as network,
+        ):
+            open_before = len(os.listdir("/proc/self/fd"))
+            kitchen, changes = link_of(through(broker.hub("kitchen"), network.port), "kitchen", Outbox(store))
+            async with beside(kitchen.run(), "kitchen"):
+                for number in range(60):
+                    if number % 6 == 0:
+                        await changes.come()
+                        network.reset()
+                    await kitchen.surely(topic, Stop(id=str(number)), id_=str(number))
+                await seen.until(lambda: read(Stop, seen.payloads[-1]).id == "59")
+            network.reset()
+            ids = list(dict.fromkeys(read(Stop, each).id for each in seen.payloads))
+            assert ids == [str(number) for number in range(60)]
+            assert network.connections >= 10
+            await asyncio.sleep(0)
+            assert len(os.listdir("/proc/self/fd")) <= open_before
 
     run_in_real_time(scenario())
 

@@ -137,6 +137,7 @@ class Connection(Client):
         self._way = way
         self._taken = taken
         self._longest = LONGEST
+        self._loop_thread = threading.get_ident()
         self._gate = threading.Lock()
         self._given_up = self._opened = self._stood = False
         self._tried = asyncio.Event()
@@ -205,6 +206,23 @@ class Connection(Client):
             self._opened = True
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else a question and its answer wait 40 ms each
         super()._on_socket_open(client, userdata, sock)
+
+    def _on_socket_register_write(self, _client: Any, _userdata: Any, sock: Any) -> None:
+        if threading.get_ident() == self._loop_thread:
+            self._await_writing(sock)
+        else:
+            self._loop.call_soon_threadsafe(self._await_writing, sock)
+
+    def _await_writing(self, sock: Any) -> None:
+        if sock.fileno() >= 0:  # else it was closed meanwhile, and the number it had may be another's
+            self._loop.add_writer(sock.fileno(), self._write)
+
+    def _write(self) -> None:
+        try:
+            self._client.loop_write()
+        except Exception as error:  # the connection is broken, whatever a library raises at that
+            if not self._disconnected.done():
+                self._disconnected.set_exception(error)
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any = None) -> None:
         self._longest = min(LONGEST, getattr(properties, "MaximumPacketSize", LONGEST + HEADER) - HEADER)
