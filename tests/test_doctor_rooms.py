@@ -40,6 +40,12 @@ async def there(link: Link) -> None:
             await asyncio.sleep(0.02)
 
 
+def kitchen(broker: Broker) -> Link:
+    presence = Presence(id="kitchen-1", online=True, room="kitchen")
+    own = TOPICS.device("kitchen-1", "presence")
+    return Link(broker.hub("kitchen-1"), "kitchen-1", lambda: presence, own)
+
+
 def test_a_room_on_its_own_is_told_nothing_of(run: Run[None], tmp_path: Path) -> None:
     async def main() -> None:
         assert await look(settings(tmp_path), running=False) == []
@@ -79,20 +85,28 @@ def test_a_hub_that_is_off_is_told_of(run_in_real_time: Run[None], broker: Broke
     run_in_real_time(main())
 
 
-def test_a_device_of_the_same_id_is_told_of_and_is_not_thrown_out(
+def test_another_device_of_the_same_id_is_told_of(
     run_in_real_time: Run[None], broker: Broker, tmp_path: Path
 ) -> None:
     async def main() -> None:
-        own = TOPICS.device("kitchen-1", "presence")
-        presence = Presence(id="kitchen-1", online=True, room="kitchen")
-        other = Link(broker.hub("kitchen-1"), "kitchen-1", lambda: presence, own)
+        other = kitchen(broker)
         async with beside(other.run(), "other"):
             await there(other)
             alone = told(await look(of(broker, tmp_path), running=False), "warn")
             assert any("device.id" in line for line in alone)
-            beside_the_daemon = told(await look(of(broker, tmp_path), running=True), "warn")
-            assert not any("device.id" in line for line in beside_the_daemon)
-            assert other.up
+
+    run_in_real_time(main())
+
+
+def test_the_daemon_keeps_its_connection(run_in_real_time: Run[None], broker: Broker, tmp_path: Path) -> None:
+    async def main() -> None:
+        daemon = kitchen(broker)
+        async with beside(daemon.run(), "daemon"):
+            await there(daemon)
+            found = await look(of(broker, tmp_path), running=True)
+            assert [finding.level for finding in found] == ["ok"]
+            assert "good until" in found[0].said
+            assert broker.log.count("New client connected") == 1
 
     run_in_real_time(main())
 

@@ -345,6 +345,21 @@ def test_what_an_earlier_run_left_is_no_twin(run: Run[None], tmp_path: Path) -> 
     run(main())
 
 
+def test_a_hub_that_is_off_is_told_of_and_a_house_that_has_none_is_whole(run: Run[None], tmp_path: Path) -> None:
+    async def main() -> None:
+        async with house(tmp_path) as here:
+            health = here.rehearsal.room.health
+            assert health()["house"] == "ok"
+            here.hub.cut()
+            await rests()
+            assert "roomtone-hub" in health()["house"]
+            here.wire.publish(TOPICS.hub(), b"", retain=True)
+            await rests()
+            assert health()["house"] == "ok"
+
+    run(main())
+
+
 # ------------------------------------------------------------------------------------------ commands
 
 

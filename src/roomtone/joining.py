@@ -156,11 +156,16 @@ def _edge(whole: Joined) -> Coroutine[Any, Any, None]:
 def _housed(room: Room, whole: Joined) -> Iterator[None]:
     """Let skills see the other rooms, and who asks for the room's health that of its link."""
     housed = room.parts.housed
-    housed.house, housed.health = whole.house, lambda: whole.edge.health
+    housed.house, housed.health = whole.house, lambda: _health(whole)
     try:
         yield
     finally:
         housed.house, housed.health, housed.answers = Alone(room.parts.room), None, at_once
+
+
+def _health(whole: Joined) -> str:
+    own = whole.edge.health
+    return own if own != "ok" else whole.house.health
 
 
 def _compose(room: Room, link_of: Callable[..., Link]) -> Joined:

@@ -33,29 +33,31 @@ HUB_OFF = "at the hub, run: sudo systemctl start roomtone-hub"
 async def look(settings: Settings, *, running: bool) -> list[Finding]:
     """Tell what is between this room and the others; nothing of a room that is on its own.
 
-    Where a daemon is ``running`` this device is there itself. Never raises RoomtoneError.
+    A daemon that is ``running`` tells of its connection itself: another of the same device would end that one. Where
+    none runs, what the broker keeps for this device meanwhile is not kept any longer. Never raises RoomtoneError.
     """
     try:
         hub = known(settings.hub, settings.state_dir)
     except RoomtoneError as error:
         return [split("house", "warn", error.message)]
     if hub.url is None:
-        waits = Finding(
-            "house", "warn", "it has a code and has not joined yet", "at the hub, run: roomtone hub enroll"
-        )
+        waits = Finding("house", "warn", "it has a code and has not joined yet", ENROLL)
         return [waits] if hub.code is not None else []
     found = list(certificate(hub.cert or settings.state_dir / "hub" / "cert.pem", datetime.now(UTC)))
+    return found if running else found + await _connection(hub, settings)
+
+
+async def _connection(hub: Hub, settings: Settings) -> list[Finding]:
     try:
         async with asyncio.timeout(BOUND_S):
-            found += await _broker(hub, settings, running)
+            return await _broker(hub, settings)
     except TimeoutError:
-        found.append(Finding("house", "warn", f"nothing was heard of the broker within {BOUND_S:.0f} s"))
+        return [Finding("house", "warn", f"nothing was heard of the broker within {BOUND_S:.0f} s")]
     except ImportError as error:
         said = f"the Python package {error.name} is not installed"
-        found.append(Finding("house", "warn", said, "run: pip install 'roomtone[hub]'"))
+        return [Finding("house", "warn", said, "run: pip install 'roomtone[hub]'")]
     except (Trouble, HouseError) as error:
-        found.append(split("house", "warn", str(error)))
-    return found
+        return [split("house", "warn", str(error))]
 
 
 def certificate(path: Path, now: datetime) -> Iterator[Finding]:
@@ -77,8 +79,8 @@ def certificate(path: Path, now: datetime) -> Iterator[Finding]:
         yield Finding("house", "ok", f"this room's certificate is good until {until:%d %B %Y}")
 
 
-async def _broker(hub: Hub, settings: Settings, running: bool) -> list[Finding]:
-    """Connect beside the daemon, under another name, and read what the broker keeps. Raises Trouble."""
+async def _broker(hub: Hub, settings: Settings) -> list[Finding]:
+    """Connect as the daemon does, and read what the broker keeps. Raises Trouble."""
     from roomtone.broker import LastWill, connected
 
     topics, id_ = Topics(hub.home), settings.device.id
@@ -86,14 +88,14 @@ async def _broker(hub: Hub, settings: Settings, running: bool) -> list[Finding]:
     way = await Wayfinder(hub, settings.state_dir / "hub").find()
     kept = _Kept()
     nothing = LastWill(topics.device(id_, "reply"), b"")
-    async with connected(way, f"{id_}-doctor", nothing, kept.take, 0) as connection:
+    async with connected(way, id_, nothing, kept.take, 0) as connection:
         refused = await connection.listen([(ours, False), (hubs, False)])
         await kept.wait()
     found = [Finding("house", "ok", f"the broker at {way} lets {id_} in")]
     found += [Finding("house", "warn", f"the broker does not let {id_} read {topic}", JOIN) for topic in refused]
     there = Finding("house", "ok", "the hub is there")
     found.append(there if kept.online(hubs) else Finding("house", "warn", "the hub is off", HUB_OFF))
-    if kept.online(ours) and not running:
+    if kept.online(ours):
         said = f"a device called {id_} is there, and no daemon runs here"
         found.append(Finding("house", "warn", said, "give each device its own device.id"))
     return found

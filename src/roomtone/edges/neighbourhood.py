@@ -58,6 +58,8 @@ ANNOUNCE_S = 3.0
 TIMERS_S = 0.4
 """So long a list of timers waits for those of the other rooms: this room's own are known at once."""
 
+HUB_OFF = "the hub is off; at the hub, run: sudo systemctl start roomtone-hub"
+
 MOST = 200
 """Neighbours that are known at most."""
 
@@ -75,13 +77,13 @@ class Messages(Protocol):
 
 
 class Neighbourhood:
-    """Implements ``mind.house.House``. ``hub_online`` is what the hub's presence says."""
+    """Implements ``mind.house.House``."""
 
     def __init__(
         self, identity: Identity, link: Link, store: Store, standing: Callable[[], tuple[str | None, int]]
     ) -> None:
         self.messages: Messages | None = None
-        self.hub_online = False
+        self._hub: bool | None = None
         self._identity = identity
         self._link = link
         self._store = store
@@ -124,6 +126,16 @@ class Neighbourhood:
             raise DeviceNotFound(f"{spoken} may be {which}; say which", spoken=spoken)
         return fit[0]
 
+    @property
+    def hub_online(self) -> bool:
+        """What the hub's presence says."""
+        return self._hub is True
+
+    @property
+    def health(self) -> str:
+        """``ok``, or that the hub is off; a house without one is whole too."""
+        return HUB_OFF if self._link.up and self._hub is False else "ok"
+
     async def recall(self) -> None:
         """Take up who the neighbours were when this room was last on; they are off until they are heard of."""
         try:
@@ -155,7 +167,7 @@ class Neighbourhood:
             await self._keep()
 
     async def _see_hub(self, message: Inbound) -> None:
-        self.hub_online = bool(message.payload) and read(Presence, message.payload).online
+        self._hub = read(Presence, message.payload).online if message.payload else None
 
     async def _keep(self) -> None:
         kept = [{"id": each.id, "room": each.room, "name": each.name} for each in self._known.values()]
@@ -244,7 +256,7 @@ class Neighbourhood:
 
     def _check(self) -> None:
         if self._link.up and not self.hub_online:
-            raise HubGone("the hub is off; start it: sudo systemctl start roomtone-hub")
+            raise HubGone(HUB_OFF)
 
     async def _ask(self, request: Asked, within_s: float = ASK_S) -> Reply:
         """Ask the hub; raise what it refuses as the error that its code stands for."""
