@@ -32,7 +32,7 @@ FLOORS = """
     routine_runs
     minds
     timers bundling
-    persona_versions tool_runs ownership
+    persona_versions tool_runs ownership writing
     edges
     boards
     control quiet link enrolling

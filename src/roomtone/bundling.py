@@ -15,6 +15,7 @@ from itertools import accumulate
 from typing import TypeVar
 
 from roomtone.clock import utc_now
+from roomtone.core.continuation import unspoken
 from roomtone.core.dialog import Message, Noun, Session, Timer, Turn
 from roomtone.core.wire import LONGEST, Bundle, Move, Rest
 from roomtone.database import Statement
@@ -219,3 +220,15 @@ def rest_of(trace: str, text: str, *, whole: bool) -> Rest | None:
     if len(text) > LONGEST_REST:
         text, whole = text[:LONGEST_REST].rpartition(" ")[0], False
     return Rest(trace=trace, text=text.strip(), whole=whole) if text.strip() or not whole else None
+
+
+@dataclass(frozen=True, slots=True)
+class CutOff:
+    """The answer that was cut off last; without ``whole`` more of it was still to be made."""
+
+    turn: Turn
+    whole: bool = True
+
+    def rest(self) -> Rest | None:
+        """Return what is still to be said of it, None where it was heard to its end."""
+        return rest_of(self.turn.trace, unspoken(self.turn.said, self.turn.spoken), whole=self.whole)

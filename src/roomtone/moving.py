@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Protocol, TypeVar
 
 from roomtone import outbound
-from roomtone.bundling import Place, Unsaid, bundled, by_our_clock, called, keeping, letting_go, rest_of
+from roomtone.bundling import CutOff, Place, Unsaid, bundled, by_our_clock, called, keeping, letting_go, rest_of
 from roomtone.clock import utc_now
 from roomtone.core.dialog import Ended, Session, Source, Stage, Timer
 from roomtone.core.errors import HandoffRefused, RoomtoneError, SessionNotFound
@@ -26,7 +26,7 @@ from roomtone.live_turn import LiveTurn
 from roomtone.mind.house import refusal_phrase
 from roomtone.ownership import keeping_moves
 from roomtone.parts import Parts
-from roomtone.recorder import CutOff, Recorder
+from roomtone.recorder import Recorder
 from roomtone.store import Standing
 from roomtone.switching import Switcher
 

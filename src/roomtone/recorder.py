@@ -10,36 +10,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections import deque
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from roomtone.bundling import rest_of
+from roomtone.bundling import CutOff
 from roomtone.clock import utc_now
-from roomtone.core.continuation import unspoken
 from roomtone.core.dialog import Ended, Message, Role, Session, Stage, Turn, new_id
-from roomtone.core.errors import RoomtoneError, SessionExpired, SessionNotFound, StoreError
+from roomtone.core.errors import RoomtoneError, SessionExpired, SessionNotFound
 from roomtone.core.persona import Context, Persona, may_know
-from roomtone.core.wire import Rest
 from roomtone.flow import Feed
 from roomtone.live_turn import LiveTurn
 from roomtone.mind import Answer
 from roomtone.ownership import Ownership
 from roomtone.store import Standing, Store
+from roomtone.writing import Closed, Said, Spawn, Writing
 
 log = logging.getLogger(__name__)
 
-Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
-Said = tuple[Message, tuple[str, ...]]
-"""A message and the ids of those it follows."""
-
 PATIENCE_S = 0.25
 """A disk that takes longer than this to write a sentence does not keep an answer waiting."""
-
-OWED = 1000
-"""Turns that are held in memory while the disk refuses them; about a megabyte."""
 
 
 @dataclass(slots=True)
@@ -56,15 +46,6 @@ class _Open:
     written: asyncio.Task[None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Closed:
-    """The last state of a turn, as it is to be kept."""
-
-    turn: Turn
-    session: Session
-    messages: tuple[Said, ...]
-
-
 class _Place(NamedTuple):
     """Where a conversation was left when another persona took over; ``last_at`` is the loop's time."""
 
@@ -72,18 +53,6 @@ class _Place(NamedTuple):
     turns: int
     tips: tuple[str, ...]
     last_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class CutOff:
-    """The answer that was cut off last; without ``whole`` more of it was still to be made."""
-
-    turn: Turn
-    whole: bool = True
-
-    def rest(self) -> Rest | None:
-        """Return what is still to be said of it, None where it was heard to its end."""
-        return rest_of(self.turn.trace, unspoken(self.turn.said, self.turn.spoken), whole=self.whole)
 
 
 class Recorder:
@@ -97,7 +66,6 @@ class Recorder:
     def __init__(
         self, store: Store, feed: Feed, room: str, persona: Persona, spawn: Spawn, *, one_session: bool = False
     ) -> None:
-        self.health = "ok"
         self._session: Session | None = None
         self.tips: tuple[str, ...] = ()
         self.owned = Ownership(store)
@@ -110,12 +78,16 @@ class Recorder:
         self._persona = persona
         self._one_session = one_session
         self._left: dict[str, _Place] = {}
-        self._spawn = spawn
         self._turns = 0
         self._last_at = 0.0
         self._open: dict[int, _Open] = {}
-        self._writing: set[asyncio.Task[None]] = set()
-        self._owed: deque[_Closed] = deque(maxlen=OWED)
+        self._writing = Writing(store, feed, spawn)
+        self.write = self._writing.write
+
+    @property
+    def health(self) -> str:
+        """``ok``, or why what is said is not kept."""
+        return self._writing.health
 
     # ------------------------------------------------------------------------------------------ sessions
 
@@ -220,8 +192,7 @@ class Recorder:
         try:
             async with asyncio.timeout(within_s):
                 await self.closed.wait()
-                if self._writing:
-                    await asyncio.wait(self._writing)
+                await self._writing.over()
         except TimeoutError:
             log.warning("what was said last is not written after %g s", within_s)
 
@@ -270,7 +241,7 @@ class Recorder:
         said = [] if entry.asked is not None else self._asked(entry)
         durable = live.stage is Stage.SPEAKING and not live.speech.pieces
         turn = live.record(heard)
-        entry.written = self.write(self._keep(turn, said, live.session, durable), proves=True)
+        entry.written = self.write(self._writing.keep(turn, said, live.session, durable), proves=True)
 
     async def kept(self, live: LiveTurn) -> None:
         """Wait until what a turn came to so far is written, or could not be; not longer than ``PATIENCE_S``."""
@@ -288,8 +259,8 @@ class Recorder:
             asked = [entry.asked] if entry.asked is not None else self._asked(entry, turn)
             said = (*asked, *self._answered(entry, turn))
             assert live.session is not None
-            self._owed.append(_Closed(turn, live.session, said))
-            self.write(self._settle(), proves=True)
+            self._writing.owed.append(Closed(turn, live.session, said))
+            self.write(self._writing.settle(), proves=True)
         return turn
 
     def _note_end(self, live: LiveTurn, turn: Turn, *, erased: bool) -> None:
@@ -315,7 +286,7 @@ class Recorder:
     def unkept(self) -> tuple[Said, ...]:
         """What was said and may not be in the store yet: a full disk may have refused it."""
         asked = [entry.asked for entry in self._open.values() if entry.asked is not None and not entry.erased]
-        return (*(said for closed in self._owed for said in closed.messages), *asked, *self._cut_short())
+        return (*(said for closed in self._writing.owed for said in closed.messages), *asked, *self._cut_short())
 
     def _cut_short(self) -> list[Said]:
         """Return the replies of this session that were stopped a moment ago, in turns that have not ended yet."""
@@ -351,11 +322,11 @@ class Recorder:
         """
         for entry in self._open.values():
             entry.erased = entry.erased or entry.live is not asking
-        if self._writing:
-            await asyncio.wait(self._writing)
+        await self._writing.over()
         erased = await self._store.erase(since, asking.trace if asking else "", whole=asking is None)
-        kept = [closed for closed in self._owed if since is not None and closed.turn.at < since]
-        self._owed = deque(kept, maxlen=OWED)
+        kept = [closed for closed in self._writing.owed if since is not None and closed.turn.at < since]
+        self._writing.owed.clear()
+        self._writing.owed.extend(kept)
         self._left.clear()
         self.cut_off = None
         if self._session is not None and (since is None or self._session.started >= since):
@@ -417,48 +388,6 @@ class Recorder:
         assert live.session is not None
         where = {"session": live.session.id, "persona": live.session.persona, "data": {"trace": live.trace}}
         return Message(role=role, text=text, at=utc_now(), **where)
-
-    # ------------------------------------------------------------------------------------------- writing
-
-    def write(self, write: Coroutine[Any, Any, None], *, proves: bool = False) -> asyncio.Task[None]:
-        """Do something with the store beside the conversation; ``proves``: if it works, the disk can be written."""
-        task = self._spawn(self._guarded(write, proves), "store")
-        self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
-        return task
-
-    async def _keep(self, turn: Turn, said: list[Said], session: Session | None, durable: bool) -> None:
-        await self._settle()
-        await self._store.save_turn(turn, closed=False, messages=said, session=session, durable=durable)
-
-    async def _settle(self) -> None:
-        """Write the turns that have ended and are not kept yet, in order: a full disk may have refused some."""
-        while self._owed:
-            first = self._owed[0]
-            settled = True
-            try:
-                await self._store.save_turn(first.turn, closed=True, messages=first.messages, session=first.session)
-            except StoreError:
-                settled = False
-                raise
-            finally:  # what cannot be kept at all must not hold up the rest
-                if settled and self._owed and self._owed[0] is first:
-                    self._owed.popleft()
-
-    async def _guarded(self, write: Coroutine[Any, Any, None], proves: bool) -> None:
-        try:
-            await write
-        except RoomtoneError as error:
-            log.error("%s", error.message)
-            self.health = error.message
-            self._feed.publish("store.failed", error, source="recorder")
-        except Exception as error:  # a text that cannot be kept must not end the voice
-            log.exception("the store failed")
-            self.health = f"internal error: {error}"
-        else:
-            if proves and self.health != "ok":
-                self.health = "ok"
-                self._feed.publish("store.back", source="recorder")
 
 
 def _as_meant(turn: Turn, answer: Answer | None) -> dict[str, Any]:

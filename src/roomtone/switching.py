@@ -15,8 +15,9 @@ from roomtone.core.effects import Become
 from roomtone.core.errors import RoomtoneError, StoreError
 from roomtone.core.persona import Persona
 from roomtone.flow import Feed
-from roomtone.recorder import Recorder, Spawn
+from roomtone.recorder import Recorder
 from roomtone.store import Store
+from roomtone.writing import Spawn
 
 log = logging.getLogger(__name__)
 
