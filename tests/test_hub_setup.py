@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import queue
+import socket
 import stat
 from collections.abc import Coroutine, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,11 +22,12 @@ from broker import Broker
 from conftest import Run
 from roomtone import enrolling
 from roomtone.cli import main
+from roomtone.commands import hub_enroll
 from roomtone.core.errors import HubGone, RegistrationError, UsageError
 from roomtone.core.wire import Topics
 from roomtone.credentials import expires
 from roomtone.discovery import Found
-from roomtone.enrolling import membership, split_address
+from roomtone.enrolling import known, membership, split_address
 from roomtone.flow import beside
 from roomtone.hub import mosquitto
 from roomtone.hub.authority import CA_LIVES, make_authority, open_authority
@@ -188,6 +193,76 @@ def test_a_machine_that_is_no_hub_says_how_it_becomes_one(
 ) -> None:
     assert hub(tmp_path, *words) == 1
     assert "is not set up as a hub; run: roomtone hub setup" in capsys.readouterr().err
+
+
+@dataclass
+class DoorAtHub:
+    """``roomtone hub enroll``, on a thread: the code it shows, its port, and its exit code in the end."""
+
+    code: str
+    port: int
+    ended: Future[int]
+
+
+@contextmanager
+def enrolling_at(state: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> Iterator[DoorAtHub]:
+    told: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
+    monkeypatch.setattr(hub_enroll, "_tell_code", lambda _, code, port: told.put((code, port)))
+    monkeypatch.setattr(enrolling, "announcing_door", lambda *_: asyncio.Event().wait())
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with ThreadPoolExecutor(1) as thread:
+        ended = thread.submit(hub, state, "enroll", "--enroll-port", str(port), *words)
+        yield DoorAtHub(*told.get(timeout=10), ended)
+
+
+def test_a_device_joins_by_the_code_that_the_hub_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub(tmp_path / "hub", "setup", "--host", "nas.local")
+    with enrolling_at(tmp_path / "hub", monkeypatch) as door:
+        assert hub(tmp_path / "room", "join", door.code, "--hub", f"127.0.0.1:{door.port}") == 0
+        assert door.ended.result(10) == 0
+    said = capsys.readouterr().out
+    assert "is now a device of the home 'home'. Start Roomtone anew" in said
+    assert "is now a device of the house, in the room" in said
+    assert known(Hub(), tmp_path / "room").url == "mqtts://nas.local:8883"
+
+
+def test_a_device_joins_by_the_code_that_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub(tmp_path / "hub", "setup")
+    spoken: list[str] = []
+    monkeypatch.setattr(hub_enroll, "new_code", lambda: "481233")
+    monkeypatch.setattr("roomtone.asking.ask", lambda _, text, **__: spoken.append(text))
+    with enrolling_at(tmp_path / "hub", monkeypatch, "--code", "481-233") as door:
+        assert door.code == "481233"
+        assert hub(tmp_path / "room", "join", "--hub", f"127.0.0.1:{door.port}") == 0
+        assert door.ended.result(10) == 0
+    assert spoken == ["My code is 4 8 1, 2 3 3. Once more: 4 8 1, 2 3 3."]
+    assert "roomtone hub enroll --code 481233" in capsys.readouterr().out
+
+
+def test_a_device_that_has_said_its_code_waits_until_it_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub(tmp_path / "hub", "setup")
+    monkeypatch.setattr(hub_enroll, "new_code", lambda: "481233")
+    monkeypatch.setattr(hub_enroll, "TRY_AGAIN_S", 0.01)
+    monkeypatch.setattr("roomtone.asking.ask", lambda *_, **__: None)
+    looked: list[int] = []
+    with enrolling_at(tmp_path / "hub", monkeypatch, "--code", "481233") as door:
+
+        async def find_door() -> Found:
+            looked.append(1)
+            if len(looked) < 3:
+                raise HubGone("no hub that enrolls was found")
+            return Found("127.0.0.1", door.port, "")
+
+        monkeypatch.setattr(hub_enroll, "find_door", find_door)
+        assert hub(tmp_path / "room", "join") == 0
+    assert len(looked) == 3
 
 
 def test_what_was_never_enrolled_cannot_be_revoked_nor_can_the_hub_itself(

@@ -242,14 +242,6 @@ async def find_door() -> Found:
     return found
 
 
-async def await_door(within_s: float) -> Found:
-    """Find a hub that lets a device in, as soon as there is one. Raises HubGone when none was there for so long."""
-    found = await find_hub(None, within_s, kind=DOOR)
-    if found is None:
-        raise HubGone(f"no hub enrolled a device in {within_s / 60:.3g} minutes; run it again")
-    return found
-
-
 async def announcing_door(home: str, port: int) -> None:
     """Tell the network, while this runs, that a device may come in at a port of this machine."""
     machine = f"{own_name()}.local."

@@ -6,19 +6,20 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from roomtone.commands import count_to, say_json, say_line
 from roomtone.config import Settings
-from roomtone.core.errors import RegistrationError
-from roomtone.enrolling import PORT, House, await_door, find_door, join, new_code, read_code, shown, split_address
+from roomtone.core.errors import HubGone, RegistrationError
+from roomtone.enrolling import PORT, House, find_door, join, new_code, read_code, shown, split_address
+from roomtone.flow import keep_trying
 
 ACTIONS = ("setup", "enroll", "join", "revoke")
 """The actions of ``roomtone hub`` that are here."""
 
 OPEN_MINUTES = 5
+TRY_AGAIN_S = 2.0
 
 
 def add_actions(action: Callable[[str, str], argparse.ArgumentParser]) -> None:
@@ -201,12 +202,23 @@ def _join(args: argparse.Namespace, settings: Settings) -> int:
 
 
 async def _come_in(args: argparse.Namespace, settings: Settings, code: str) -> House:
-    enter = partial(join, code=code, device=settings.device, state_dir=settings.state_dir)
-    if args.hub is not None:
-        host, port = split_address(args.hub)
-        return await enter(host, port)
-    found = await (find_door() if args.code else await_door(OPEN_MINUTES * 60.0))
-    return await enter(found.address, found.port)
+    """Join; with a code that this room has said, as soon as somebody has typed it at the hub."""
+
+    async def attempt() -> House:
+        if args.hub is not None:
+            host, port = split_address(args.hub)
+        else:
+            found = await find_door()
+            host, port = found.address, found.port
+        return await join(host, port, code, settings.device, settings.state_dir)
+
+    if args.code is not None:
+        return await attempt()
+    try:
+        async with asyncio.timeout(OPEN_MINUTES * 60):
+            return await keep_trying(attempt, on=HubGone, first_s=TRY_AGAIN_S, longest_s=TRY_AGAIN_S)
+    except TimeoutError:
+        raise HubGone(f"nobody typed the code at the hub in {OPEN_MINUTES} minutes; run it again") from None
 
 
 def _say_code(settings: Settings, code: str, *, named: bool, as_json: bool | None) -> None:
