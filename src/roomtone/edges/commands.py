@@ -191,7 +191,6 @@ class Commands:
     async def _say(self, order: Say) -> Reply:
         if order.audio is None:
             _words(order.text)
-        await self._known(order.persona)
         if self._edge.intercom is None:
             return _refusal(order.id, Code.UNKNOWN, "this room says nothing for others")
         return await self._edge.intercom.say(order)
@@ -200,15 +199,10 @@ class Commands:
         self._reach.post(Prompt(_words(order.text), Source.HUB))
 
     async def _use(self, order: UsePersona) -> None:
-        self._reach.post(Switch(await self._known(order.persona) or "", Source.HUB, "asked for by the house"))
-
-    async def _known(self, persona: str | None) -> str | None:
-        """Return a persona's id. Raises PersonaNotFound for one that cannot be loaded here."""
-        if persona is not None:
-            known = [each.id for each in await self._reach.personas()]
-            if persona not in known:
-                raise PersonaNotFound(f"there is no persona '{persona}' here; choose one of {', '.join(known)}")
-        return persona
+        known = [each.id for each in await self._reach.personas()]
+        if order.persona not in known:
+            raise PersonaNotFound(f"there is no persona '{order.persona}' here; choose one of {', '.join(known)}")
+        self._reach.post(Switch(order.persona, Source.HUB, "asked for by the house"))
 
     # ------------------------------------------------------------------------------------------- knobs
 
