@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ import pytest
 
 from conftest import Run
 from rooms import somebody_speaks, until
+from roomtone.clock import utc_now
 from roomtone.core.dialog import Ended, Source
 from roomtone.core.errors import AudioError
 from roomtone.core.signals import Dismiss, Muter, MuteSet, Prompt
 from roomtone.core.sound import RATE, Audio, join, to_int16
 from roomtone.core.wire import LONGEST_MESSAGE_S, Piece, Reply, Say, read
 from roomtone.intercom import LOUDNESS_DBFS, decode, encode, levelled, message_of
+from roomtone.mouth import ANNOUNCING_CHIME
+from roomtone.receipt import sent_since
 from roomtone.utterance import Utterance
 from small_house import SmallHouse, furnished, small_house
 
@@ -130,6 +134,20 @@ def test_a_room_whose_microphone_is_off_is_told_and_does_not_listen(run: Run[Non
             [told] = await house.rests("kitchen")
             assert told.said == "From the bedroom: hello"
             assert kitchen.state.mode == "idle"
+
+    run(main())
+
+
+def test_a_chime_goes_before_what_nobody_here_asked_for(run: Run[None], tmp_path: Path) -> None:
+    async def main() -> None:
+        async with small_house(tmp_path, kitchen=(), office=()) as house:
+            await tells(house, "kitchen", text="hello", answer_to="bedroom-1", chime=True)
+            await tells(house, "office", text="hello", answer_to="bedroom-1")
+            await house.rests("kitchen")
+            await house.rests("office")
+            chimed, plain = (house.rooms[name].device.played for name in ("kitchen", "office"))
+            assert likeness(ANNOUNCING_CHIME, chimed) > 0.98
+            assert likeness(ANNOUNCING_CHIME, plain) < 0.9
 
     run(main())
 
@@ -311,6 +329,23 @@ def test_nothing_leaves_a_room_whose_persona_keeps_all_to_itself(run: Run[None],
             assert told.said == "I keep to myself what is said to me, so I can't send it anywhere."
             assert pieces(house) == []
             assert await house.rests("kitchen") == []
+
+    run(main())
+
+
+def test_what_left_the_room_is_on_its_receipt(run: Run[None], tmp_path: Path) -> None:
+    async def main() -> None:
+        texts = ("tell the kitchen that tea is ready", *MESSAGE)
+        async with small_house(tmp_path, kitchen=(), bedroom=texts) as house:
+            since = utc_now() - timedelta(hours=1)
+            await house.speaks("bedroom")
+            await sends(house)
+            sent = await sent_since(house.rooms["bedroom"].room.parts.minds.ledger, since)
+            assert [(each.kind, each.why, each.host) for each in sent] == [
+                ("text", "announcement", "hub.local"),
+                ("audio", "intercom", "hub.local"),
+            ]
+            assert sent[1].bytes == sum(len(piece.sound) for piece in pieces(house)) / 2
 
     run(main())
 
