@@ -79,7 +79,9 @@ class MovingHouse:
                 return handoff
             bundle = reply.data.get("bundle")
             self.bundles += [Bundle.model_validate(bundle)] if bundle else []
-            came = Replied(handoff.phase, "" if reply.ok else reply.code, self.bundles[-1] if bundle else None)
+            came = Replied(
+                handoff.phase, handoff.sent, "" if reply.ok else reply.code, self.bundles[-1] if bundle else None
+            )
             handoff, orders = step(handoff, came, 0.0)
         assert handoff.phase is Phase.OVER
         return handoff
