@@ -14,7 +14,7 @@ from typing import Any
 from hub_rooms import Disk, Mover
 from roomtone.clock import SkippingLoop
 from roomtone.core.dialog import new_id
-from roomtone.core.handoff import EXPIRES_S, Send, may_act
+from roomtone.core.handoff import EXPIRES_S, LINK_LOST_S, Send, may_act
 from roomtone.core.wire import Announce, Command, HandOff, Presence, Reply, Rest, State, write
 from roomtone.hub.database import open_database
 from roomtone.hub.handoffs import Handoffs
@@ -345,6 +345,8 @@ class House:
             place.instance = new_id()
         elif place.cut_at is None:
             return
+        elif self.now - place.cut_at - SEES_A_CUT_S > LINK_LOST_S:
+            place.program.confirmed.clear()
         place.cut_at = None
         self._tell_presence(place)
         self._tell_state(place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +14,7 @@ from handoff_house import ROOMS, House
 
 SOURCE, TARGET, OTHER = "kitchen", "study", "bedroom"
 
-STEPS = 10
+STEPS = 8
 """More than the messages of a handoff: two for each of its three commands, and what a first fault adds."""
 
 Fault = Callable[[House], None]
@@ -39,6 +40,14 @@ def _start_anew(name: str) -> Fault:
     return fault
 
 
+def _with_its_answer(fault: Fault) -> Fault:
+    def both(house: House) -> None:
+        house.under_way = [one for one in house.under_way if (one.what, one.room) != ("reply", TARGET)]
+        fault(house)
+
+    return both
+
+
 def _restart_hub(house: House) -> None:
     house.stop_hub()
     house.start_hub()
@@ -49,6 +58,8 @@ FAULTS: dict[str, Fault] = {
     "the target dies": lambda house: house.kill(TARGET),
     "the source is cut off": lambda house: house.cut(SOURCE),
     "the target is cut off": lambda house: house.cut(TARGET),
+    "the target dies with its answer": _with_its_answer(lambda house: house.kill(TARGET)),
+    "the target is cut off with its answer": _with_its_answer(lambda house: house.cut(TARGET)),
     "the source starts anew": _start_anew(SOURCE),
     "the target starts anew": _start_anew(TARGET),
     "the hub dies": lambda house: house.stop_hub(),
@@ -64,28 +75,31 @@ FAULTS: dict[str, Fault] = {
     "somebody speaks where it went": lambda house: house.speak(TARGET, rest=True),
 }
 
-LASTS_S = (0.0, 3.0, 12.0, 32.0)
-"""At once; within the tries; longer than a device goes on alone; longer than the lease."""
 
+@dataclass(frozen=True)
+class Trouble:
+    """Before step ``number`` a fault happens, and all is mended after ``lasts_s``.
 
-def walk(house: House, faults: list[tuple[int, str, float]]) -> None:
-    """Move a conversation; before its nth step each of ``faults`` happens, and all are mended after so long.
-
-    While a fault lasts nothing else arrives: the slower the wire, the older what comes over it.
+    Meanwhile nothing arrives, or, where it ``flows``, all that can.
     """
+
+    number: int
+    fault: str
+    lasts_s: float
+    flows: bool
+
+
+LASTS = ((0.0, False), (3.0, False), (23.0, False), (12.0, True), (32.0, True))
+"""At once; within the tries; a little longer than the lease; longer than a device goes on alone; than both."""
+
+
+def walk(house: House, troubles: list[Trouble]) -> None:
+    """Move a conversation, with troubles on its way."""
     house.speak(SOURCE, rest=True)
     house.hand_off(SOURCE, TARGET)
     for number in range(STEPS):
-        for _, fault, lasts_s in [one for one in faults if one[0] == number]:
-            FAULTS[fault](house)
-            house.check()
-            for _ in range(int(lasts_s)):
-                house.wait(1.0)
-                house.check()
-            house.start_hub()
-            for name in ROOMS:
-                house.bring_back(name)
-            house.check()
+        for trouble in [one for one in troubles if one.number == number]:
+            befall(house, trouble)
         house.hear_states()
         if house.under_way:
             house.arrive(0)
@@ -93,6 +107,21 @@ def walk(house: House, faults: list[tuple[int, str, float]]) -> None:
         house.wait(TICK_S)
         house.check()
     house.settle()
+
+
+def befall(house: House, trouble: Trouble) -> None:
+    FAULTS[trouble.fault](house)
+    house.check()
+    for _ in range(int(trouble.lasts_s)):
+        house.wait(1.0)
+        while trouble.flows and house.under_way:
+            house.arrive(0)
+            house.check()
+        house.check()
+    house.start_hub()
+    for name in ROOMS:
+        house.bring_back(name)
+    house.check()
 
 
 @pytest.fixture
@@ -112,23 +141,29 @@ def test_without_a_fault_the_conversation_is_in_the_other_room_and_the_rest_was_
 @pytest.mark.parametrize("fault", FAULTS)
 def test_whatever_happens_between_two_messages_one_room_has_it_and_says_the_rest_once(fault: str) -> None:
     for number in range(STEPS):
-        for lasts_s in LASTS_S:
+        for lasts_s, flows in LASTS:
             house = House()
             try:
-                walk(house, [(number, fault, lasts_s)])
+                walk(house, [Trouble(number, fault, lasts_s, flows)])
             finally:
                 house.close()
 
 
-a_fault = st.tuples(st.integers(0, STEPS - 1), st.sampled_from(sorted(FAULTS)), st.sampled_from(LASTS_S))
+some_trouble = st.builds(
+    Trouble,
+    st.integers(0, STEPS - 1),
+    st.sampled_from(sorted(FAULTS)),
+    st.sampled_from((0.0, 3.0, 12.0, 23.0, 32.0)),
+    st.booleans(),
+)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(faults=st.lists(a_fault, min_size=2, max_size=5))
-def test_so_it_is_when_several_things_happen(faults: list[tuple[int, str, float]]) -> None:
+@given(troubles=st.lists(some_trouble, min_size=2, max_size=5))
+def test_so_it_is_when_several_things_happen(troubles: list[Trouble]) -> None:
     house = House()
     try:
-        walk(house, faults)
+        walk(house, troubles)
     finally:
         house.close()
 

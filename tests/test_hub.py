@@ -301,6 +301,20 @@ def test_a_room_that_was_restarted_is_told_that_its_conversation_is_still_its_ow
     run_in_real_time(scene())
 
 
+def test_a_room_whose_broker_was_gone_is_told_again_though_nobody_had_missed_it(
+    run_in_real_time: Any, broker: Broker, tmp_path: Path
+) -> None:
+    async def scene(_: Hub, kitchen: HubRoom, study: HubRoom) -> None:
+        session = await kitchen.talk("hello")
+        await kitchen.hand_off("study")
+        await until(lambda: session in study.confirmed, "the study has it")
+        study.confirmed.clear()  # as a device does that was cut off for long
+        await study.link.publish(study.topic("presence"), study.presence(), retain=True)
+        await until(lambda: session in study.confirmed, "the study knows that it may go on")
+
+    in_a_house(run_in_real_time, broker, tmp_path, scene)
+
+
 def test_a_hub_that_lost_its_file_learns_all_from_what_the_broker_keeps(
     run_in_real_time: Any, broker: Broker, tmp_path: Path
 ) -> None:

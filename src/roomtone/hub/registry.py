@@ -109,8 +109,8 @@ class Registry:
             raise DeviceNotFound(f"there is no room called {name}; known are: {rooms}", name=name)
         return min(meant, key=lambda one: (not one.online, one.state.muted, one.state.state != "idle"))
 
-    def on_presence(self, id_: str, payload: bytes, at: float) -> tuple[Device | None, Device]:
-        """Take a presence; return the device as it was and as it is. Raises PayloadError."""
+    def on_presence(self, id_: str, payload: bytes, at: float) -> Device:
+        """Take a presence; return the device as it is then. Raises PayloadError."""
         presence, newer = _read_presence(id_, payload)
         before = self._devices.get(id_)
         admission = before.admission if before else Admission.ACTIVE
@@ -133,7 +133,7 @@ class Registry:
         self._devices[id_] = device
         if before is None or _lasting(before) != _lasting(device):
             self._changed.add(id_)
-        return before, device
+        return device
 
     async def flush(self) -> None:
         """Write down which devices have changed, in one commit: a whole house may come at once."""

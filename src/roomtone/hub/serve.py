@@ -120,9 +120,9 @@ class Hub:
         id_ = self.link.topics.device_of(message.topic) or ""
         if not message.payload:
             return  # somebody took back what the broker kept
-        before, device = self.registry.on_presence(id_, message.payload, elapsed())
-        came = not (before and before.online and before.presence.instance == device.presence.instance)
-        if device.online and came and self.settled:
+        device = self.registry.on_presence(id_, message.payload, elapsed())
+        # One that the broker had not even missed may have been cut off for long all the same, and waits for a word.
+        if device.online and not message.retained and self.settled:
             self._spawn(self.handoffs.on_online(id_), "telling a device what is its own")
 
     async def _on_state(self, message: Inbound) -> None:
@@ -147,11 +147,14 @@ class Hub:
         self._spawn(self._serve(message, id_), "a request")
 
     async def _serve(self, message: Inbound, asking: str) -> None:
+        self._under_way += 1
         try:
             request = read(REQUEST, message.payload)
             reply = await self.requests.answer(request, asking)
         except (HouseError, StoreError) as error:
             reply = Reply(of=_id_of(message), ok=False, code=error.code, message=error.message)
+        finally:
+            self._under_way -= 1
         if reply is not None:
             await self._answer(message, reply)
 
@@ -193,7 +196,6 @@ class Hub:
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         assert self._group is not None
-        self._under_way += 1
         self._group.create_task(self._guarded(work), name=name)
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
@@ -203,8 +205,6 @@ class Hub:
             log.warning("%s", error.message)
         except Exception:
             log.exception("the hub failed at something it was asked")
-        finally:
-            self._under_way -= 1
 
     async def _settle(self) -> None:
         """Once the link is there, and what the broker keeps has come, go on with what was left."""
