@@ -14,7 +14,7 @@ from rooms import HELP, scripted, somebody_speaks, speaks, until
 from roomtone.core.dialog import Ended, Role, Source
 from roomtone.core.machine import Mode
 from roomtone.core.schedule import Action
-from roomtone.core.signals import MuteSet, Switch
+from roomtone.core.signals import Dismiss, MuteSet, Switch
 from roomtone.core.wire import Adopt, Code, Offer, Release, Reply
 from roomtone.flow import Event
 from roomtone.rehearsal import Rehearsal
@@ -372,6 +372,56 @@ def test_a_persona_that_keeps_all_to_itself_stays_and_goes_on_speaking(run: Run[
             assert (asked.persona, asked.ended, asked.spoken) == ("diary", Ended.COMPLETED, asked.said)
             assert "The kitchen can't take over, so I'll go on here." in sounded
             assert (other, house.bundles) == ([], [])
+
+    run(scenario())
+
+
+def test_what_waits_here_to_be_said_goes_on_to_the_next_room(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with moving_house(tmp_path, office=(HELP, MOVE), kitchen=()) as house:
+            office = house.rooms["office"]
+            house.rooms["kitchen"].room.conversation.post(MuteSet(muted=True))
+            await walks_out(house)
+            await until(office, "state.changed")
+            while (await until(office, "turn.first_sound")).data.prompt is None:
+                pass
+            house.rooms["kitchen"].room.conversation.post(MuteSet(muted=False))
+            await house.moved("office", "kitchen")
+            [[asked, _], [rest]] = await house.rest("office", "kitchen")
+            assert plain(f"{asked.spoken} {rest.spoken}") == plain(asked.said)
+
+    run(scenario())
+
+
+def test_a_room_that_was_started_again_still_knows_what_was_to_go(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with moving_house(tmp_path, office=(HELP,), kitchen=()) as house:
+            await starts(house.rooms["office"])
+            house.rooms["office"].room.conversation.take_in(Dismiss(Source.HUB, Ended.MOVED))
+            [asked] = await house.rooms["office"].at_rest()
+        async with moving_house(tmp_path, one_session=False, office=(), kitchen=()) as house:
+            await house.moved("office", "kitchen")
+            [rest] = await house.rooms["kitchen"].at_rest()
+            assert plain(f"{asked.spoken} {rest.spoken}") == plain(asked.said)
+
+    run(scenario())
+
+
+def test_what_was_set_while_another_room_had_it_stays_and_rings(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        heard = (MOVE, "set a timer for ten minutes")
+        async with moving_house(tmp_path, office=heard[:1], kitchen=heard[1:]) as house:
+            await speaks(house.rooms["office"])
+            kitchen = house.rooms["kitchen"]
+            await kitchen.at_rest()
+            await speaks(kitchen)
+            session = house.movers["kitchen"].standing()[0]
+            assert session is not None
+            behind = Release(handoff="old", session=session, epoch=3, target="office", target_room="office")
+            reply = await house.tell("kitchen", behind)
+            assert (reply.ok, reply.data["bundle"]["timers"]) == (True, [])
+            assert len(await kitchen.room.parts.timers.running()) == 1
+            assert house.movers["kitchen"].standing() == (None, 0)
 
     run(scenario())
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
@@ -21,7 +22,7 @@ from roomtone.core.machine import Mode, State
 from roomtone.core.persona import Egress, Persona
 from roomtone.core.signals import Acted, Dismiss, Prompt, Signal
 from roomtone.core.speakable import speakable
-from roomtone.core.wire import Adopt, Asked, Bundle, Code, Move, Offer, Release, Reply
+from roomtone.core.wire import Adopt, Asked, Bundle, Code, Move, Offer, Release, Reply, Rest
 from roomtone.live_turn import LiveTurn
 from roomtone.mind.house import refusal_phrase
 from roomtone.ownership import keeping_moves
@@ -148,7 +149,8 @@ class Mover:
         talked_to = mode in (Mode.THINKING, Mode.INTERRUPT) or (mode is Mode.LISTENING and live is not None)
         if order.following and talked_to:
             raise _refused(Code.BUSY, "somebody is talking in this room")
-        if live is not None and live.prompt is not None and live.stage is not Stage.SPEAKING and not live.heard:
+        begins = live is not None and live.prompt is not None and live.stage is not Stage.SPEAKING
+        if live is not None and live.prompt is not None and begins and not (live.heard or live.prompt.goes_on):
             raise _refused(Code.BUSY, "this room is about to say something of its own")
         if live is not None and live.prompt is not None and live.prompt.alarm is not None:
             raise _refused(Code.BUSY, "this room rings")
@@ -161,7 +163,7 @@ class Mover:
             moves = keeping_moves(session.id, bundle.moves)
             await self._owned.write(hold, bundle, *letting_go(bundle.timers), *moves)
         except RoomtoneError:
-            self._say_rest(unsaid)
+            self._say_rest(unsaid, session.id)
             raise
         self._recorder.leave(session.id)
         self._timers_moved()
@@ -169,6 +171,7 @@ class Mover:
 
     async def _stop(self, session: Session, persona: Persona) -> Unsaid:
         """Silence what is being said, and return what was not heard of it, or what was not answered at all."""
+        waiting = self._waiting()
         live, asked, begun = self._floor.live, "", ""
         if live is not None and live.stage is Stage.THINKING and not live.leaving:
             asked, begun = ("", live.heard) if live.acted else (live.heard, "")
@@ -178,6 +181,8 @@ class Mover:
             self._floor.take_in(Dismiss(Source.HUB, Ended.MOVED))
         await self._recorder.settled(SETTLES_S)
         person = await called(self._parts.store, session.id, self._switcher.speaker.skills)
+        if waiting is not None:
+            return replace(waiting, person=person)
         cut = self._recorder.cut_off or await self._cut_before_a_restart(session)
         if live is not None and begun and not live.said:
             told = self._switcher.speaker.phrases.say("cut_off_agreeing", heard=begun.rstrip(".?!"))
@@ -188,6 +193,17 @@ class Mover:
         if rest is not None and rest.whole and not speakable(rest.text, self._parts.language):
             rest = None
         return Unsaid(rest, asked, person)
+
+    def _waiting(self) -> Unsaid | None:
+        """Return what came with the conversation and was not begun here yet: it goes on to the next room as it is."""
+        live = self._floor.live
+        begins = live.prompt if live is not None and live.stage is not Stage.SPEAKING else None
+        for prompt in (begins, *self._floor.state.parked):
+            if isinstance(prompt, Prompt) and prompt.goes_on and not prompt.verbatim:
+                return Unsaid(asked=prompt.text)
+            if isinstance(prompt, Prompt) and prompt.goes_on:
+                return Unsaid(Rest(trace=prompt.goes_on, text=prompt.text, whole=not prompt.broken))
+        return None
 
     async def _cut_before_a_restart(self, session: Session) -> CutOff | None:
         """Return the answer that was cut off where the program ended while a conversation was about to go."""
@@ -287,7 +303,7 @@ class Mover:
                 unsaid = await self._stop(session, self._switcher.speaker.persona)
             self._say_why(order)
             if order.speaks:
-                self._say_rest(unsaid)
+                self._say_rest(unsaid, session.id)
 
     async def _take_up(self, session: str) -> None:
         """Go on with a session of this device's own store, if it is still the one of who speaks here."""
@@ -322,15 +338,15 @@ class Mover:
         unsaid = Unsaid(bundle.rest, bundle.asked)
         if unsaid.rest is None and not unsaid.asked and not order.why:
             self._say("handoff_here")
-        self._say_rest(unsaid)
+        self._say_rest(unsaid, bundle.session.id)
 
-    def _say_rest(self, unsaid: Unsaid) -> None:
+    def _say_rest(self, unsaid: Unsaid, session: str) -> None:
         rest = unsaid.rest
         if rest is not None:
             prompt = Prompt(rest.text, Source.HUB, verbatim=True, goes_on=rest.trace, broken=not rest.whole)
             self._floor.post(prompt)
         if unsaid.asked:
-            self._floor.post(Prompt(unsaid.asked, Source.HUB))
+            self._floor.post(Prompt(unsaid.asked, Source.HUB, goes_on=session))
 
     def _say_why(self, order: Adopt) -> None:
         if order.why and order.speaks:

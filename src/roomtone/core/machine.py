@@ -246,8 +246,14 @@ def _stand_down(state: State, signal: StandDown) -> Next:
     return _idle(state, [*(Drop(turn, heard_out=True) for turn in gone), *let_go])
 
 
+def _came_along(parked: Prompt | Switch) -> bool:
+    return isinstance(parked, Prompt) and bool(parked.goes_on)
+
+
 def _dismiss(state: State, signal: Dismiss) -> Next:
     effects = _drop_rival(state)
+    if signal.how is Ended.MOVED:
+        state = replace(state, parked=tuple(each for each in state.parked if not _came_along(each)))
     if state.turn is not None:
         asked_again = signal.how is Ended.MOVED and not state.acted
         effects.append(Drop(state.turn) if asked_again else Stop(state.turn, signal.how))

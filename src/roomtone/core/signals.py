@@ -69,7 +69,8 @@ class Prompt:
     answer once more. ``routine`` is the name of one to run instead. ``chime``: it comes unasked, so a chime goes
     before it. ``sound`` is the id of a recorded message that is played after the text, ``persona`` who says a text
     that is said as it is, where that is not who speaks here. ``goes_on`` is the trace of the turn whose answer goes
-    on with this text; ``broken``: its model had not finished, and is asked for what follows on the text.
+    on with this text, or that is asked again: it came from another room with the conversation, and leaves with it.
+    ``broken``: its model had not finished, and is asked for what follows on the text.
     """
 
     text: str
