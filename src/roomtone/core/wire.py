@@ -436,7 +436,10 @@ class Ringings(Payload):
 
 
 class Heard(Payload):
-    """The ``data`` of the reply to ``Announce``: rooms that say it, now or later, and (room, code) of the others."""
+    """The ``data`` of the reply to ``Announce``: rooms that say it now, and (room, code) of the others.
+
+    The code ``DEVICE_QUIET`` is of a room that says it once it is quiet there no more.
+    """
 
     rooms: tuple[str, ...] = ()
     missed: tuple[tuple[str, str], ...] = ()

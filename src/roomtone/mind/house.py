@@ -43,7 +43,7 @@ class ElsewhereTimer:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """Where an announcement was said (``rooms``), and where it was not, with the code of why."""
+    """Where an announcement was said (``rooms``), and where it was not, or not yet, with the code of why."""
 
     rooms: tuple[str, ...] = ()
     missed: tuple[tuple[str, str], ...] = ()
