@@ -269,7 +269,7 @@ class House:
         self.start_hub()
         for place in self.places.values():
             self._bring_back(place)
-        for _ in range(30):
+        for _ in range(18):  # more than the longest wait until something is sent again
             while self.under_way:
                 self._arrive(self.under_way.pop(0))
             self.wait(1.0)

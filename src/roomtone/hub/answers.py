@@ -38,7 +38,6 @@ class Answers:
             "handoff": self._handoff,
             "announce": self._announce,
             "retire": self._retire,
-            "revoke": self._retire,
             "status": self._status,
         }
         command = str(request["command"])
@@ -88,13 +87,12 @@ class Answers:
     async def _retire(self, request: dict[str, Any]) -> Answer:
         """Take a device out: its retained words go, so that nobody takes it for one that is only off."""
         id_ = _text(request, "device")
-        admission = Admission.REVOKED if request["command"] == "revoke" else Admission.RETIRED
         device = self._registry.get(id_)
         if device is None and all(one.id != id_ for one in self._registry.everybody()):
             raise DeviceNotFound(f"there is no device called {id_}; see: roomtone hub devices", name=id_)
-        if device is not None and device.online and admission is Admission.RETIRED:
+        if device is not None and device.online:
             raise UsageError(f"{id_} is running; stop it first, or shut it out: roomtone hub revoke {id_}")
-        changed = await self._registry.admit(id_, admission)
+        changed = await self._registry.admit(id_, Admission.RETIRED)
         for what in ("presence", "state"):
             await self._link.publish(self._link.topics.device(id_, what), b"", retain=True)
         yield {"device": described(changed, elapsed())}
