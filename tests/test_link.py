@@ -301,6 +301,7 @@ def test_a_room_that_is_gone_without_a_word_is_told_to_be_away_but_not_one_that_
         ):
             kitchen, changes = link_of(through(broker.hub("kitchen"), network.port), "kitchen")
             async with beside(kitchen.run(), "kitchen"):
+                await changes.come()
                 await seen.wait(1)
                 network.reset()
                 await changes.come(up=False)
