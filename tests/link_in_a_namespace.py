@@ -9,17 +9,16 @@ import asyncio
 import sys
 from pathlib import Path
 
-from roomtone import broker
 from roomtone.core.wire import Presence, Stop, Topics
 from roomtone.flow import beside, worker
-from roomtone.link import Link
-from roomtone.outbox import Outbox
+from roomtone.link import Link, connection
+from roomtone.link.outbox import Outbox
 from roomtone.settings import Hub
 from roomtone.store import open_store
 
 
 async def main(settings: str, device: str, folder: str) -> None:
-    broker.KEEPALIVE_S = 1
+    connection.KEEPALIVE_S = 1
     hub = Hub.model_validate_json(settings)
     topics = Topics(hub.home)
     async with open_store(Path(folder) / "roomtone.db") as store:

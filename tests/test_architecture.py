@@ -37,8 +37,8 @@ FLOORS = """
     boards
     control quiet link enrolling
     llm_router memories past routines mcp_servers
-    failover history personas accounts receipt outbox wayfinding
-    discovery broker
+    failover history personas accounts receipt
+    discovery
     persona_reading ledger
     mind store logs stopwatch model_hub model_import
     config
@@ -47,7 +47,7 @@ FLOORS = """
     engines
     outbound
     child flow models wyoming_events
-    clock child_main scripted_provider broker_trouble subscription
+    clock child_main scripted_provider
     core
 """
 """Arrows point down only: a room knows the floors below its own, never its own floor or one above."""
@@ -76,15 +76,10 @@ ONLY = {
     "mind outbound credentials",
     "boards": "core",
     "control": "core clock",
-    "link": "core clock flow outbox settings outbound broker broker_trouble subscription wayfinding",
-    "wayfinding": "broker broker_trouble discovery settings",
-    "broker": "core flow broker_trouble",
-    "broker_trouble": "",
-    "subscription": "",
-    "outbox": "core flow clock database store",
+    "link": "core clock flow database store settings outbound discovery",
     "discovery": "core clock flow settings",
-    "hub": "core clock flow link outbox discovery control edges database migrations settings shipped "
-    "config_sources outbound credentials enrolling broker broker_trouble wayfinding",
+    "hub": "core clock flow link discovery control edges database migrations settings shipped "
+    "config_sources outbound credentials enrolling",
     "credentials": "",
     "enrolling": "core clock flow settings credentials discovery",
     "cli": "commands config core",

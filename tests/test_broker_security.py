@@ -16,8 +16,6 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from broker import Broker
 from conftest import Run
-from roomtone.broker import Connection, LastWill, connected
-from roomtone.broker_trouble import Trouble
 from roomtone.core.errors import RegistrationError
 from roomtone.core.wire import LONGEST, Topics, Where, write
 from roomtone.credentials import write_durably
@@ -26,8 +24,10 @@ from roomtone.hub.authority import make_authority
 from roomtone.hub.mosquitto import refresh
 from roomtone.hub.serve import open_hub
 from roomtone.hub.shutting_out import shut_out
+from roomtone.link.connection import Connection, LastWill, connected
+from roomtone.link.trouble import Trouble
+from roomtone.link.wayfinding import Wayfinder
 from roomtone.settings import Hub, Settings
-from roomtone.wayfinding import Wayfinder
 
 T = Topics("ours")
 KINDS = ("presence", "state", "turn", "command", "request", "wake", "reply", "audio")

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from broker import Broker, broker
 from conftest import Run
-from roomtone import discovery, wayfinding
-from roomtone.broker_trouble import Trouble
+from roomtone import discovery
 from roomtone.core.wire import Presence, Topics
 from roomtone.discovery import HUB, Found, Service, announce, find_hub, last_found, record, remember
 from roomtone.flow import beside
-from roomtone.link import Link
+from roomtone.link import Link, wayfinding
+from roomtone.link.trouble import Trouble
+from roomtone.link.wayfinding import Wayfinder
 from roomtone.settings import Hub
-from roomtone.wayfinding import Wayfinder
 from test_wyoming import multicast
 
 __all__ = ["broker"]

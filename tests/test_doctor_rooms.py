@@ -9,13 +9,13 @@ from typing import Any
 
 from broker import Broker
 from conftest import Run
-from roomtone.broker_trouble import JOIN
 from roomtone.core.wire import Presence, Topics
 from roomtone.credentials import expires
 from roomtone.doctor.findings import Finding
 from roomtone.doctor.rooms import certificate, look
 from roomtone.flow import beside
 from roomtone.link import Link
+from roomtone.link.trouble import JOIN
 from roomtone.settings import Settings
 
 TOPICS = Topics("ours")

@@ -27,19 +27,19 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from broker import MOSQUITTO, Broker, broker, needs_mosquitto
 from conftest import Run
 from faulty_network import faulty_network
-from roomtone import broker as connections
 from roomtone import link as link_module
-from roomtone.broker_trouble import Trouble, of_code
 from roomtone.core.errors import BrokerUnreachable, HubGone, PayloadError, RegistrationError
 from roomtone.core.wire import LONGEST, Presence, Reply, State, Stop, Topics, read, write
 from roomtone.credentials import key_pem, new_key
 from roomtone.flow import beside
 from roomtone.hub.authority import BROKER, make_authority
 from roomtone.link import Inbound, Link, Take
-from roomtone.outbox import Outbox
+from roomtone.link import connection as connections
+from roomtone.link.outbox import Outbox
+from roomtone.link.subscription import DEPTH, Subscription
+from roomtone.link.trouble import Trouble, of_code
 from roomtone.settings import Hub
 from roomtone.store import open_store
-from roomtone.subscription import DEPTH, Subscription
 
 __all__ = ["broker"]
 
@@ -842,7 +842,7 @@ def test_without_its_library_a_room_is_told_what_installs_it(
     run: Run[None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "aiomqtt", None)
-    monkeypatch.delitem(sys.modules, "roomtone.broker")
+    monkeypatch.delitem(sys.modules, "roomtone.link.connection")
 
     async def scenario() -> None:
         link, _ = link_of(Hub(url="mqtts://hub.local:8883", home="ours"), "kitchen")

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import Run
-from roomtone import outbox
 from roomtone.clock import run_skipping
-from roomtone.outbox import Outbox
+from roomtone.link import outbox
+from roomtone.link.outbox import Outbox
 from roomtone.store import open_store
 
 FILE = "roomtone.db"

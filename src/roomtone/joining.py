@@ -25,8 +25,8 @@ from roomtone.enrolling import known, membership
 from roomtone.flow import beside
 from roomtone.intercom import Intercom, can_carry
 from roomtone.link import Link
+from roomtone.link.outbox import Outbox
 from roomtone.mind.house import Alone
-from roomtone.outbox import Outbox
 from roomtone.parts import at_once
 from roomtone.settings import Hub
 

@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from roomtone.broker_trouble import JOIN, Trouble
 from roomtone.core.errors import HouseError, PayloadError, RoomtoneError
 from roomtone.core.wire import Presence, Topics, read
 from roomtone.credentials import expires
 from roomtone.doctor.findings import Finding, split
 from roomtone.enrolling import known
+from roomtone.link.trouble import JOIN, Trouble
+from roomtone.link.wayfinding import Wayfinder
 from roomtone.settings import Hub, Settings
-from roomtone.wayfinding import Wayfinder
 
 BOUND_S = 20.0
 """Longest that the house is looked for: a name, a connection and a TLS handshake may take 12 s."""
@@ -81,7 +81,7 @@ def certificate(path: Path, now: datetime) -> Iterator[Finding]:
 
 async def _broker(hub: Hub, settings: Settings) -> list[Finding]:
     """Connect as the daemon does, and read what the broker keeps. Raises Trouble."""
-    from roomtone.broker import LastWill, connected
+    from roomtone.link.connection import LastWill, connected
 
     topics, id_ = Topics(hub.home), settings.device.id
     ours, hubs = topics.device(id_, "presence"), topics.hub()

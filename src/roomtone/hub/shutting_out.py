@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from roomtone.broker import Connection, LastWill, connected
-from roomtone.broker_trouble import Trouble
 from roomtone.core.dialog import new_id
 from roomtone.core.errors import BrokerUnreachable, RegistrationError
 from roomtone.core.wire import Topics
 from roomtone.hub.setting_up import list_commands
+from roomtone.link.connection import Connection, LastWill, connected
+from roomtone.link.trouble import Trouble
+from roomtone.link.wayfinding import Wayfinder
 from roomtone.settings import Hub
-from roomtone.wayfinding import Wayfinder
 
 READ_S = 10.0
 """Longest wait until the broker has read its new lists; systemd starts that within a second."""

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from roomtone.broker_trouble import JOIN, Trouble
 from roomtone.discovery import Found, find_hub, last_found, remember
+from roomtone.link.trouble import JOIN, Trouble
 from roomtone.settings import Hub
 
 if TYPE_CHECKING:
-    from roomtone.broker import NamedContext, Way
+    from roomtone.link.connection import NamedContext, Way
 
 PORT = 1883
 TLS_PORT = 8883
@@ -37,7 +37,7 @@ class Wayfinder:
 
     async def find(self) -> Way:
         """Return the way. Raises Trouble, which says what is missing."""
-        from roomtone.broker import Way
+        from roomtone.link.connection import Way
 
         if self._hub.url == "auto":
             found = await self._in_the_network()
@@ -72,7 +72,7 @@ class Wayfinder:
         return found or known  # type: ignore[return-value]  # one of them is there
 
     def _tls(self, name: str | None) -> NamedContext:
-        from roomtone.broker import NamedContext
+        from roomtone.link.connection import NamedContext
 
         context = NamedContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2

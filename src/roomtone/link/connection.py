@@ -23,11 +23,11 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from roomtone import broker_trouble
-from roomtone.broker_trouble import Trouble
 from roomtone.core.errors import BrokerUnreachable, PayloadError, RegistrationError
 from roomtone.core.wire import LONGEST
 from roomtone.flow import worker
+from roomtone.link import trouble
+from roomtone.link.trouble import Trouble
 
 KEEPALIVE_S = 5
 """A broker that was silent for so long is asked for a sign of life, and given up after as long again."""
@@ -151,10 +151,10 @@ class Connection(Client):
             try:
                 await thread.call(self._client_connect)
             except (OSError, ValueError) as error:  # ValueError: a name that no network could know
-                raise broker_trouble.of_failure(error, str(self._way)) from None
+                raise trouble.of_failure(error, str(self._way)) from None
         await asyncio.wait([self._connected], timeout=ANSWER_S)
         if not self._connected.done():
-            raise broker_trouble.silent(str(self._way))
+            raise trouble.silent(str(self._way))
         if not _seen(self._connected):
             raise self._trouble(self._connected.exception())
         self._stood = True
@@ -236,7 +236,7 @@ class Connection(Client):
     def _stop_waiting(self, _: object) -> None:
         for ack in self._acks.values():
             if not ack.done():
-                ack.set_exception(BrokerUnreachable(str(broker_trouble.lost(str(self._way)))))
+                ack.set_exception(BrokerUnreachable(str(trouble.lost(str(self._way)))))
 
     # -------------------------------------------------------------------------------- what goes and comes
 
@@ -251,7 +251,7 @@ class Connection(Client):
             raise PayloadError(f"{len(payload)} bytes are too long for {topic}; the broker takes {self._longest}")
         info = self._client.publish(topic, payload, qos, retain, _properties(PacketTypes.PUBLISH, properties))
         if info.rc != MQTT_ERR_SUCCESS:
-            raise BrokerUnreachable(str(broker_trouble.lost(str(self._way))))
+            raise BrokerUnreachable(str(trouble.lost(str(self._way))))
         if qos == 0 or info.is_published():
             return
         ack = self._acks[info.mid] = asyncio.get_running_loop().create_future()
@@ -259,7 +259,7 @@ class Connection(Client):
             async with asyncio.timeout(ANSWER_S):
                 reason = await ack
         except TimeoutError:
-            raise BrokerUnreachable(str(broker_trouble.silent(str(self._way)))) from None
+            raise BrokerUnreachable(str(trouble.silent(str(self._way)))) from None
         finally:
             del self._acks[info.mid]
         if reason.is_failure:
@@ -293,11 +293,11 @@ class Connection(Client):
         broker, words = str(self._way), self._said.text
         if isinstance(error, MqttCodeError):
             code = error.rc.value if isinstance(error.rc, ReasonCode) else -1
-            meaning = broker_trouble.of_code(code, broker, self.identifier) or broker_trouble.of_words(words, broker)
-            return meaning or (broker_trouble.lost(broker) if self._stood else broker_trouble.closed(broker))
+            meaning = trouble.of_code(code, broker, self.identifier) or trouble.of_words(words, broker)
+            return meaning or (trouble.lost(broker) if self._stood else trouble.closed(broker))
         if isinstance(error, OSError):
-            return broker_trouble.of_failure(error, broker)
-        return broker_trouble.silent(broker) if error is not None else broker_trouble.lost(broker)
+            return trouble.of_failure(error, broker)
+        return trouble.silent(broker) if error is not None else trouble.lost(broker)
 
 
 class _LastWords(logging.Logger):

@@ -10,18 +10,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from roomtone.broker_trouble import Trouble
 from roomtone.core.dialog import new_id
 from roomtone.core.errors import BrokerUnreachable, HouseError, HubGone, PayloadError, StoreError
 from roomtone.core.wire import LONGEST, Payload, Presence, Reply, Topics, read, write
 from roomtone.flow import beside, is_cancelled, keep_trying, task_group
-from roomtone.outbox import Outbox
+from roomtone.link.outbox import Outbox
+from roomtone.link.subscription import Inbound, Subscription, Take
+from roomtone.link.trouble import Trouble
+from roomtone.link.wayfinding import Wayfinder
 from roomtone.settings import Hub
-from roomtone.subscription import Inbound, Subscription, Take
-from roomtone.wayfinding import Wayfinder
 
 if TYPE_CHECKING:
-    from roomtone.broker import Connection
+    from roomtone.link.connection import Connection
 
 __all__ = ["Inbound", "Link", "Take"]
 
@@ -96,7 +96,7 @@ class Link:
         Returns at once, with the reason in ``health``, where the library that it takes is not installed.
         """
         try:
-            import roomtone.broker  # noqa: F401  # paho and aiomqtt: a room on its own does without
+            import roomtone.link.connection  # noqa: F401  # paho and aiomqtt: a room on its own does without
         except ImportError as error:
             self._is_down(f"the Python package {error.name} is not installed; run: pip install 'roomtone[hub]'")
             return
@@ -129,7 +129,7 @@ class Link:
 
     async def _stay(self) -> Trouble:
         """Connect, stay, and return why it ended. Raises Trouble where it did not begin."""
-        from roomtone.broker import LastWill, connected
+        from roomtone.link.connection import LastWill, connected
 
         will = LastWill(self._presence_topic, write(self._presence().model_copy(update={"online": False})))
         way = await self._ways.find()
