@@ -406,7 +406,15 @@ def test_a_message_is_small_and_sounds_as_it_did() -> None:
     assert likeness(sound.cut(RATE, 5 * RATE), again) > 0.99
 
 
-@pytest.mark.parametrize("broken", [b"", b"OggS", b"no sound at all" * 100, encode(spoken(1.0, -22.0))[:60]])
+BROKEN = {
+    "nothing": b"",
+    "a beginning": b"OggS",
+    "words": b"no sound at all" * 100,
+    "cut": encode(spoken(1.0, -22.0))[:60],
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
 def test_what_is_no_message_is_refused(broken: bytes) -> None:
     with pytest.raises(AudioError):
         decode(broken)
