@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import inf
+
 import pytest
 
 from roomtone.core.dialog import Session
@@ -192,6 +195,26 @@ def test_nobody_is_told_anything_while_they_are_gone_and_the_lease_ends_it() -> 
     back, orders = told(same, Offline("study", LEASE_S), at=20.0)
     assert orders[0] == Own("s", "kitchen", 6)
     assert (back.phase, back.speaks) == (Phase.RETURNING, False)
+
+
+def test_who_is_gone_and_is_to_have_its_session_back_is_hardly_looked_after_and_given_up_after_a_day() -> None:
+    first = begun()
+    offering, _ = told(first, ok(first, BUNDLE))
+    back, _ = told(offering, Replied(Phase.OFFERING, offering.sent, "DEVICE_BUSY"))
+    waiting, orders = told(back, Offline("kitchen", 5.0), at=10.0)
+    assert (waiting.phase, waiting.due, orders) == (Phase.RETURNING, 610.0, [])
+    again, [send] = told(waiting, Online("kitchen"), at=20.0)
+    assert isinstance(send, Send)
+    assert send.to == "kitchen"
+    assert told(again, Offline("kitchen", 23 * 3600.0), at=9e4)[0].phase is Phase.RETURNING
+    assert told(again, Offline("kitchen", 24 * 3600.0), at=9e4) == (replace(again, phase=Phase.OVER), [])
+
+
+def test_a_room_that_is_shut_out_in_mid_handoff_keeps_nothing() -> None:
+    first = begun()
+    offering, _ = told(first, ok(first, BUNDLE))
+    adopting, _ = told(offering, ok(offering))
+    assert told(adopting, Offline("study", inf))[1][0] == Own("s", "kitchen", 6)
 
 
 def test_an_answer_of_an_earlier_life_does_not_count() -> None:

@@ -41,6 +41,14 @@ MOVES_KEPT = 200
 LEASE_S = 20.0
 """A target that did not say it has adopted, and is gone for so long, has lost the session to the source again."""
 
+RETURN_LOOKS_AGAIN_S = 600.0
+"""How often the hub looks after one that is to have its session back and is gone: it is told once it is there, so
+this is only for what was missed. Each look is a commit, which an SD card pays for."""
+
+GIVEN_UP_S = 24 * 3600.0
+"""Who is gone for so long is owed nothing any more, and the hub keeps no bundle for them: the session is theirs, and
+they are told so when they are there again."""
+
 LINK_LOST_S = 10.0
 """A device that is cut off for so long does not go on with a session that was ever handed over: half of the lease,
 since it sees the cut up to two keep-alives later or earlier than the hub does."""
@@ -124,7 +132,7 @@ class Online:
 
 @dataclass(frozen=True, slots=True)
 class Offline:
-    """A device is gone, for ``seconds`` now."""
+    """A device is gone, for ``seconds`` now; for ever (``math.inf``) where it is none of the house any more."""
 
     device: str
     seconds: float = 0.0
@@ -189,7 +197,7 @@ def _replied(handoff: Handoff, reply: Replied, now: float) -> tuple[Handoff, lis
         return adopting, [Own(handoff.session, handoff.target, adopting.epoch), *orders]
     if reply.code == Code.NOT_HERE and handoff.bundle is not None and not handoff.carries:
         return _send(replace(handoff, carries=True), now)
-    if reply.code and phase is Phase.ADOPTING:
+    if reply.code and reply.code != Code.STALE and phase is Phase.ADOPTING:
         return _return(handoff, reply.code, now)
     return replace(handoff, phase=Phase.OVER), []
 
@@ -213,8 +221,11 @@ def _gone(handoff: Handoff, event: Offline, now: float) -> tuple[Handoff, list[O
     if handoff.phase is Phase.ADOPTING and event.seconds >= LEASE_S:
         # It may have begun to speak before it was cut off: the rest is not said again.
         return _return(handoff, DeviceOffline.code, now, speaks=False)
+    if event.seconds >= GIVEN_UP_S:
+        return replace(handoff, phase=Phase.OVER), []
     # Nothing is sent to who is gone: it would be delivered when the session may be another's again.
-    return replace(handoff, due=max(handoff.due, now + LOOKS_AGAIN_S)), []
+    again_s = LOOKS_AGAIN_S if handoff.phase is Phase.ADOPTING else RETURN_LOOKS_AGAIN_S
+    return replace(handoff, due=max(handoff.due, now + again_s)), []
 
 
 def _return(handoff: Handoff, why: str, now: float, *, speaks: bool = True) -> tuple[Handoff, list[Order]]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import sqlite3
 from collections.abc import Awaitable, Callable
 from dataclasses import fields, replace
+from functools import partial
 
 from pydantic import ValidationError
 
@@ -32,7 +34,7 @@ from roomtone.core.handoff import (
     read_id,
     step,
 )
-from roomtone.core.wire import Bundle, Code, Release, Reply, State
+from roomtone.core.wire import Bundle, Code, LetGo, Release, Reply, State
 from roomtone.hub import sessions
 from roomtone.hub.database import HubDatabase
 from roomtone.hub.registry import Registry
@@ -61,6 +63,8 @@ class Handoffs:
         self._news = asyncio.Event()
         self._known: dict[str, tuple[str, int]] = {}
         self._told: dict[str, float] = {}
+        self._let_go: dict[str, tuple[str, LetGo]] = {}
+        self._looked_up: set[LetGo] = set()
 
     # ------------------------------------------------------------------------------------------ events
 
@@ -114,6 +118,10 @@ class Handoffs:
 
     async def on_state(self, device: str, state: State) -> None:
         """Learn whose a session is where this house's hub has forgotten it, and correct a device that is behind."""
+        for gone in state.released:
+            newest = self._let_go.get(gone.session)
+            if gone not in self._looked_up and (newest is None or newest[1].epoch < gone.epoch):
+                self._let_go[gone.session] = device, gone
         if state.session is None or state.epoch == 0:
             return
         session, epoch = state.session, state.epoch
@@ -156,6 +164,7 @@ class Handoffs:
             except TimeoutError:
                 self._known.clear()  # another process may have moved any of them
                 if up():
+                    await self.find_lost()
                     await self.take_due()
 
     async def take_due(self) -> None:
@@ -163,9 +172,29 @@ class Handoffs:
         at = elapsed()
         for id_, addressee in await self._database.read(lambda db: _due(db, at)):
             device = self._registry.get(addressee)
-            gone = device is None or device.online is False
-            since = device.since if device is not None else at
-            await self._happened(id_, Offline(addressee, at - since) if gone else Late())
+            if device is None:  # taken out of service, or shut out
+                await self._happened(id_, Offline(addressee, math.inf))
+            else:
+                gone = device.online is False
+                await self._happened(id_, Offline(addressee, at - device.since) if gone else Late())
+
+    async def find_lost(self) -> None:
+        """Take on what a room let go of and nobody has, as far as this hub's file knows: it lost what it had.
+
+        It is called when every room has told how it stands.
+        """
+        while self._let_go:
+            _, (source, gone) = self._let_go.popitem()
+            at = elapsed()
+            target = self._registry.get(gone.target)
+            lost = Handoff(
+                id=new_id(), session=gone.session, source=source, target=gone.target,
+                target_room=target.room if target else gone.target, epoch=gone.epoch + 1, phase=Phase.ADOPTING,
+            )  # fmt: skip
+            await self._send(await self._database.do(partial(_take_up, lost=lost, at=at)))
+            if len(self._looked_up) >= HISTORY:
+                self._looked_up.clear()
+            self._looked_up.add(gone)
 
     async def _happened(self, id_: str, event: Event, by: str | None = None) -> None:
         def work(db: sqlite3.Connection) -> tuple[Handoff | None, list[Send]]:
@@ -280,6 +309,21 @@ def _confirm(db: sqlite3.Connection, device: str, at: float) -> None:
                     phase=Phase.RETURNING, speaks=False, due=at,
                 ),
             )  # fmt: skip
+
+
+def _take_up(db: sqlite3.Connection, lost: Handoff, at: float) -> list[Send]:
+    """Go on with a handoff of which nothing is known but that its source has let go, unless something is.
+
+    The target may have been told to adopt: so it is asked first, and the source has it back only afterwards.
+    """
+    owned = sessions.owned(db, lost.session)
+    if (owned is not None and owned.epoch >= lost.epoch) or under_way(db, lost.session):
+        return []
+    log.warning("session %s is in no room; it is looked for", lost.session[:8])
+    db.execute("DELETE FROM handoffs WHERE session = ? AND source = target", (lost.session,))
+    sessions.own(db, lost.session, lost.target, lost.epoch, lost.id)
+    _insert(db, lost)
+    return _advance(db, lost, Late(), at)[1]
 
 
 def _after_a_start(db: sqlite3.Connection, latest: float) -> None:
