@@ -22,7 +22,7 @@ from house_wire import Wire, WireLink
 from rooms import HELP, room, scripted, speaks
 from roomtone.clock import utc_now
 from roomtone.conversation import Outcome
-from roomtone.core.dialog import Source, Timer, Turn
+from roomtone.core.dialog import Source, Timer, TimerKind, Turn
 from roomtone.core.errors import PayloadError
 from roomtone.core.signals import Muter, MuteSet
 from roomtone.core.wire import (
@@ -467,6 +467,22 @@ def test_timers_come_and_go(run: Run[None], tmp_path: Path) -> None:
     run(main())
 
 
+def test_what_a_reminder_says_leaves_the_room_only_where_texts_are_shared(run: Run[None], tmp_path: Path) -> None:
+    async def told(folder: Path, *, shared: bool) -> list[tuple[str, str]]:
+        async with house(folder, hub={"share_texts": shared}) as here:
+            text = {"id": "t2", "name": "call the doctor", "kind": TimerKind.REMINDER}
+            await here.rehearsal.room.parts.timers.save([timer(person="Anna"), timer(person="Anna", **text)])
+            here.kitchen.room.feed.publish("timers.changed", source="a test")
+            await rests()
+            return [(each.name, each.person) for each in here.states[-1].timers]
+
+    async def main() -> None:
+        assert await told(tmp_path / "private", shared=False) == [("pasta", ""), ("", "")]
+        assert await told(tmp_path / "shared", shared=True) == [("pasta", "Anna"), ("call the doctor", "Anna")]
+
+    run(main())
+
+
 def test_a_countdown_goes_on_whatever_the_clock_of_who_sent_it(run: Run[None], tmp_path: Path) -> None:
     async def main() -> None:
         async with house(tmp_path) as here:
@@ -560,6 +576,8 @@ def test_a_flood_is_refused_and_not_answered_by_another(run: Run[None], tmp_path
 
 def test_a_failure_inside_is_answered_too(run: Run[None], tmp_path: Path) -> None:
     class Broken:
+        released = ()
+
         def standing(self) -> tuple[str | None, int]:
             return None, 0
 

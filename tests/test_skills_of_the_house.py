@@ -198,6 +198,13 @@ def test_reminders_of_other_rooms_are_told_too(ask: Ask, home: Home, others: Nei
     assert told.endswith("And in the kitchen: call mom at five o'clock this afternoon.")
 
 
+def test_a_reminder_whose_text_another_room_keeps_is_told_by_its_time(
+    ask: Ask, home: Home, others: Neighbours
+) -> None:
+    others.ringing = [there(home, "kitchen", minutes=40, kind=TimerKind.REMINDER, seconds=0)]
+    assert ask("what are my reminders") == "In the kitchen: a reminder at five o'clock this afternoon."
+
+
 def test_help_names_what_needs_other_rooms_where_there_are_some(ask: Ask, home: Home) -> None:
     count = len([skill for skill in SKILLS.skills if skill.about])
     apart = len([skill for skill in SKILLS.skills if skill.about and skill.data.get("between_rooms")])

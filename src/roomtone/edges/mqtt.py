@@ -14,7 +14,7 @@ from typing import Protocol
 
 from roomtone import __version__, outbound
 from roomtone.core import machine
-from roomtone.core.dialog import Timer, Turn, new_id
+from roomtone.core.dialog import Timer, TimerKind, Turn, new_id
 from roomtone.core.errors import BrokerUnreachable, EgressRefused, HouseError, RoomtoneError
 from roomtone.core.persona import Egress, Persona
 from roomtone.core.signals import Signal
@@ -41,6 +41,7 @@ TELLING = frozenset(
         "personas.changed",
         "device.health",
         "engine.failed",
+        "timers.changed",
     }
 )
 """Events after which a room may stand differently."""
@@ -285,10 +286,11 @@ class Edge:
 
     async def _timers(self) -> list[Timer]:
         try:
-            return (await self._reach.timers.running())[:100]
+            running = await self._reach.timers.running()
         except RoomtoneError as error:
             log.error("the house is not told of timers: %s", error.message)
             return []
+        return [timer if self._hub.share_texts else without_words(timer) for timer in running[:100]]
 
     # ------------------------------------------------------------------------------------------ turns
 
@@ -358,6 +360,12 @@ def without_texts(turn: Turn) -> Turn:
         "reply_wav": None,
     }
     return turn.model_copy(update=kept)
+
+
+def without_words(timer: Timer) -> Timer:
+    """Return a timer without whose it is and, of a reminder, what it says; what a timer is called others may see."""
+    kept = {"person": "", **({"name": ""} if timer.kind is TimerKind.REMINDER else {})}
+    return timer.model_copy(update=kept)
 
 
 def wire_turn(turn: Turn) -> bytes:

@@ -116,7 +116,10 @@ async def _others(asked: Asked, *, alone: bool) -> list[str]:
 
 
 def _one(asked: Asked, reminder: Timer) -> str:
-    return asked.say("told", text=reminder.name, when=due_of(asked, reminder))
+    key = (
+        "told" if reminder.name else "told_unnamed"
+    )  # another room keeps its texts, unless the household shares them
+    return asked.say(key, text=reminder.name, when=due_of(asked, reminder))
 
 
 def _text(said: object) -> str:
