@@ -22,7 +22,7 @@ from roomtone.core.machine import Mode, State
 from roomtone.core.persona import Egress, Persona
 from roomtone.core.signals import Acted, Dismiss, Prompt, Signal
 from roomtone.core.speakable import speakable
-from roomtone.core.wire import Adopt, Asked, Bundle, Code, Move, Offer, Release, Reply, Rest
+from roomtone.core.wire import Adopt, Asked, Bundle, Code, LetGo, Move, Offer, Release, Reply, Rest
 from roomtone.live_turn import LiveTurn
 from roomtone.mind.house import refusal_phrase
 from roomtone.ownership import keeping_moves
@@ -97,6 +97,11 @@ class Mover:
         if session is not None:
             return session.id, hold.epoch if hold is not None else 0
         return (hold.session, hold.epoch) if hold is not None else (None, 0)
+
+    @property
+    def released(self) -> tuple[LetGo, ...]:
+        """What was let go of lately, and for whom."""
+        return self._owned.released
 
     async def release(self, order: Release) -> Reply:
         """Let go of a session and return it; what is being said in it stops."""

@@ -14,20 +14,27 @@ from typing import Any
 
 from roomtone.clock import utc_now
 from roomtone.core.handoff import LINK_LOST_S, Hold, Standing, may_act
-from roomtone.core.wire import Bundle, Move
+from roomtone.core.wire import Bundle, LetGo, Move
 from roomtone.database import Statement
 from roomtone.store import Store, iso
 
 KEPT = timedelta(days=1)
 """So long a bundle lies here after the room let go of it, or was offered it; the hub has it too."""
 
+TOLD = 10
+"""Conversations that the house is told of that this room let go of, the last ones."""
+
 _MOVE = ("source", "target", "epoch", "at", "why")
 
 
 class Ownership:
-    """How this device stands to sessions that were ever handed over."""
+    """How this device stands to sessions that were ever handed over.
+
+    ``released``: what it let go of and still has the bundle of, the last first.
+    """
 
     def __init__(self, store: Store) -> None:
+        self.released: tuple[LetGo, ...] = ()
         self._store = store
         self._holds: dict[str, Hold] = {}
         self._confirmed: set[str] = set()
@@ -41,6 +48,7 @@ class Ownership:
         for row in await self._store.read("SELECT session, epoch, standing, handoff FROM holds ORDER BY at"):
             hold = Hold(row["session"], row["epoch"], Standing(row["standing"]), row["handoff"] or "")
             self._holds.setdefault(hold.session, hold)
+        self.released = await self._let_go()
         self._read = True
 
     def of(self, session: str) -> Hold | None:
@@ -89,6 +97,21 @@ class Ownership:
         self._holds[hold.session] = hold
         if hold.standing is Standing.HELD:
             self._confirmed.add(hold.session)
+        self.released = tuple(one for one in self.released if one.session != hold.session)
+        if hold.standing is Standing.RELEASED and bundle is not None and bundle.moves:
+            gone = LetGo(session=hold.session, epoch=hold.epoch, target=bundle.moves[-1].target)
+            self.released = (gone, *self.released)[:TOLD]
+
+    async def _let_go(self) -> tuple[LetGo, ...]:
+        rows = await self._store.read(
+            "SELECT holds.session, holds.epoch, moves.target FROM holds JOIN moves ON moves.session = holds.session "
+            "AND moves.epoch = holds.epoch + 1 WHERE standing = ? AND bundle IS NOT NULL AND holds.at > ? "
+            "ORDER BY holds.at DESC LIMIT ?",
+            Standing.RELEASED,
+            iso(utc_now() - KEPT),
+            TOLD,
+        )
+        return tuple(LetGo.model_validate(dict(row)) for row in rows)
 
     async def bundle(self, session: str) -> tuple[Bundle, datetime] | None:
         """Return the bundle that was kept with a hold, and when that was; None where there is none any more.

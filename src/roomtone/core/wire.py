@@ -93,12 +93,23 @@ class Presence(Payload):
     personas: tuple[str, ...] = Field((), max_length=200)
 
 
+class LetGo(BaseModel):
+    """A conversation that a device let go of in an epoch, for another device."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    session: str
+    epoch: int = Field(ge=0)
+    target: Id
+
+
 class State(Payload):
     """How a device stands; retained. ``at`` is its clock when it was sent, by which its timers are read.
 
     ``session`` and ``epoch``: the conversation that it goes on with and the epoch it has seen of that. ``idle_s``:
     seconds since somebody was last answered here (None: nobody in this run). ``quiet``: quiet hours, or do not
-    disturb. ``heard`` and ``said`` are empty unless the household shares texts.
+    disturb. ``released``: what it let go of lately, so that a hub that lost its file gets it to one of the two rooms.
+    ``heard`` and ``said`` are empty unless the household shares texts.
     """
 
     at: datetime = Field(default_factory=now)
@@ -113,6 +124,7 @@ class State(Payload):
     epoch: int = Field(0, ge=0)
     idle_s: float | None = None
     timers: tuple[Timer, ...] = Field((), max_length=100)
+    released: tuple[LetGo, ...] = Field((), max_length=20)
     heard: Words = ""
     said: Words = ""
 

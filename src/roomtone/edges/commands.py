@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel
@@ -24,6 +24,7 @@ from roomtone.core.wire import (
     Ask,
     Code,
     Command,
+    LetGo,
     Listen,
     Mute,
     Offer,
@@ -58,6 +59,10 @@ class Mover(Protocol):
     def standing(self) -> tuple[str | None, int]:
         """Return the session that goes on here, and the epoch that is known of it."""
 
+    @property
+    def released(self) -> Sequence[LetGo]:
+        """What was let go of lately, and for whom."""
+
     async def release(self, order: Release) -> Reply:
         """Let go of a session."""
 
@@ -70,6 +75,8 @@ class Mover(Protocol):
 
 class Unmoved:
     """A room whose conversations stay."""
+
+    released: Sequence[LetGo] = ()
 
     def standing(self) -> tuple[str | None, int]:
         """Return that nothing is known."""

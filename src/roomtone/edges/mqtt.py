@@ -280,6 +280,7 @@ class Edge:
             epoch=epoch,
             idle_s=None if idle_s is None else round(idle_s, 1),
             timers=tuple(await self._timers()),
+            released=tuple(self.mover.released),
             heard=told.heard[:LONGEST_WORDS] if told else "",
             said=told.spoken[:LONGEST_WORDS] if told else "",
         )
