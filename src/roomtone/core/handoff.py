@@ -38,6 +38,9 @@ EXPIRES_S = 5
 MOVES_KEPT = 200
 """Handoffs that the history of a session holds; the oldest go."""
 
+MOST_EPOCH = 2**40
+"""A handoff adds two at most, so no house ever comes to this: who says so is wrong, and no file takes much more."""
+
 LEASE_S = 20.0
 """A target that did not say it has adopted, and is gone for so long, has lost the session to the source again."""
 

@@ -19,9 +19,10 @@ from pydantic import ValidationError
 
 from roomtone.clock import elapsed
 from roomtone.core.dialog import new_id, now
-from roomtone.core.errors import PayloadError
+from roomtone.core.errors import PayloadError, StoreError
 from roomtone.core.handoff import (
     ADOPT_WAITS_S,
+    MOST_EPOCH,
     Event,
     Handoff,
     Late,
@@ -46,6 +47,9 @@ LOOK_S = 2.0
 
 TELL_AGAIN_S = 5.0
 """A device that goes on with what is another's is told so once in this time."""
+
+DISK_AGAIN_S = 10.0
+"""So long after the disk failed it is tried again."""
 
 HISTORY = 1000
 """Handoffs that are kept to be looked at."""
@@ -83,6 +87,8 @@ class Handoffs:
             db.execute("DELETE FROM handoffs WHERE session = ? AND source = target", (moving.session,))
             owned = sessions.owned(db, moving.session)
             newest = replace(moving, epoch=max(moving.epoch, owned.epoch if owned else 0))
+            if newest.epoch > MOST_EPOCH:
+                raise PayloadError(f"no conversation has an epoch of {newest.epoch}")
             _insert(db, newest)
             return None, _advance(db, newest, Late(), at)[1]
 
@@ -122,7 +128,7 @@ class Handoffs:
             newest = self._let_go.get(gone.session)
             if gone not in self._looked_up and (newest is None or newest[1].epoch < gone.epoch):
                 self._let_go[gone.session] = device, gone
-        if state.session is None or state.epoch == 0:
+        if state.session is None or not 0 < state.epoch <= MOST_EPOCH:
             return
         session, epoch = state.session, state.epoch
         if self._known.get(session) == (device, epoch):
@@ -156,16 +162,23 @@ class Handoffs:
         latest = elapsed() + max(ADOPT_WAITS_S)
         await self._database.do(lambda db: _after_a_start(db, latest))
         while True:
-            self._news.clear()
-            due = await self._database.read(_next_due) if up() else None
             try:
-                async with asyncio.timeout(LOOK_S if due is None else min(LOOK_S, max(0.0, due - elapsed()))):
-                    await self._news.wait()
-            except TimeoutError:
-                self._known.clear()  # another process may have moved any of them
-                if up():
-                    await self.find_lost()
-                    await self.take_due()
+                await self._look(up)
+            except StoreError as error:
+                log.error("conversations stay where they are until the disk can be written: %s", error.message)
+                await asyncio.sleep(DISK_AGAIN_S)
+
+    async def _look(self, up: Callable[[], bool]) -> None:
+        self._news.clear()
+        due = await self._database.read(_next_due) if up() else None
+        try:
+            async with asyncio.timeout(LOOK_S if due is None else min(LOOK_S, max(0.0, due - elapsed()))):
+                await self._news.wait()
+        except TimeoutError:
+            self._known.clear()  # another process may have moved any of them
+            if up():
+                await self.find_lost()
+                await self.take_due()
 
     async def take_due(self) -> None:
         """Take on every handoff whose time has come."""

@@ -11,6 +11,10 @@ CONFIRMED = 5
 """Sessions of a device that it is told of when it comes back: the one it is in, and those of its other personas."""
 
 
+KEPT = 1000
+"""Sessions that are known at most, those that moved last: a room tells the epoch of the one that it is in."""
+
+
 @dataclass(frozen=True, slots=True)
 class Owned:
     """A session, the device that acts for it, the epoch under which it does, and by which handoff."""
@@ -33,6 +37,10 @@ def own(db: sqlite3.Connection, session: str, owner: str, epoch: int, handoff: s
         "INSERT INTO sessions VALUES (?,?,?,?,?) ON CONFLICT DO UPDATE SET owner = excluded.owner, "
         "epoch = excluded.epoch, at = excluded.at, handoff = excluded.handoff WHERE excluded.epoch > epoch",
         (session, owner, epoch, now().isoformat(), handoff),
+    )
+    db.execute(
+        "DELETE FROM sessions WHERE session IN (SELECT session FROM sessions ORDER BY at DESC LIMIT -1 OFFSET ?)",
+        (KEPT,),
     )
 
 
