@@ -787,6 +787,23 @@ def test_garbage_and_a_subscriber_that_fails_end_neither_the_link_nor_what_comes
     assert "could not be dealt with" in caplog.text
 
 
+def test_of_many_messages_that_are_no_good_one_line_is_said(run: Run[None], caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async def take(inbound: Inbound) -> None:
+            read(Stop, inbound.payload)
+
+        link = Scripted(3600.0)
+        link.on("a/+", take)
+        async with beside(link.run(), "kitchen"):
+            for number in range(100):
+                link._take(message("a/b", str(number).encode(), qos=1))
+            await asyncio.sleep(1)
+
+    run(scenario())
+    assert caplog.text.count("could not be dealt with") == 1
+    assert "Traceback" not in caplog.text
+
+
 def test_a_slow_subscriber_keeps_nobody_else_waiting_and_loses_the_oldest_that_was_of_no_promise(
     run: Run[None], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from roomtone.core.errors import RoomtoneError
+
 log = logging.getLogger(__name__)
 
 DEPTH = 500
@@ -15,6 +17,9 @@ DEPTH = 500
 
 ROOM = 4 * 1024 * 1024
 """Bytes that they may have together."""
+
+SILENT_S = 10.0
+"""After a line about a message that is no good nothing more is said of others for so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,7 @@ class Subscription:
         self._bytes = 0
         self._news = asyncio.Event()
         self._behind = False
+        self._told_until = 0.0
 
     def matches(self, topic: str) -> bool:
         """Say whether a topic is under the filter (MQTT 5, section 4.7)."""
@@ -77,6 +83,13 @@ class Subscription:
         self._bytes -= len(self._waiting[index][1].payload)
         del self._waiting[index]
 
+    def _tell(self, line: str) -> None:
+        """Log what is wrong with a message: whoever sends nothing else must not fill the disk."""
+        now = asyncio.get_running_loop().time()
+        level = logging.WARNING if now >= self._told_until else logging.DEBUG
+        self._told_until = now + SILENT_S if level == logging.WARNING else self._told_until
+        log.log(level, "%s", line)
+
     async def serve(self) -> None:
         """Hand over what comes, one after the other, for as long as this runs."""
         while True:
@@ -86,6 +99,8 @@ class Subscription:
                 self._bytes -= len(inbound.payload)
                 try:
                     await self._take(inbound)
+                except RoomtoneError as error:
+                    self._tell(f"what came to {inbound.topic} could not be dealt with: {error.message}")
                 except Exception:
                     log.exception("what came to %s could not be dealt with", inbound.topic)
             self._behind = False
