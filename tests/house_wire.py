@@ -167,11 +167,16 @@ class WireLink(Link):
         written = payload if isinstance(payload, bytes) else write(payload)
         self.wire.publish(topic, written, retain, response_topic, correlation or b"", self)
 
-    async def surely(self, topic: str, payload: Payload, *, id_: str, expires_s: int | None = None) -> None:
+    @property
+    def owes(self) -> bool:
+        return bool(self._owed)
+
+    async def surely(self, topic: str, payload: Payload | bytes, *, id_: str, expires_s: int | None = None) -> None:
+        written = payload if isinstance(payload, bytes) else write(payload)
         if self.up:
-            self.wire.publish(topic, write(payload))
+            self.wire.publish(topic, written)
         else:
-            self._owed.append((topic, write(payload)))
+            self._owed.append((topic, written))
 
     async def ask(self, topic: str, payload: Payload | bytes, *, response_topic: str, within_s: float) -> Reply:
         if not self.up:

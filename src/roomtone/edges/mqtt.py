@@ -15,7 +15,7 @@ from typing import Protocol
 from roomtone import __version__, outbound
 from roomtone.core import machine
 from roomtone.core.dialog import Timer, TimerKind, Turn, new_id
-from roomtone.core.errors import BrokerUnreachable, EgressRefused, HouseError, RoomtoneError
+from roomtone.core.errors import BrokerUnreachable, EgressRefused, HouseError, RoomtoneError, StoreError
 from roomtone.core.persona import Egress, Persona
 from roomtone.core.signals import Signal
 from roomtone.core.wire import VERSION, Payload, Presence, State, read
@@ -52,6 +52,9 @@ LONGEST_NAME = 60
 
 TURN_KEPT_S = 600
 """A finished turn that the broker could not deliver for so long is of no use any more."""
+
+TURN_OWED_S = 3600
+"""A turn that ended while the broker was out of reach waits for it here for so long."""
 
 
 TWIN_KEPT_S = 600.0
@@ -298,13 +301,20 @@ class Edge:
     async def _tell_turn(self, turn: Turn) -> None:
         if turn.spoken and turn.heard:
             self._answered_at = asyncio.get_running_loop().time()
-        if not self._link.up:
-            return
         shared = turn.model_copy(update={"reply_wav": None})
         if not (self._hub.share_texts and await self._may_leave(shared)):
             shared = without_texts(turn)
         self._told = shared
-        await self._publish("turn", wire_turn(shared), expires_s=TURN_KEPT_S)
+        if self._link.owes or not await self._publish("turn", wire_turn(shared), expires_s=TURN_KEPT_S):
+            await self._owe(shared)
+
+    async def _owe(self, turn: Turn) -> None:
+        """Tell of a turn once the broker is there again, behind those that wait already."""
+        topic = self._link.topics.device(self._identity.id, "turn")
+        try:
+            await self._link.surely(topic, wire_turn(turn), id_=turn.trace, expires_s=TURN_OWED_S)
+        except (HouseError, StoreError) as error:
+            log.warning("the house is not told of a turn: %s", error.message)
 
     async def _may_leave(self, turn: Turn) -> bool:
         """Note on the receipt that a turn's texts leave; say whether all who had a part in it let them."""

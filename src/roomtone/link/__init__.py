@@ -73,6 +73,7 @@ class Link:
         self._presence = presence
         self._presence_topic = presence_topic
         self._outbox = outbox
+        self._owes = outbox is not None
         self._on_change = on_change
         self._session_s = session_s
         self._ways = Wayfinder(hub, folder)
@@ -87,6 +88,11 @@ class Link:
     def host(self) -> str:
         """Where the broker is, a name or an address; empty where that was not found yet."""
         return self._ways.host
+
+    @property
+    def owes(self) -> bool:
+        """Whether something waits in the outbox, or may: what is to come behind it goes ``surely`` too."""
+        return self._owes
 
     # --------------------------------------------------------------------------------------- being there
 
@@ -216,7 +222,7 @@ class Link:
         }
         await self._connection.send(topic, data, qos, retain, properties)
 
-    async def surely(self, topic: str, payload: Payload, *, id_: str, expires_s: int | None = None) -> None:
+    async def surely(self, topic: str, payload: Payload | bytes, *, id_: str, expires_s: int | None = None) -> None:
         """Send what must arrive: when this returns it is kept in the outbox; it goes once and in order, when it can.
 
         Raises StoreError; without an outbox, what ``publish`` raises.
@@ -224,7 +230,9 @@ class Link:
         if self._outbox is None:
             await self.publish(topic, payload, expires_s=expires_s)
             return
-        await self._outbox.add(id_, topic, write(payload), expires_s)
+        data = payload if isinstance(payload, bytes) else write(payload)
+        await self._outbox.add(id_, topic, data, expires_s)
+        self._owes = True
         self._more.set()
 
     async def _empty_outbox(self) -> None:
@@ -237,6 +245,7 @@ class Link:
                 self._say_once(f"what waits for the broker goes on waiting: {error}")
                 await asyncio.sleep(AGAIN_S)
             else:
+                self._owes = self._more.is_set()
                 await self._more.wait()
 
     async def _send_waiting(self, outbox: Outbox) -> None:
