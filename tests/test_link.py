@@ -28,7 +28,9 @@ from broker import MOSQUITTO, Broker, broker, needs_mosquitto
 from conftest import Run
 from faulty_network import faulty_network
 from roomtone import link as link_module
+from roomtone import outbound
 from roomtone.core.errors import BrokerUnreachable, HubGone, PayloadError, RegistrationError
+from roomtone.core.persona import Egress
 from roomtone.core.wire import LONGEST, Presence, Reply, State, Stop, Topics, read, write
 from roomtone.credentials import key_pem, new_key
 from roomtone.flow import beside
@@ -434,6 +436,17 @@ def test_a_cut_cable_is_noticed_and_nobody_waits_for_what_was_on_its_way(
                 await changes.come()
 
     run_in_real_time(scenario())
+
+
+def test_how_far_a_broker_is_whose_name_has_no_dot_is_known_before_anything_goes_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 1))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [here])
+    monkeypatch.setattr(outbound, "_looked_up", {})
+    assert outbound.reach("nas") is Egress.ANY
+    asyncio.run(trouble_of(Hub(url="mqtt://nas:1"), "kitchen"))  # asyncio's own threads look up names
+    assert outbound.reach("nas") is Egress.NONE
 
 
 def test_a_listener_that_says_nothing_is_not_waited_for_for_long(

@@ -319,8 +319,6 @@ class Edge:
     async def _may_leave(self, turn: Turn) -> bool:
         """Note on the receipt that a turn's texts leave; say whether all who had a part in it let them."""
         host = self._link.host
-        if outbound.reach(host) is Egress.ANY:  # a name without a dot may be one of the house
-            await outbound.look_up(host)
         with outbound.within(await self._egress(turn), self._reach.note(turn.trace, turn.persona)):
             try:
                 outbound.leaving(host, len(wire_turn(turn)), "text", "turn")

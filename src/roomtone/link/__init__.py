@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from roomtone import outbound
 from roomtone.core.dialog import new_id
 from roomtone.core.errors import BrokerUnreachable, HouseError, HubGone, PayloadError, StoreError
+from roomtone.core.persona import Egress
 from roomtone.core.wire import LONGEST, Payload, Presence, Reply, Topics, read, write
 from roomtone.flow import beside, is_cancelled, keep_trying, task_group
 from roomtone.link.outbox import Outbox
@@ -41,6 +43,9 @@ GOODBYE_S = 1.0
 
 AGAIN_S = 30.0
 """When the disk failed, or the broker did not confirm, the outbox is looked into again after so long."""
+
+ANSWER_KEPT_S = 30
+"""An answer that the broker could not deliver for so long is waited for by nobody; it may hold what was said."""
 
 CALM_S = 600.0
 """After a connection that lasted so long, what breaks it is news, and logged again."""
@@ -139,6 +144,8 @@ class Link:
 
         will = LastWill(self._presence_topic, write(self._presence().model_copy(update={"online": False})))
         way = await self._ways.find()
+        if outbound.reach(way.host) is Egress.ANY:  # a name without a dot may be one of the house
+            await outbound.look_up(way.host)
         async with connected(way, self._client_id, will, self._take, self._session_s) as connection:
             self._connection = connection  # what waited at the broker comes before all else, and may want an answer
             try:
@@ -352,7 +359,7 @@ class Link:
         its_own = wanted is not None and wanted == self.topics.device(self.topics.device_of(wanted) or "", "reply")
         try:
             topic = wanted if wanted is not None and its_own else otherwise
-            await self.publish(topic, reply, correlation=to.correlation)
+            await self.publish(topic, reply, correlation=to.correlation, expires_s=ANSWER_KEPT_S)
         except HouseError as error:
             log.info("the answer to what came to %s is lost: %s", to.topic, error)
 
