@@ -480,6 +480,7 @@ class Code(StrEnum):
     PRIVATE = "EGRESS_REFUSED"
     UNKNOWN = "UNKNOWN_COMMAND"
     TOO_MANY = "TOO_MANY_COMMANDS"
+    TOO_LATE = "COMMAND_TOO_LATE"
 
 
 COMMAND: TypeAdapter[Command] = TypeAdapter(Command)

@@ -1,7 +1,8 @@
 """Commands to this room over the link: each is done once, however often it comes, and each is answered.
 
 What is refused is answered too, with a code and a sentence. What the broker has kept is no command: it would be
-obeyed at every start.
+obeyed at every start. Nor is what waited there while the room was off: nobody wants to be woken by the "say" of an
+hour ago.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ log = logging.getLogger(__name__)
 
 REMEMBERED = 200
 """Commands of which the reply is kept, should they come again."""
+
+OF_USE_LATER = (Release, Offer, Adopt, SetTimers)
+"""Commands that are obeyed however long they waited: they say by themselves what they are still good for."""
 
 A_SECOND = 20.0
 AT_ONCE = 40.0
@@ -159,7 +163,7 @@ class Commands:
                 many = f"more than {A_SECOND:.0f} commands a second came; send them slower"
                 await self._answer(message, _refusal(_id_of(message.payload), Code.TOO_MANY, many))
             return
-        await self._answer(message, await self._reply(message.payload))
+        await self._answer(message, await self._reply(message.payload, waited=message.waited))
         self._edge.look()
 
     async def _answer(self, message: Inbound, reply: Reply) -> None:
@@ -167,7 +171,7 @@ class Commands:
             log.warning("a command is refused: %s %s", reply.code, reply.message)
         await self._link.answer(message, reply, self._otherwise)
 
-    async def _reply(self, payload: bytes) -> Reply:
+    async def _reply(self, payload: bytes, *, waited: bool) -> Reply:
         try:
             command = parse(payload)
         except RoomtoneError as error:
@@ -176,6 +180,8 @@ class Commands:
         known = self._replies.get(command.id)
         if known is not None:
             return known
+        if waited and not isinstance(command, OF_USE_LATER):
+            return _refusal(command.id, Code.TOO_LATE, "it waited while this room was away; send it again")
         reply = await self._do(command)
         if not isinstance(command, Release | Offer | Adopt):  # the mover's own disk knows of those
             self._replies[command.id] = reply

@@ -41,6 +41,12 @@ LONGEST_WAIT_S = 30.0
 GOODBYE_S = 1.0
 """Longest that it takes to tell the others that one goes."""
 
+STALE_S = 30.0
+"""What waited at the broker while this client was away for longer, or not running, may be of no use any more."""
+
+WAITED_S = 5.0
+"""Longest that the broker takes, after a connection, to send what waited there."""
+
 AGAIN_S = 30.0
 """When the disk failed, or the broker did not confirm, the outbox is looked into again after so long."""
 
@@ -88,6 +94,9 @@ class Link:
         self._group: asyncio.TaskGroup | None = None
         self._connection: Connection | None = None
         self._told: set[str] = set()
+        self._catching_up = True
+        self._here_since = self._left_at = 0.0
+        self._introduced: bytes | None = None
 
     @property
     def host(self) -> str:
@@ -146,7 +155,11 @@ class Link:
         way = await self._ways.find()
         if outbound.reach(way.host) is Egress.ANY:  # a name without a dot may be one of the house
             await outbound.look_up(way.host)
+        clock = asyncio.get_running_loop().time
+        self._catching_up |= clock() - self._left_at > STALE_S
+        self._here_since, self._introduced = math.inf, None
         async with connected(way, self._client_id, will, self._take, self._session_s) as connection:
+            self._here_since = clock()
             self._connection = connection  # what waited at the broker comes before all else, and may want an answer
             try:
                 await self._introduce(connection)
@@ -155,6 +168,7 @@ class Link:
                     return await connection.lost()
             finally:
                 self._connection = None
+                self._left_at = clock()
                 if self.up:
                     self._change(False)
                 if is_cancelled():
@@ -164,7 +178,8 @@ class Link:
         try:
             # Who sees that this client is there may send it something at once.
             await self._listen(connection, self._subscriptions)
-            await connection.send(self._presence_topic, write(self._presence()), 1, True)
+            self._introduced = write(self._presence())
+            await connection.send(self._presence_topic, self._introduced, 1, True)
         except HouseError as error:
             raise Trouble(str(error)) from None
 
@@ -301,12 +316,20 @@ class Link:
         response_topic = getattr(message.properties, "ResponseTopic", None)
         correlation = getattr(message.properties, "CorrelationData", None)
         at = asyncio.get_running_loop().time()
-        inbound = Inbound(topic, payload, bool(message.retain), response_topic, correlation, at)
+        waited = self._has_waited(message, at)
+        inbound = Inbound(topic, payload, bool(message.retain), response_topic, correlation, at, waited)
         if correlation is not None and self._is_reply(inbound, correlation):
             return
         for each in self._subscriptions:
             if each.matches(topic):
                 each.put(inbound, message.qos)
+
+    def _has_waited(self, message: Any, at: float) -> bool:
+        """Say whether a message may be an old one. The broker sends what waited before this connection's presence."""
+        here = not message.retain and message.topic == self._presence_topic and message.payload == self._introduced
+        if here or at - self._here_since > WAITED_S:
+            self._catching_up = False
+        return self._catching_up and getattr(message.properties, "MessageExpiryInterval", None) is None
 
     # ------------------------------------------------------------------------------- question and answer
 

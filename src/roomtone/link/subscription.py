@@ -26,7 +26,8 @@ SILENT_S = 10.0
 class Inbound:
     """A message that came: where, what, whether the broker had kept it, and where an answer to it goes.
 
-    ``at`` is the loop's time when it was received.
+    ``at`` is the loop's time when it was received. ``waited``: its sender did not say how long it is of use, and the
+    broker may have had it for long, since this client was away.
     """
 
     topic: str
@@ -35,6 +36,7 @@ class Inbound:
     response_topic: str | None
     correlation: bytes | None
     at: float
+    waited: bool = False
 
 
 Take = Callable[[Inbound], Awaitable[None]]
