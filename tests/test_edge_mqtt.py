@@ -22,7 +22,7 @@ from house_wire import Wire, WireLink
 from rooms import HELP, room, scripted, speaks
 from roomtone.clock import utc_now
 from roomtone.conversation import Outcome
-from roomtone.core.dialog import Source, Timer, TimerKind, Turn
+from roomtone.core.dialog import Source, Timer, TimerKind, Turn, TurnError
 from roomtone.core.errors import PayloadError
 from roomtone.core.signals import Muter, MuteSet
 from roomtone.core.wire import (
@@ -46,7 +46,7 @@ from roomtone.core.wire import (
     write,
 )
 from roomtone.edges.commands import AT_ONCE, Unmoved, parse
-from roomtone.edges.mqtt import Identity
+from roomtone.edges.mqtt import Identity, without_texts
 from roomtone.flow import beside
 from roomtone.joining import Joined, joined
 from roomtone.rehearsal import Rehearsal
@@ -189,6 +189,28 @@ def test_a_turn_is_told_without_its_words(run: Run[None], tmp_path: Path) -> Non
             assert not any(state.heard or state.said for state in here.states)
 
     run(main())
+
+
+def test_what_is_erased_here_the_broker_keeps_no_more(run: Run[None], tmp_path: Path) -> None:
+    async def main() -> None:
+        async with house(tmp_path, HELP, hub={"share_texts": True}) as here:
+            [turn] = await speaks(here.rehearsal)
+            await rests()
+            kept = TOPICS.device("kitchen-1", "state")
+            assert turn.spoken.encode() in here.wire.retained[kept]
+            await here.rehearsal.room.conversation.erase()
+            await rests()
+            assert turn.spoken.encode() not in here.wire.retained[kept]
+            assert HELP.encode() not in here.wire.retained[kept]
+
+    run(main())
+
+
+def test_of_a_turn_that_failed_its_words_stay_here_and_the_code_is_told() -> None:
+    error = TurnError(code="TOOL_ERROR", message="there is no light called Anna's secret lamp")
+    turn = Turn(turn=1, trace="t", session="s", room="kitchen", persona="companion", source=Source.VOICE, error=error)
+    told = without_texts(turn)
+    assert told.error == TurnError(code="TOOL_ERROR", message="")
 
 
 def test_a_household_that_shares_texts_finds_them_on_its_receipt(run: Run[None], tmp_path: Path) -> None:

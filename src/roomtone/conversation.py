@@ -170,7 +170,9 @@ class Conversation:
     async def erase(self, since: datetime | None = None, asking: LiveTurn | None = None) -> int:
         """Forget what was said since a moment (see ``Recorder.erase``), also what is noted to be written later."""
         await self.parts.minds.ledger.flush()
-        return await self.recorder.erase(since, asking)
+        erased = await self.recorder.erase(since, asking)
+        self.parts.feed.publish("history.erased", since, source=SOURCE)
+        return erased
 
     async def reload(self) -> list[News]:
         """Take up what became of personas' files (see ``Switcher.reload``)."""

@@ -39,6 +39,7 @@ TELLING = frozenset(
         "turn.ended",
         "persona.switched",
         "personas.changed",
+        "history.erased",
         "device.health",
         "engine.failed",
         "timers.changed",
@@ -237,6 +238,8 @@ class Edge:
             await self._who_can_speak()
             if self._identity.personas != before:
                 await self._tell_presence()
+        elif event.kind == "history.erased":
+            self._told = None
         if event.kind in TELLING:
             self.look()
 
@@ -359,13 +362,14 @@ def same(one: State, other: State | None) -> bool:
 
 
 def without_texts(turn: Turn) -> Turn:
-    """Return a turn that tells how it went and nothing of what it was about; an error keeps its message."""
+    """Return a turn that tells how it went and nothing of what it was about; an error keeps its code alone."""
     kept: dict[str, object] = {
         "heard": "",
         "said": "",
         "spoken": "",
         "offers": None,
         "recalled": [],
+        "error": turn.error and turn.error.model_copy(update={"message": ""}),
         "reply_wav": None,
     }
     return turn.model_copy(update=kept)

@@ -153,6 +153,10 @@ class Hub:
             reply = await self.requests.answer(request, asking)
         except (HouseError, StoreError) as error:
             reply = Reply(of=_id_of(message), ok=False, code=error.code, message=error.message)
+        except Exception as error:
+            log.exception("the hub failed at what %s asked", asking)
+            text = f"the hub failed at this ({type(error).__name__}); its log says why"
+            reply = Reply(of=_id_of(message), ok=False, code="INTERNAL_ERROR", message=text)
         finally:
             self._under_way -= 1
         if reply is not None:
