@@ -192,6 +192,7 @@ class House:
         """Let time pass."""
         self._do(asyncio.sleep(seconds))
         if self.hub is not None:
+            self._do(self.hub.handoffs.find_lost())
             self._do(self.hub.handoffs.take_due())
 
     def kill(self, name: str) -> None:
@@ -222,6 +223,13 @@ class House:
             self.hub = None
             self.under_way = [one for one in self.under_way if one.what == "command"]
 
+    def lose_file(self) -> None:
+        """End the hub, and start one with an empty file."""
+        self.stop_hub()
+        for file in Path(self.folder.name).glob("hub.db*"):
+            file.unlink()
+        self.start_hub()
+
     def start_hub(self) -> None:
         """Start a hub, where none is; the broker tells it what it keeps."""
         if self.hub is not None:
@@ -229,9 +237,12 @@ class House:
         self.hub = Hub(self._deliver)
         self._do(self.hub.start(Path(self.folder.name) / "hub.db"))
         for place in self.places.values():
-            self._tell_presence(place)
+            self.hub.registry.on_presence(place.name, place.presence(), self.now)
             if place.name in self.retained:
                 self._hear_state(place, self.retained[place.name], retained=True)
+        for place in self.places.values():
+            if place.reachable:
+                self._do(self.hub.handoffs.on_online(place.name))
 
     def restart_broker(self) -> None:
         """Lose what is under way, and let everybody connect anew."""
@@ -323,7 +334,8 @@ class House:
         if not place.reachable or place.program is None:
             return
         present = place.disk.present
-        state = State(session=present, epoch=place.program.epoch(present), idle_s=0.0)
+        epoch, released = place.program.epoch(present), place.program.released()
+        state = State(session=present, epoch=epoch, idle_s=0.0, released=released)
         self.retained[place.name] = state
         self.under_way.append(Message("state", place.name, state, self.now))
 

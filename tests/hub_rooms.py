@@ -15,6 +15,8 @@ from roomtone.core.wire import (
     Bundle,
     Command,
     HandOff,
+    LetGo,
+    Move,
     Offer,
     Presence,
     Release,
@@ -89,6 +91,12 @@ class Mover:
         hold = self.disk.holds.get(session or "")
         return hold.epoch if hold else 0
 
+    def released(self) -> tuple[LetGo, ...]:
+        """Return what this device let go of, and for whom."""
+        gone = [hold for hold in self.disk.holds.values() if hold.standing is Standing.RELEASED]
+        whom = {id_: bundle.moves[-1].target for id_, bundle in self.disk.bundles.items() if bundle.moves}
+        return tuple(LetGo(session=hold.session, epoch=hold.epoch, target=whom[hold.session]) for hold in gone)
+
     def obey(self, command: Release | Offer | Adopt) -> Reply:
         """Do what a command says, written down before it is answered."""
         decided = self._decide(command)
@@ -97,7 +105,7 @@ class Mover:
         assert decided.hold is not None
         self.disk.holds[command.session] = decided.hold
         if isinstance(command, Release):
-            return Reply(of=command.id, data={"bundle": self._release(decided.does, command.session)})
+            return Reply(of=command.id, data={"bundle": self._release(decided.does, command)})
         if isinstance(command, Offer) and decided.does is Does.KEEP:
             self.disk.bundles[command.session] = command.bundle
         if isinstance(command, Adopt):
@@ -112,13 +120,15 @@ class Mover:
             return on_offer(hold, command, hindrance=self.hindrance)
         return on_adopt(hold, command, here=here)
 
-    def _release(self, does: Does, session: str) -> object:
+    def _release(self, does: Does, release: Release) -> object:
+        session = release.session
         if does is Does.LET_GO:
             self.disk.bundles[session] = Bundle(
                 session=Session(id=session, room=self.room, persona="companion"),
                 persona="companion",
                 messages=tuple(self.disk.messages.get(session, ())),
                 rest=self.disk.rests.get(session),
+                moves=(Move(source=self.room, target=release.target, epoch=release.epoch + 1),),
             )
             self.disk.present = None if self.disk.present == session else self.disk.present
         return self.disk.bundles[session].model_dump(mode="json")
@@ -162,7 +172,7 @@ class HubRoom(Mover):
     async def tell(self, **changes: object) -> None:
         """Change the state and publish it."""
         session = self.disk.present
-        whose = {"session": session, "epoch": self.epoch(session)}
+        whose = {"session": session, "epoch": self.epoch(session), "released": self.released()}
         self.state = self.state.model_copy(update={**whose, **changes})
         await self.link.publish(self.topic("state"), self.state, retain=True)
 

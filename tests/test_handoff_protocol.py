@@ -64,6 +64,7 @@ FAULTS: dict[str, Fault] = {
     "the target starts anew": _start_anew(TARGET),
     "the hub dies": lambda house: house.stop_hub(),
     "the hub starts anew": _restart_hub,
+    "the hub loses its file": lambda house: house.lose_file(),
     "the broker starts anew": lambda house: house.restart_broker(),
     "a message is lost": _lose,
     "a message comes twice": _double,

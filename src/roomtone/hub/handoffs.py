@@ -35,9 +35,10 @@ from roomtone.core.handoff import (
     read_id,
     step,
 )
-from roomtone.core.wire import Bundle, Code, LetGo, Release, Reply, State
+from roomtone.core.wire import Bundle, Code, Release, Reply, State
 from roomtone.hub import sessions
 from roomtone.hub.database import HubDatabase
+from roomtone.hub.lost import Lost
 from roomtone.hub.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -67,8 +68,7 @@ class Handoffs:
         self._news = asyncio.Event()
         self._known: dict[str, tuple[str, int]] = {}
         self._told: dict[str, float] = {}
-        self._let_go: dict[str, tuple[str, LetGo]] = {}
-        self._looked_up: set[LetGo] = set()
+        self._lost = Lost()
 
     # ------------------------------------------------------------------------------------------ events
 
@@ -124,10 +124,7 @@ class Handoffs:
 
     async def on_state(self, device: str, state: State) -> None:
         """Learn whose a session is where this house's hub has forgotten it, and correct a device that is behind."""
-        for gone in state.released:
-            newest = self._let_go.get(gone.session)
-            if gone not in self._looked_up and (newest is None or newest[1].epoch < gone.epoch):
-                self._let_go[gone.session] = device, gone
+        self._lost.note(device, state.released, elapsed())
         if state.session is None or not 0 < state.epoch <= MOST_EPOCH:
             return
         session, epoch = state.session, state.epoch
@@ -136,12 +133,25 @@ class Handoffs:
         owned = await self._database.read(lambda db: sessions.owned(db, session))
         if owned is None or owned.epoch < epoch:
             log.info("%s goes on with session %s, epoch %d", device, session[:8], epoch)
-            await self._database.do(lambda db: sessions.own(db, session, device, epoch, ""))
+            await self._learn(device, sessions.Owned(session, device, epoch), owned)
             self._known[session] = (device, epoch)
         elif owned.owner == device:
             self._known[session] = (device, max(owned.epoch, epoch))
         else:
             await self._correct(device, owned)
+
+    async def _learn(self, device: str, now_owned: sessions.Owned, before: sessions.Owned | None) -> None:
+        """Write down what a device knows better, owe it the word that it may go on, and stop who did before."""
+        session, epoch, at = now_owned.session, now_owned.epoch, elapsed()
+
+        def work(db: sqlite3.Connection) -> None:
+            sessions.own(db, session, device, epoch, "")
+            _confirm(db, device, at)
+
+        await self._database.do(work)
+        if before is not None and before.owner != device:
+            await self._correct(before.owner, now_owned)
+        self._news.set()
 
     async def _correct(self, device: str, owned: sessions.Owned) -> None:
         at = elapsed()
@@ -192,22 +202,16 @@ class Handoffs:
                 await self._happened(id_, Offline(addressee, at - device.since) if gone else Late())
 
     async def find_lost(self) -> None:
-        """Take on what a room let go of and nobody has, as far as this hub's file knows: it lost what it had.
+        """Take on what a room let go of and nobody has, as far as this hub's file tells: it was lost meanwhile.
 
-        It is called when every room has told how it stands.
+        It is called once every room has told how it stands.
         """
-        while self._let_go:
-            _, (source, gone) = self._let_go.popitem()
-            at = elapsed()
+        at = elapsed()
+        for source, gone in self._lost.due(at):
             target = self._registry.get(gone.target)
-            lost = Handoff(
-                id=new_id(), session=gone.session, source=source, target=gone.target,
-                target_room=target.room if target else gone.target, epoch=gone.epoch + 1, phase=Phase.ADOPTING,
-            )  # fmt: skip
+            room = target.room if target else gone.target
+            lost = Handoff(new_id(), gone.session, source, gone.target, room, gone.epoch + 1, phase=Phase.ADOPTING)
             await self._send(await self._database.do(partial(_take_up, lost=lost, at=at)))
-            if len(self._looked_up) >= HISTORY:
-                self._looked_up.clear()
-            self._looked_up.add(gone)
 
     async def _happened(self, id_: str, event: Event, by: str | None = None) -> None:
         def work(db: sqlite3.Connection) -> tuple[Handoff | None, list[Send]]:
