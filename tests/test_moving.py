@@ -12,6 +12,7 @@ from conftest import Run
 from moving_house import MovingHouse, moving_house, named
 from rooms import HELP, scripted, somebody_speaks, speaks, until
 from roomtone.core.dialog import Ended, Role, Source
+from roomtone.core.errors import StoreError
 from roomtone.core.machine import Mode
 from roomtone.core.schedule import Action
 from roomtone.core.signals import Dismiss, MuteSet, Switch
@@ -339,6 +340,54 @@ def test_where_the_next_room_cannot_take_it_this_one_says_why_and_the_rest(run: 
             assert sorted(texts) == sorted([HELP, asked.spoken, MOVE, rest.spoken])
             [again] = await speaks(house.rooms["office"])
             assert (again.said, again.turn, moved.turn) == (asked.said, 4, 2)
+
+    run(scenario())
+
+
+def test_what_is_said_while_it_is_written_that_it_goes_belongs_to_another_conversation(
+    run: Run[None], tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        async with moving_house(tmp_path, office=(HELP, "what time is it"), kitchen=()) as house:
+            office = house.rooms["office"]
+            await starts(office)
+            owned, begun = office.room.conversation.recorder.owned, asyncio.Event()
+            write = owned.write
+
+            async def slowly(*given: Any) -> None:
+                begun.set()
+                await asyncio.sleep(4)
+                await write(*given)
+
+            owned.write = slowly  # type: ignore[method-assign]
+            house.begin("office", "kitchen")
+            await begun.wait()
+            office.device.visit(await somebody_speaks())
+            [[asked, other], [rest]] = await house.rest("office", "kitchen")
+            assert (asked.session, asked.turn, rest.turn) == (rest.session, 1, 2)
+            assert (other.heard, other.turn) == ("what time is it", 1)
+            assert other.session != asked.session
+
+    run(scenario())
+
+
+def test_a_disk_that_cannot_write_that_it_goes_keeps_it_here(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with moving_house(tmp_path, office=(HELP,), kitchen=()) as house:
+            office = house.rooms["office"]
+            await starts(office)
+            recorder = office.room.conversation.recorder
+
+            async def fails(*_: Any) -> None:
+                raise StoreError("the disk is full")
+
+            recorder.owned.write = fails  # type: ignore[method-assign]
+            before = recorder.session
+            house.begin("office", "kitchen")
+            [[asked, rest]] = await house.rest("office")
+            assert recorder.session == before
+            assert rest.session == asked.session
+            assert plain(f"{asked.spoken} {rest.spoken}") == plain(asked.said)
 
     run(scenario())
 

@@ -162,17 +162,36 @@ class Mover:
 
     async def _let_go(self, order: Release, hold: Hold, session: Session, persona: Persona) -> Reply:
         unsaid = await self._stop(session, persona)
+        left = self._leave(session)
         try:
-            bundle = await self._bundle(order, session, persona, unsaid)
+            bundle = await self._bundle(order, left or await self._kept(session), persona, unsaid)
             reply = self._sent(order, bundle, persona)
             moves = keeping_moves(session.id, bundle.moves)
             await self._owned.write(hold, bundle, *letting_go(bundle.timers), *moves)
         except RoomtoneError:
+            self._go_on(left)
             self._say_rest(unsaid, session.id)
             raise
-        self._recorder.leave(session.id)
         self._timers_moved()
         return reply
+
+    def _leave(self, session: Session) -> Place | None:
+        """Leave a session before it is bundled: what is said meanwhile belongs to another. Return where it stands."""
+        place = self._recorder.place()
+        self._recorder.leave(session.id)
+        if place is None or place[0].id != session.id:
+            return None
+        return Place(session, *place[1:])
+
+    def _go_on(self, left: Place | None) -> None:
+        """Go on with what does not leave after all, unless something else was said meanwhile."""
+        if left is not None and self._recorder.session is None:
+            last_at = utc_now() - timedelta(seconds=left.idle_s)
+            self._recorder.enter(Standing(left.session, left.turn, last_at, left.tips))
+
+    async def _kept(self, session: Session) -> Place:
+        kept = await self._parts.store.standing(session)
+        return Place(session, kept.turns, kept.tips, max(0.0, (utc_now() - kept.last_at).total_seconds()))
 
     async def _stop(self, session: Session, persona: Persona) -> Unsaid:
         """Silence what is being said, and return what was not heard of it, or what was not answered at all."""
@@ -218,15 +237,10 @@ class Mover:
         cut = turns[-1] if turns[-1].said else turns[0]
         return CutOff(cut) if cut.ended in (Ended.MOVED, Ended.INTERRUPTED) else None
 
-    async def _bundle(self, order: Release, session: Session, persona: Persona, unsaid: Unsaid) -> Bundle:
-        place = self._recorder.place()
-        if place is None or place[0].id != session.id:
-            kept = await self._parts.store.standing(session)
-            place = session, kept.turns, kept.tips, (utc_now() - kept.last_at).total_seconds()
-        _, turn, tips, idle_s = place
-        moves = await self._owned.moves(session.id)
+    async def _bundle(self, order: Release, place: Place, persona: Persona, unsaid: Unsaid) -> Bundle:
+        moves = await self._owned.moves(place.session.id)
         moves.append(Move(source=self._device, target=order.target, epoch=order.epoch + 1))
-        bundle = await bundled(self._parts.store, Place(session, turn, tips, max(0.0, idle_s)), unsaid, moves)
+        bundle = await bundled(self._parts.store, place, unsaid, moves)
         timers = await self._going(order, bundle)
         of_persona = {"persona_version": persona.version, "persona_content": persona.content}
         return bundle.model_copy(update={"timers": timers, **of_persona})
