@@ -151,3 +151,16 @@ def test_a_disk_that_fails_for_a_while_does_not_end_the_hub(run: Run[None], tmp_
             assert len(here.sent) > 1
 
     run(main())
+
+
+def test_a_device_that_a_full_disk_refused_is_kept_when_there_is_room(run: Run[None], tmp_path: Path) -> None:
+    async def main() -> None:
+        async with house(tmp_path) as here:
+            await here.rows("PRAGMA query_only = 1")
+            with pytest.raises(StoreError):
+                await here.registry.flush()
+            await here.rows("PRAGMA query_only = 0")
+            await here.registry.flush()
+            assert await here.rows("SELECT id FROM devices ORDER BY id") == [("kitchen",), ("study",)]
+
+    run(main())

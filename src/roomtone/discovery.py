@@ -154,7 +154,7 @@ async def find_hub(
             finally:
                 await browser.async_cancel()
     except (TimeoutError, OSError, Error) as error:
-        log.info("no hub%s was found: %s", f" of the home {home}" if home else "", str(error) or "none answered")
+        log.debug("no hub%s was found: %s", f" of the home {home}" if home else "", str(error) or "none answered")
         return None
 
 

@@ -297,8 +297,13 @@ async def membership(settings: Settings) -> Hub:
         found = Found(host, PORT, host) if host else await find_door()
         await join(found.address, found.port, code, settings.device, settings.state_dir)
 
+    told: set[str] = set()
+
     def notice(error: Exception, wait_s: float) -> None:
-        log.info("this room has not joined the house yet: %s; trying again in %.0f s", error, wait_s)
+        if str(error) not in told:
+            told.add(str(error))
+            log.info("this room has not joined the house yet: %s; it goes on trying", error)
+        log.debug("trying again in %.0f s", wait_s)
 
     await keep_trying(come_in, on=HubGone, first_s=FIRST_S, longest_s=AGAIN_S, notice=notice)
     return known(settings.hub, settings.state_dir)

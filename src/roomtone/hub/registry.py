@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from roomtone.core.dialog import now
-from roomtone.core.errors import DeviceNotFound, NewerVersion, PayloadError
+from roomtone.core.errors import DeviceNotFound, NewerVersion, PayloadError, StoreError
 from roomtone.core.wire import Presence, State, read
 from roomtone.hub.database import HubDatabase
 
@@ -136,11 +136,16 @@ class Registry:
         return device
 
     async def flush(self) -> None:
-        """Write down which devices have changed, in one commit: a whole house may come at once."""
-        changed = [self._devices[id_] for id_ in self._changed]
-        self._changed.clear()
-        if changed:
-            await self._database.do(lambda db: _keep(db, changed))
+        """Write down which devices have changed, in one commit: a whole house may come at once. Raises StoreError."""
+        changed, self._changed = self._changed, set()
+        devices = [self._devices[id_] for id_ in changed]
+        if not devices:
+            return
+        try:
+            await self._database.do(lambda db: _keep(db, devices))
+        except StoreError:
+            self._changed |= changed
+            raise
 
     def on_state(self, id_: str, state: State, at: float, *, retained: bool) -> Device:
         """Take a state, which only memory keeps; a device that only a state tells of is known from then on."""

@@ -225,13 +225,18 @@ class Hub:
                     self._spawn(self.handoffs.on_online(device.id), "telling a device what is its own")
 
     async def _flush(self) -> None:
+        told = ""
         while True:
             await asyncio.sleep(FLUSH_S)
             try:
                 await self.registry.flush()
                 await self.registry.look_up_admissions()
             except StoreError as error:
-                log.warning("%s", error.message)
+                if error.message != told:
+                    log.warning("%s", error.message)
+                told = error.message
+            else:
+                told = ""
 
 
 def _id_of(message: Inbound) -> str:
