@@ -19,8 +19,9 @@ from roomtone.core.dialog import Message, Role, Session, Source, Timer, Turn
 from roomtone.core.handoff import Hold, Standing
 from roomtone.core.sentences import Sentences
 from roomtone.core.wire import LONGEST, Bundle, Move, Reply, write
+from roomtone.link.outbox import Outbox
 from roomtone.ownership import Ownership, keeping_moves
-from roomtone.store import Store, open_store
+from roomtone.store import Store, iso, open_store
 
 SESSION = Session(room="office", persona="companion")
 HELD = Hold(SESSION.id, 1, Standing.HELD, "h")
@@ -222,6 +223,37 @@ def test_what_went_is_not_acted_for_and_its_bundle_is_kept(run: Run[None], tmp_p
             assert await owned.bundle(SESSION.id) is None
 
     run(scenario())
+
+
+def test_a_bundle_is_forgotten_after_a_day_and_that_it_went_is_not(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stores(tmp_path) as (office, _):
+            bundle = await taken(office, 1, await talked(office, 1))
+            await Ownership(office).write(Hold(SESSION.id, 0, Standing.RELEASED, "h"), bundle)
+            next_run = Ownership(office)
+            await next_run.recall()
+            assert await next_run.bundle(SESSION.id) is not None
+            await office.write(("UPDATE holds SET at = ?", (iso(utc_now() - timedelta(days=2)),)))
+            later_run = Ownership(office)
+            await later_run.recall()
+            assert await later_run.bundle(SESSION.id) is None
+            assert not later_run.acts(SESSION.id)
+
+    run(scenario())
+
+
+def test_what_is_erased_is_in_no_bundle_and_in_no_message_that_waits(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stores(tmp_path) as (office, _):
+            bundle = await taken(office, 1, await talked(office, 1, "our secret"))
+            await Ownership(office).write(Hold(SESSION.id, 0, Standing.RELEASED, "h"), bundle)
+            await Outbox(office).add("1", "topic", b"our secret")
+            await office.erase(utc_now() - timedelta(hours=1))
+            assert await Ownership(office).bundle(SESSION.id) is None
+            assert await Outbox(office).next() is None
+
+    run(scenario())
+    assert all(b"our secret" not in file.read_bytes() for file in tmp_path.glob("office.db*"))
 
 
 def test_the_history_of_handoffs_is_kept_with_the_session(run: Run[None], tmp_path: Path) -> None:

@@ -8,18 +8,23 @@ begins a conversation of its own instead.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from roomtone.clock import utc_now
+from roomtone.core.errors import StoreError
 from roomtone.core.handoff import LINK_LOST_S, Hold, Standing, may_act
 from roomtone.core.wire import Bundle, LetGo, Move
 from roomtone.database import Statement
 from roomtone.store import Store, iso
 
+log = logging.getLogger(__name__)
+
 KEPT = timedelta(days=1)
-"""So long a bundle lies here after the room let go of it, or was offered it; the hub has it too."""
+"""So long a bundle lies here after the room let go of it, or was offered it; the hub has it too. What is older goes
+at the next handoff, or the next start."""
 
 TOLD = 10
 """Conversations that the house is told of that this room let go of, the last ones."""
@@ -50,6 +55,15 @@ class Ownership:
             self._holds.setdefault(hold.session, hold)
         self.released = await self._let_go()
         self._read = True
+        await self._forget_old()
+
+    async def _forget_old(self) -> None:
+        try:
+            old = await self._store.read("SELECT 1 FROM holds WHERE bundle IS NOT NULL AND at < ?", _oldest())
+            if old:
+                await self._store.write(_pruning())
+        except StoreError as error:  # a full disk: what is known of conversations counts all the same
+            log.warning("what went to other rooms a day ago is not forgotten yet: %s", error.message)
 
     def of(self, session: str) -> Hold | None:
         """Return how this device stands to a session; None for one that never left its room."""
@@ -134,8 +148,12 @@ class Ownership:
         return [Move.model_validate({key: row[key] for key in _MOVE}) for row in rows]
 
 
+def _oldest() -> str | None:
+    return iso(utc_now() - KEPT)
+
+
 def _pruning() -> Statement:
-    return "UPDATE holds SET bundle = NULL WHERE bundle IS NOT NULL AND at < ?", (iso(utc_now() - KEPT),)
+    return "UPDATE holds SET bundle = NULL WHERE bundle IS NOT NULL AND at < ?", (_oldest(),)
 
 
 def keeping_moves(session: str, moves: Sequence[Move]) -> list[Statement]:
