@@ -186,19 +186,24 @@ def test_a_message_is_carried_as_it_was_said(run: Run[None], tmp_path: Path) -> 
     run(main())
 
 
+FRAME = 320
+
+
 def likeness(said: Audio, within: Audio) -> float:
     """Return how well the loudness of one sound, frame by frame, is found anywhere in another (at most 1)."""
-    wanted, there = (envelope(sound) for sound in (said, within))
+    wanted = envelope(said)
     wanted = wanted - wanted.mean()
     best = 0.0
-    for start in range(len(there) - len(wanted)):
-        part = there[start : start + len(wanted)] - there[start : start + len(wanted)].mean()
-        best = max(best, float(part @ wanted / max(1e-9, np.linalg.norm(part) * np.linalg.norm(wanted))))
+    for offset in range(0, FRAME, FRAME // 8):  # it may begin anywhere within a frame
+        there = envelope(Audio(within.samples[offset:], within.rate))
+        for start in range(len(there) - len(wanted)):
+            part = there[start : start + len(wanted)] - there[start : start + len(wanted)].mean()
+            best = max(best, float(part @ wanted / max(1e-9, np.linalg.norm(part) * np.linalg.norm(wanted))))
     return best
 
 
 def envelope(sound: Audio) -> np.ndarray[Any, np.dtype[np.float64]]:
-    frames = sound.samples[: len(sound) // 320 * 320].reshape(-1, 320).astype(np.float64)
+    frames = sound.samples[: len(sound) // FRAME * FRAME].reshape(-1, FRAME).astype(np.float64)
     loud: np.ndarray[Any, np.dtype[np.float64]] = np.sqrt((frames**2).mean(axis=1))
     return loud
 

@@ -289,14 +289,18 @@ class Connection(Client):
 
     # ----------------------------------------------------------------------------------- what was wrong
 
+    @property
+    def _encrypted(self) -> bool:
+        return self._way.tls is not None
+
     def _trouble(self, error: BaseException | None) -> Trouble:
         broker, words = str(self._way), self._said.text
         if isinstance(error, MqttCodeError):
             code = error.rc.value if isinstance(error.rc, ReasonCode) else -1
             meaning = trouble.of_code(code, broker, self.identifier) or trouble.of_words(words, broker)
-            return meaning or (trouble.lost(broker) if self._stood else trouble.closed(broker))
+            return meaning or (trouble.lost(broker) if self._stood else trouble.closed(broker, tls=self._encrypted))
         if isinstance(error, OSError):
-            return trouble.of_failure(error, broker)
+            return trouble.of_failure(error, broker, tls=self._encrypted and not self._stood)
         return trouble.silent(broker) if error is not None else trouble.lost(broker)
 
 

@@ -41,8 +41,8 @@ def of_code(code: int, broker: str, client_id: str) -> Trouble | None:
     return Trouble(f"the broker at {broker} {known[code]}") if code in known else None
 
 
-def of_failure(error: BaseException, broker: str) -> Trouble:
-    """Return what an error of the network or of TLS means."""
+def of_failure(error: BaseException, broker: str, *, tls: bool = False) -> Trouble:
+    """Return what an error of the network, or of ``tls``, means."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return Trouble(_of_certificate(error, broker))
     if isinstance(error, ssl.SSLError):
@@ -52,7 +52,7 @@ def of_failure(error: BaseException, broker: str) -> Trouble:
     if isinstance(error, ConnectionRefusedError):
         return Trouble(f"no broker listens at {broker}; is Mosquitto running there?")
     if isinstance(error, ConnectionResetError):
-        return closed(broker)
+        return closed(broker, tls=tls)
     if isinstance(error, TimeoutError):
         return silent(broker)
     return Trouble(f"the broker at {broker} cannot be reached: {_plain(error)}")
@@ -89,8 +89,13 @@ def lost(broker: str) -> Trouble:
     return Trouble(f"the connection to the broker at {broker} was lost")
 
 
-def closed(broker: str) -> Trouble:
-    """Return what it means that the broker closes before it has answered."""
+def closed(broker: str, *, tls: bool = False) -> Trouble:
+    """Return what it means that the broker closes before it has answered.
+
+    With TLS 1.3 (RFC 8446, 4.4.2) it judges a certificate after the handshake, and its reset may overtake its reason.
+    """
+    if tls:
+        return Trouble(f"the broker at {broker} hangs up; it may not take this room's certificate any more: {JOIN}")
     return Trouble(f"what listens at {broker} hangs up; is it the broker, and mqtt or mqtts as hub.url says?")
 
 
