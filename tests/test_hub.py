@@ -14,7 +14,7 @@ from broker import Broker, broker
 from hub_rooms import HubRoom, hub_room, until
 from roomtone.control import ask_daemon
 from roomtone.core.dialog import Timer
-from roomtone.core.errors import RegistrationError
+from roomtone.core.errors import RegistrationError, RoomtoneError
 from roomtone.core.wire import Adopt, CancelTimers, Follow, HandOff, HouseTimers, Reply, State, Where
 from roomtone.edges import control
 from roomtone.flow import beside
@@ -422,12 +422,16 @@ def test_whoever_sits_at_the_hub_sees_the_devices_and_moves_conversations(
         session = await kitchen.talk("hello")
         await until(lambda: _state(hub, kitchen).session == session, "the hub knows of it")
         done = await ask_hub(hub, tmp_path, command="handoff", **{"from": "kitchen", "to": "study"})
-        assert done[-1]["result"]["room"] == "study"
-        await until(lambda: study.has(session), "the study has it")
+        assert (done[-1]["result"]["room"], done[-1]["result"]["phase"]) == ("study", "over")
+        assert study.has(session)
         *devices, _ = await ask_hub(hub, tmp_path, command="devices")
         assert [one["device"]["id"] for one in devices] == ["kitchen", "study"]
         *moved, _ = await ask_hub(hub, tmp_path, command="sessions")
         assert [(one["session"]["owner"], one["session"]["epoch"]) for one in moved] == [("study", 1)]
+        kitchen.hindrance = "DEVICE_MUTED"
+        await until(lambda: _state(hub, study).session == session, "the hub knows of it")
+        with pytest.raises(RoomtoneError, match="stays in the study: the microphone there is off"):
+            await ask_hub(hub, tmp_path, command="handoff", **{"from": "study", "to": "kitchen"})
 
     in_a_house(run_in_real_time, broker, tmp_path, scene)
 

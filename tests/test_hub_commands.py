@@ -95,11 +95,25 @@ def test_devices_are_listed_moved_and_retired_from_the_command_line(
         assert (room["room"], room["online"]) == ("kitchen", False)
         assert ask("handoff", "kitchen", "study") == "roomtone: there is no room called study; known are: kitchen\n"
         assert ask("handoff", "cellar", "kitchen") == "roomtone: there is no room called cellar; known are: kitchen\n"
-        assert ask("announce", "dinner") == "It was said nowhere.\nNot in the kitchen: DEVICE_OFFLINE\n"
+        assert main(["hub", "announce", "dinner", "--config", str(config)]) == 1
+        assert capsys.readouterr().out == "It was said nowhere.\nNot in the kitchen: it is off\n"
         ask("retire", "kitchen")
         assert "retired" in ask("devices")
-        assert ask("where") == ""
+        assert ask("where") == "No room is known yet; let one in: roomtone hub enroll\n"
         assert ask("retire", "cellar").startswith("roomtone: there is no device called cellar")
+
+
+def test_a_hub_that_has_no_broker_says_so_to_whoever_asks_it(
+    capsys: pytest.CaptureFixture[str], broker: Broker, config: Path
+) -> None:
+    broker.stop()
+    with a_running_hub(config):
+        assert main(["hub", "announce", "dinner", "--config", str(config)]) == 1
+        assert capsys.readouterr().err.startswith("roomtone: the hub has no broker now: ")
+        assert main(["hub", "where", "--json", "--config", str(config)]) == 0
+        told = capsys.readouterr()
+        assert told.out == ""
+        assert told.err.startswith("roomtone: this is how it was: ")
 
 
 def test_a_second_hub_process_runs_beside_the_first_and_both_stop_cleanly(config: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,9 @@ from roomtone import logs
 from roomtone.commands import adding_actions, hub_enroll, say_json, say_line
 from roomtone.config import Settings
 from roomtone.control import ask_daemon, listens
-from roomtone.core.errors import HubGone
+from roomtone.core.errors import DeviceOffline, HubGone
+from roomtone.core.handoff import Phase
+from roomtone.core.wire import Code
 from roomtone.hub.folder import SERVICE_SOCKET, socket_of
 
 ELSEWHERE = {
@@ -21,6 +24,20 @@ ELSEWHERE = {
     "simulate": "roomtone.commands.hub_simulate",
 }
 """Actions of modules of their own, which hold ``add_actions(action)`` and ``run(args, settings) -> int``."""
+
+NOTHING = {
+    "devices": "No device is known yet; let one in: roomtone hub enroll",
+    "where": "No room is known yet; let one in: roomtone hub enroll",
+    "sessions": "There is no conversation in any room.",
+}
+"""What is said where a list is empty."""
+
+MISSED: dict[str, str] = {
+    DeviceOffline.code: "it is off",
+    Code.QUIET: "it is not to be disturbed; said there later",
+    Code.UNKNOWN: "it says nothing for others",
+}
+"""Why a room did not say an announcement, by the code."""
 
 Event = dict[str, Any]
 
@@ -57,7 +74,17 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     events = asyncio.run(_ask(_request(args), settings, named=args.state_dir is not None))
     for event in events:
         _show(event, args)
-    return 0
+    if len(events) == 1 and args.action in NOTHING and not args.json:
+        say_line(NOTHING[args.action])
+    return _code(events[-1]["result"], args)
+
+
+def _code(result: Any, args: argparse.Namespace) -> int:
+    """Return the exit code: 1 where no room says an announcement, now or later."""
+    if args.action != "announce":
+        return 0
+    later = [room for room, code in result.get("missed", []) if code == Code.QUIET]
+    return 0 if result.get("rooms") or later else 1
 
 
 def _serve(args: argparse.Namespace, settings: Settings) -> int:
@@ -110,15 +137,19 @@ def _show(event: Event, args: argparse.Namespace) -> None:
 def _show_result(result: Any, args: argparse.Namespace) -> None:
     if not isinstance(result, dict):
         return
-    if args.json:
+    if "link" in result:
+        if result["link"] != "ok":
+            sys.stderr.write(f"roomtone: this is how it was: {result['link']}\n")
+    elif args.json:
         say_json(result)
     elif args.action == "handoff":
-        say_line(f"The conversation goes on in the {result['room']}.")
+        over = result["phase"] == Phase.OVER
+        say_line(f"The conversation {'goes on in' if over else 'is on its way to'} the {result['room']}.")
     elif args.action == "announce":
         said, missed = result.get("rooms", []), result.get("missed", [])
         say_line(f"Said in: {', '.join(said)}." if said else "It was said nowhere.")
         for room, code in missed:
-            say_line(f"Not in the {room}: {code}")
+            say_line(f"Not in the {room}: {MISSED.get(code, code)}")
 
 
 def _device(device: Event) -> str:

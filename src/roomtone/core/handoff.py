@@ -105,7 +105,8 @@ class Handoff:
     @property
     def owner(self) -> str:
         """Whose the session is; while a bundle is on its way that one does not act for it."""
-        return self.target if self.phase is Phase.ADOPTING else self.source
+        went = self.phase is Phase.ADOPTING or (self.phase is Phase.OVER and not self.why)
+        return self.target if went else self.source
 
 
 @dataclass(frozen=True, slots=True)

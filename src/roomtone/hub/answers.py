@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from roomtone.clock import elapsed
-from roomtone.core.errors import DeviceNotFound, UsageError
-from roomtone.core.wire import Announce, HandOff, Reply, Request
+from roomtone.core.errors import (
+    BrokerUnreachable,
+    DeviceNotFound,
+    DeviceOffline,
+    EgressRefused,
+    PersonaNotFound,
+    UsageError,
+)
+from roomtone.core.handoff import Phase
+from roomtone.core.wire import Announce, Code, HandOff, Reply, Request
 from roomtone.hub import sessions
 from roomtone.hub.database import HubDatabase
 from roomtone.hub.registry import Admission, Device, Registry
@@ -16,6 +25,21 @@ from roomtone.hub.requests import OPERATOR, Requests, standing
 from roomtone.link import Link
 
 SHOWN = 50
+
+OUTCOME_S = 6.0
+"""So long it is waited for how a handoff ends: a room that does not answer has been given up by then."""
+
+LOOK_S = 0.05
+
+STAYS: dict[str, str] = {
+    DeviceOffline.code: "one of the two rooms does not answer",
+    Code.BUSY: "one of the two rooms is busy",
+    Code.MUTED: "the microphone there is off",
+    EgressRefused.code: "its persona keeps what is said in the room",
+    PersonaNotFound.code: "its persona is not known there",
+    Code.VERSION: "the two rooms have different versions",
+}
+"""Why a conversation is where it was, by the code."""
 
 Answer = AsyncIterator[dict[str, Any]]
 
@@ -49,7 +73,7 @@ class Answers:
         at = elapsed()
         for device in self._registry.everybody():
             yield {"device": described(device, at)}
-        yield {"result": "done"}
+        yield self._told()
 
     async def _sessions(self, _: dict[str, Any]) -> Answer:
         for row in await self._database.read(_listed):
@@ -58,19 +82,38 @@ class Answers:
         for device in self._registry.all():
             if device.state.session is not None and device.state.session not in known:
                 yield {"session": {"session": device.state.session, "owner": device.id, "epoch": device.state.epoch}}
-        yield {"result": "done"}
+        yield self._told()
 
     async def _where(self, _: dict[str, Any]) -> Answer:
         at = elapsed()
         for device in self._registry.all():
             yield {"room": standing(device, at).model_dump(mode="json")}
-        yield {"result": "done"}
+        yield self._told()
+
+    def _told(self) -> dict[str, Any]:
+        """Return the result of what lists things: whether the broker is there that tells the hub of them."""
+        return {"result": {"link": self._link.health}}
 
     async def _handoff(self, request: dict[str, Any]) -> Answer:
         source, to, session = (_text(request, key) for key in ("from", "to", "session"))
         if not source or not to:
             raise UsageError("say from where and where to: roomtone hub handoff FROM TO")
-        yield await self._ask(HandOff(to=to, source=self._registry.find(source).id, session=session or None))
+        device = self._registry.find(source)
+        answer = await self._ask(HandOff(to=to, source=device.id, session=session or None))
+        yield await self._outcome(answer["result"], device.room) if "result" in answer else answer
+
+    async def _outcome(self, begun: dict[str, Any], room: str) -> dict[str, Any]:
+        """Wait until a handoff that was begun is over, has come back, or takes too long; tell which."""
+        phase, why = "", ""
+        until = elapsed() + OUTCOME_S
+        while elapsed() < until and phase != Phase.OVER and not why:
+            await asyncio.sleep(LOOK_S)
+            phase, why = await self._database.read(lambda db: _phase(db, begun["handoff"]))
+        if why:
+            told = STAYS.get(why, f"it could not go ({why})")
+            message = f"the conversation stays in the {room}: {told}"
+            return {"error": {"code": why, "message": message, "details": begun}}
+        return {"result": {**begun, "phase": phase}}
 
     async def _announce(self, request: dict[str, Any]) -> Answer:
         text, room, persona = (_text(request, key) for key in ("text", "room", "persona"))
@@ -80,9 +123,15 @@ class Answers:
         yield await self._ask(Announce(text=text, to=room, persona=persona or None, urgent=urgent, answers=False))
 
     async def _ask(self, request: Request) -> dict[str, Any]:
+        self._check()
         reply = await self._requests.answer(request, OPERATOR)
         assert reply is not None  # its id was made just now
         return refused(reply) if not reply.ok else {"result": reply.data}
+
+    def _check(self) -> None:
+        """Raise BrokerUnreachable where no room can be reached now."""
+        if not self._link.up:
+            raise BrokerUnreachable(f"the hub has no broker now: {self._link.health}")
 
     async def _retire(self, request: dict[str, Any]) -> Answer:
         """Take a device out: its retained words go, so that nobody takes it for one that is only off."""
@@ -92,6 +141,7 @@ class Answers:
             raise DeviceNotFound(f"there is no device called {id_}; see: roomtone hub devices", name=id_)
         if device is not None and device.online:
             raise UsageError(f"{id_} is running; stop it first, or shut it out: roomtone hub revoke {id_}")
+        self._check()
         changed = await self._registry.admit(id_, Admission.RETIRED)
         for what in ("presence", "state"):
             await self._link.publish(self._link.topics.device(id_, what), b"", retain=True)
@@ -121,6 +171,11 @@ def described(device: Device, at: float) -> dict[str, Any]:
 def refused(reply: Reply) -> dict[str, Any]:
     """Return a refusal as the control socket tells of errors."""
     return {"error": {"code": reply.code, "message": reply.message, "details": reply.data}}
+
+
+def _phase(db: sqlite3.Connection, handoff: str) -> tuple[str, str]:
+    row = db.execute("SELECT phase, why FROM handoffs WHERE id = ?", (handoff,)).fetchone()
+    return (str(row["phase"]), str(row["why"])) if row else (Phase.OVER, "")
 
 
 def _listed(db: sqlite3.Connection) -> list[dict[str, object]]:
