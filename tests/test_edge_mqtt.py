@@ -258,6 +258,22 @@ def test_every_state_of_a_turn_is_told_but_none_twice(run: Run[None], tmp_path: 
     run(main())
 
 
+def test_what_could_not_be_told_once_is_told_the_next_time(run: Run[None], tmp_path: Path) -> None:
+    async def main() -> None:
+        async with house(tmp_path) as here:
+            quiet = here.rehearsal.room.parts.quiet
+            now, quiet.now = quiet.now, lambda: 1 / 0  # type: ignore[assignment, method-assign]
+            here.rehearsal.room.conversation.post(MuteSet(True))
+            await rests()
+            quiet.now = now  # type: ignore[method-assign]
+            here.rehearsal.room.conversation.post(MuteSet(False))
+            here.rehearsal.room.conversation.post(MuteSet(True))
+            await rests()
+            assert here.states[-1].muted
+
+    run(main())
+
+
 def test_an_idle_room_sends_nothing(run: Run[None], tmp_path: Path) -> None:
     async def main() -> None:
         async with house(tmp_path) as here:

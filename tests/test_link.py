@@ -562,6 +562,29 @@ def test_tries_are_neither_many_nor_few(
     assert len(caplog.records) == told
 
 
+def test_whatever_fails_in_a_connection_the_next_one_is_tried(
+    run: Run[None], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Scripted):
+        async def _stay(self) -> Trouble:
+            if self.tries < 20:
+                self.tries += 1
+                raise ValueError("what a library thought of")
+            self.health = "ok"
+            return await super()._stay()
+
+    async def scenario() -> None:
+        link = Broken(7200.0)
+        async with beside(link.run(), "kitchen"):
+            await asyncio.sleep(60)
+            assert "what a library thought of" in link.health
+            await asyncio.sleep(3600)
+            assert link.health == "ok"
+
+    run(scenario())
+    assert caplog.text.count("Traceback") == 1
+
+
 def test_two_rooms_of_one_name_do_not_wear_the_broker_out(run: Run[None]) -> None:
     async def scenario() -> None:
         link = Scripted(11.0, Trouble("another device is called kitchen", wait_s=30.0))

@@ -257,12 +257,19 @@ class Edge:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            if not self._link.up:
-                continue
-            state = await self._state()
-            if not same(state, self._sent) and await self._publish("state", state, retain=True):
-                self._sent = state
+            try:
+                await self._tell_state()
+            except Exception:  # what cannot be told now may be told in a moment
+                log.exception("the house is not told how this room stands")
                 await asyncio.sleep(SHORTEST_S)
+
+    async def _tell_state(self) -> None:
+        if not self._link.up:
+            return
+        state = await self._state()
+        if not same(state, self._sent) and await self._publish("state", state, retain=True):
+            self._sent = state
+            await asyncio.sleep(SHORTEST_S)
 
     def idle_s(self) -> float | None:
         """Return the seconds since somebody was last answered here; None where nobody was since it was started."""

@@ -138,6 +138,10 @@ class Link:
             trouble = await self._stay()
         except Trouble as error:
             trouble = error
+        except Exception as error:  # whatever a library raises: the next connection may be a good one
+            if is_cancelled():
+                raise
+            trouble = self._failed(error)
         lasted = clock() - began
         if lasted > CALM_S:
             self._told.clear()
@@ -146,6 +150,11 @@ class Link:
         await asyncio.sleep(trouble.wait_s * random.uniform(1, 2))  # spreads load, guards nothing
         if lasted < STEADY_S:
             raise trouble
+
+    def _failed(self, error: Exception) -> Trouble:
+        line = f"the link failed ({type(error).__name__}: {error}); it is tried again"
+        log.log(logging.DEBUG if line in self._told else logging.ERROR, "where the link failed", exc_info=error)
+        return Trouble(line)
 
     async def _stay(self) -> Trouble:
         """Connect, stay, and return why it ended. Raises Trouble where it did not begin."""
