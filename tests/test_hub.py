@@ -15,11 +15,12 @@ from hub_rooms import HubRoom, hub_room, until
 from roomtone.control import ask_daemon
 from roomtone.core.dialog import Timer
 from roomtone.core.errors import RegistrationError, RoomtoneError
-from roomtone.core.wire import Adopt, CancelTimers, Follow, HandOff, HouseTimers, Reply, State, Where
+from roomtone.core.wire import Adopt, CancelTimers, Follow, HandOff, HouseTimers, Reply, State, Where, write
 from roomtone.edges import control
 from roomtone.flow import beside
 from roomtone.hub.folder import database_path
 from roomtone.hub.serve import Hub, open_hub
+from roomtone.link import Inbound
 from roomtone.settings import Settings
 
 __all__ = ["broker"]
@@ -222,6 +223,27 @@ def test_who_asks_too_much_is_told_so(run_in_real_time: Any, broker: Broker, tmp
         codes = {(await kitchen.ask(Where())).code for _ in range(60)}
         assert "TOO_MANY_COMMANDS" in codes
         assert (await study.ask(Where())).ok
+
+    in_a_house(run_in_real_time, broker, tmp_path, scene)
+
+
+def test_a_flood_of_requests_is_not_answered_by_another(
+    run_in_real_time: Any, broker: Broker, tmp_path: Path
+) -> None:
+    async def scene(hub: Hub, kitchen: HubRoom, study: HubRoom) -> None:
+        answered: list[Reply] = []
+
+        async def note(_: Inbound, reply: Reply, __: str) -> None:
+            answered.append(reply)
+
+        answer, hub.link.answer = hub.link.answer, note  # type: ignore[method-assign]
+        request = Inbound(kitchen.topic("request"), write(Where()), False, None, b"1", 0.0)
+        for _ in range(500):
+            await hub._on_request(request)
+        hub.link.answer = answer  # type: ignore[method-assign]
+        assert (await study.ask(Where())).ok
+        assert {reply.code for reply in answered} == {"TOO_MANY_COMMANDS"}
+        assert len(answered) < 100  # those that are done are answered later
 
     in_a_house(run_in_real_time, broker, tmp_path, scene)
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from roomtone.clock import utc_now
 from roomtone.core.dialog import Source, Timer
 from roomtone.core.errors import NewerVersion, PayloadError, PersonaNotFound, RoomtoneError, UsageError
+from roomtone.core.rate import Bucket
 from roomtone.core.signals import Dismiss, Muter, MuteSet, Prompt, Switch, Wake
 from roomtone.core.wire import (
     COMMAND,
@@ -110,24 +111,6 @@ class Surroundings(Protocol):
         """Tell the house soon where something has changed."""
 
 
-class Bucket:
-    """So many a second, and ``most`` at once after a rest."""
-
-    def __init__(self, a_second: float = A_SECOND, most: float = AT_ONCE) -> None:
-        self._a_second, self._most = a_second, most
-        self._left, self._at = most, asyncio.get_running_loop().time()
-
-    def take(self) -> bool:
-        """Say whether one more is allowed now."""
-        now = asyncio.get_running_loop().time()
-        self._left = min(self._most, self._left + (now - self._at) * self._a_second)
-        self._at = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
-
-
 class Commands:
     """Takes commands in the order in which they come."""
 
@@ -136,7 +119,8 @@ class Commands:
         self._link = link
         self._reach = reach
         self._otherwise = link.topics.device(device, "reply")
-        self._allowed, self._refused = Bucket(), Bucket(A_SECOND, A_SECOND)
+        now = asyncio.get_running_loop().time()
+        self._allowed, self._refused = Bucket(A_SECOND, AT_ONCE, now), Bucket(A_SECOND, A_SECOND, now)
         self._replies: OrderedDict[str, Reply] = OrderedDict()
         self._ways: dict[type, Callable[[Any], Awaitable[Reply | None]]] = {
             Say: self._say,
@@ -158,8 +142,9 @@ class Commands:
         if message.retained:
             log.warning("a command that the broker kept is not obeyed; whoever sent it must not retain it")
             return
-        if not self._allowed.take():
-            if self._refused.take():  # a flood is not answered by another
+        now = asyncio.get_running_loop().time()
+        if not self._allowed.take(now):
+            if self._refused.take(now):  # a flood is not answered by another
                 many = f"more than {A_SECOND:.0f} commands a second came; send them slower"
                 await self._answer(message, _refusal(_id_of(message.payload), Code.TOO_MANY, many))
             return

@@ -28,6 +28,7 @@ from roomtone.core.errors import (
     StoreError,
 )
 from roomtone.core.handoff import EXPIRES_S, Send
+from roomtone.core.rate import Bucket
 from roomtone.core.wire import REQUEST, Code, Command, Presence, Reply, State, Topics, read
 from roomtone.discovery import announce_hub
 from roomtone.edges import control
@@ -37,7 +38,6 @@ from roomtone.hub.answers import Answers
 from roomtone.hub.database import HubDatabase, open_database
 from roomtone.hub.folder import database_path, socket_of
 from roomtone.hub.handoffs import Handoffs
-from roomtone.hub.rates import Rates
 from roomtone.hub.registry import Registry
 from roomtone.hub.renewal import renew
 from roomtone.hub.requests import Requests
@@ -55,6 +55,10 @@ FLUSH_S = 1.0
 
 ASK_S = 1.5
 """How long a device may take to do what it is told."""
+
+A_SECOND = 10.0
+BURST = 30.0
+"""Requests that a device may make: so many a second, and so many at once after a rest."""
 
 AT_ONCE = 64
 """Requests that are worked on at once; further ones are refused."""
@@ -88,7 +92,8 @@ class Hub:
         self.answers = Answers(database, self.registry, self.requests, link)
         self.settled = False
         self._connected = asyncio.Event()
-        self._rates = Rates()
+        self._allowed: dict[str, Bucket] = {}
+        self._refused: dict[str, Bucket] = {}
         self._under_way = 0
         self._group: asyncio.TaskGroup | None = None
         topics = link.topics
@@ -140,14 +145,17 @@ class Hub:
     async def _on_request(self, message: Inbound) -> None:
         """Work on a request beside the others; what cannot be read or is too much gets an answer as well."""
         id_ = self.link.topics.device_of(message.topic) or ""
-        if not self._rates.allows(id_, elapsed()) or self._under_way >= AT_ONCE:
-            why = "the hub is asked too much at once; try again in a moment"
-            await self._answer(message, Reply(of=_id_of(message), ok=False, code=Code.TOO_MANY, message=why))
+        now = elapsed()
+        allowed = self._allowed.setdefault(id_, Bucket(A_SECOND, BURST, now)).take(now)
+        if not allowed or self._under_way >= AT_ONCE:
+            if self._refused.setdefault(id_, Bucket(A_SECOND, BURST, now)).take(now):  # no flood is answered by one
+                why = "the hub is asked too much at once; try again in a moment"
+                await self._answer(message, Reply(of=_id_of(message), ok=False, code=Code.TOO_MANY, message=why))
             return
+        self._under_way += 1
         self._spawn(self._serve(message, id_), "a request")
 
     async def _serve(self, message: Inbound, asking: str) -> None:
-        self._under_way += 1
         try:
             request = read(REQUEST, message.payload)
             reply = await self.requests.answer(request, asking)
