@@ -238,6 +238,68 @@ def test_who_has_lost_the_bundle_gets_it_again() -> None:
     assert again.phase is Phase.ADOPTING
 
 
+def test_who_has_it_back_with_its_bundle_is_sent_that_once_only_and_anew() -> None:
+    first = begun()
+    offering, _ = told(first, ok(first, BUNDLE))
+    adopting, _ = told(offering, ok(offering))
+    carrying, _ = told(adopting, Replied(Phase.ADOPTING, adopting.sent, "SESSION_NOT_HERE"))
+    back, [_, send] = told(carrying, Replied(Phase.ADOPTING, carrying.sent, "SESSION_NOT_HERE"))
+    assert isinstance(send, Send)
+    assert isinstance(send.command, Adopt)
+    assert (send.to, send.command.bundle) == ("kitchen", None)
+    again, [send] = told(back, Replied(Phase.RETURNING, back.sent, "SESSION_NOT_HERE"))
+    assert isinstance(send, Send)
+    assert isinstance(send.command, Adopt)
+    assert send.command.bundle is not None
+    assert told(again, Replied(Phase.RETURNING, again.sent, "SESSION_NOT_HERE"))[0].phase is Phase.OVER
+
+
+@pytest.mark.parametrize("phase", ["releasing", "offering"])
+def test_who_goes_before_the_session_moved_is_not_waited_for(phase: str) -> None:
+    moving = begun()
+    if phase == "offering":
+        moving, _ = told(moving, ok(moving, BUNDLE))
+    back, orders = told(moving, Offline(moving.addressee, 0.0))
+    assert back.phase is Phase.RETURNING
+    assert orders[0] == Own("s", "kitchen", 5 if phase == "releasing" else 6)
+
+
+def test_who_comes_and_goes_elsewhere_changes_nothing() -> None:
+    first = begun()
+    offering, _ = told(first, ok(first, BUNDLE))
+    adopting, _ = told(offering, ok(offering))
+    for event in (Offline("kitchen", LEASE_S), Online("kitchen"), Offline("bedroom", LEASE_S)):
+        assert told(adopting, event) == (adopting, [])
+
+
+def test_a_target_that_cannot_after_all_gives_it_back_and_one_that_knows_better_does_not() -> None:
+    first = begun()
+    offering, _ = told(first, ok(first, BUNDLE))
+    adopting, _ = told(offering, ok(offering))
+    back, orders = told(adopting, Replied(Phase.ADOPTING, adopting.sent, "STORE_ERROR"))
+    assert (back.phase, orders[0]) == (Phase.RETURNING, Own("s", "kitchen", 6))
+    assert told(adopting, Replied(Phase.ADOPTING, adopting.sent, "STALE_EPOCH")) == (
+        replace(adopting, phase=Phase.OVER),
+        [],
+    )
+
+
+def test_a_source_that_cannot_have_it_back_now_is_asked_again_and_at_once_when_it_is_there() -> None:
+    first = begun()
+    back, _ = told(first, Replied(Phase.RELEASING, first.sent, "DEVICE_BUSY"))
+    same, orders = told(back, Replied(Phase.RETURNING, back.sent, "STORE_ERROR"))
+    assert (same, orders) == (back, [])
+    assert len(told(same, Late(), at=same.due)[1]) == 1
+    assert len(told(same, Online("kitchen"))[1]) == 1
+    assert told(same, ok(same))[0].phase is Phase.OVER
+
+
+def test_what_only_followed_somebody_says_nothing_when_it_comes_back() -> None:
+    first = replace(begun(), following=True)
+    offering, _ = told(first, ok(first, BUNDLE))
+    assert told(offering, Replied(Phase.OFFERING, offering.sent, "DEVICE_BUSY"))[0].speaks is False
+
+
 def test_the_id_of_a_command_tells_what_its_answer_is_about() -> None:
     first = begun()
     assert read_id(command(first).id) == ("h", Phase.RELEASING, 1)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from conftest import Run
 from rooms import HELP, somebody_speaks, until
-from roomtone.core.dialog import Role
-from roomtone.core.wire import Reply
+from roomtone.cast import ReadyPersona
+from roomtone.clock import utc_now
+from roomtone.core.dialog import Role, Timer
+from roomtone.core.errors import PersonaNotFound, StoreError
+from roomtone.core.wire import Adopt, Offer, Release, Reply
 from roomtone.rehearsal import Rehearsal
 from walking_house import WalkingHouse, walking_house
 
@@ -121,3 +126,154 @@ async def walk(folder: Path, cut: PowerCut) -> None:
 @pytest.mark.parametrize("cut", CUTS, ids=str)
 def test_who_loses_power_between_two_messages_costs_nothing(run: Run[None], tmp_path: Path, cut: PowerCut) -> None:
     run(walk(tmp_path, cut))
+
+
+# ------------------------------------------------------------------------------ what else may be in the way
+
+
+@contextmanager
+def a_full_disk(house: WalkingHouse, name: str) -> Iterator[None]:
+    """Let a room write nothing for as long as the context lasts."""
+    room = house.rooms[name].rehearsal
+    assert room is not None
+    store, write = room.room.store, room.room.store.write
+
+    async def fails(*_: object, **__: object) -> None:
+        raise StoreError("the disk is full")
+
+    store.write = fails  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        store.write = write  # type: ignore[method-assign]
+
+
+async def until_it_is(house: WalkingHouse, kind: type, room: str) -> None:
+    """Let messages arrive until one of a kind is the next, for a room."""
+    while not (house.under_way and isinstance(house.under_way[0].what, kind) and house.under_way[0].room == room):
+        if house.under_way:
+            await house.arrive()
+        await house.wait(0.1)
+
+
+@pytest.mark.parametrize(("room", "kind"), [("office", Release), ("kitchen", Offer), ("kitchen", Adopt)])
+def test_a_full_disk_leaves_it_where_it_was(run: Run[None], tmp_path: Path, room: str, kind: type) -> None:
+    async def scenario() -> None:
+        async with walking_house(tmp_path, office=(HELP,), kitchen=()) as house:
+            session = await talks(house)
+            await house.hand_off("office", "kitchen")
+            await until_it_is(house, kind, room)
+            with a_full_disk(house, room):
+                await house.arrive()
+            await house.flow(2.0)
+            assert house.rooms["office"].acts(session)
+            await ends_well(house, session)
+
+    run(scenario())
+
+
+def test_who_cannot_have_it_back_for_a_full_disk_has_it_when_there_is_room(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with walking_house(tmp_path, office=(HELP,), kitchen=()) as house:
+            session = await talks(house)
+            await house.hand_off("office", "kitchen")
+            await house.kill("kitchen")
+            await until_it_is(house, Adopt, "office")
+            with a_full_disk(house, "office"):
+                await house.flow(5.0)
+                assert not house.rooms["office"].acts(session)
+            await house.flow(15.0)
+            assert house.rooms["office"].acts(session)
+            await ends_well(house, session)
+
+    run(scenario())
+
+
+def test_timers_come_home_though_nobody_is_there_any_more_who_could_go_on(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with walking_house(tmp_path, office=(HELP,), kitchen=()) as house:
+            session = await talks(house)
+            office = house.rooms["office"].rehearsal
+            assert office is not None
+            pasta = Timer(name="pasta", seconds=3600, due=utc_now() + timedelta(hours=1), session=session)
+            await office.room.parts.timers.save([pasta])
+            await house.hand_off("office", "kitchen")
+            await house.arrive()
+            assert await office.room.store.timers() == []
+            await house.kill("kitchen")
+
+            async def nobody(persona: str) -> ReadyPersona:
+                raise PersonaNotFound(f"there is no persona called {persona}")
+
+            office.room.parts.cast.ready = nobody  # type: ignore[method-assign]
+            await house.flow(5.0)
+            assert [timer.name for timer in await office.room.store.timers()] == ["pasta"]
+
+    run(scenario())
+
+
+def test_what_nobody_waits_for_any_more_is_not_said_where_it_goes(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with walking_house(tmp_path, office=(HELP,), kitchen=()) as house:
+            session = await talks(house)
+            await house.hand_off("office", "kitchen")
+            await until_it_is(house, Offer, "kitchen")
+            offer = house.under_way[0].what
+            assert isinstance(offer, Offer)
+            house.under_way[0].what = offer.model_copy(update={"at": offer.at + timedelta(hours=1)})
+            await ends_well(house, session)
+            assert [room for room, _ in house.first_sounds] == ["office"]
+
+    run(scenario())
+
+
+def test_what_nobody_waits_for_any_more_is_not_said_where_it_comes_back(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with walking_house(tmp_path, office=(HELP,), kitchen=()) as house:
+            session = await talks(house)
+            await house.hand_off("office", "kitchen")
+            await house.arrive()
+            await house.end_hub()
+            await house.kill("kitchen")
+            await house.wait(3600.0)
+            await house.begin_hub()
+            await house.flow(10.0)
+            assert house.rooms["office"].acts(session)
+            await ends_well(house, session)
+            assert [room for room, _ in house.first_sounds] == ["office"]
+
+    run(scenario())
+
+
+def test_of_two_rooms_that_are_wanted_at_once_one_has_it(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with walking_house(tmp_path, office=(HELP,), kitchen=(), bath=()) as house:
+            session = await talks(house)
+            codes = [(await house.hand_off("office", to)).code for to in ("kitchen", "bath")]
+            assert codes == ["", "DEVICE_BUSY"]
+            assert (await house.follow("bath")).code == "SESSION_NOT_FOUND"
+            await until_it_is(house, Adopt, "kitchen")
+            await house.arrive()
+            assert (await house.hand_off("kitchen", "office")).code == "DEVICE_BUSY"
+            await ends_well(house, session)
+            assert house.rooms["kitchen"].acts(session)
+
+    run(scenario())
+
+
+def test_two_rooms_can_change_their_conversations(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with walking_house(tmp_path, office=(HELP,), kitchen=(HELP,)) as house:
+            first, second = await talks(house), await talks(house, "kitchen")
+            for name in house.rooms:
+                room = house.rooms[name].rehearsal
+                assert room is not None
+                await room.at_rest()
+                await house.tell(name)
+            assert (await house.hand_off("office", "kitchen")).ok
+            assert (await house.hand_off("kitchen", "office")).ok
+            await house.flow(20.0)
+            assert house.rooms["kitchen"].acts(first)
+            assert house.rooms["office"].acts(second)
+
+    run(scenario())

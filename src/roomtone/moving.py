@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 SETTLES_S = 1.2
 """So long a turn that was stopped may take to be written; the hub waits two seconds for all of it."""
 
+WAITED_FOR_S = 120.0
+"""So long after a conversation was let go of somebody may still stand there and wait for the rest."""
+
 AT_REST = (Mode.IDLE, Mode.LISTENING)
 
 Ordered = TypeVar("Ordered", bound=Asked)
@@ -266,7 +269,7 @@ class Mover:
         if decision.does is Does.REFUSE or decision.hold is None:
             raise _refused(decision.code)
         if decision.does is Does.KEEP:
-            await self._owned.write(decision.hold, by_our_clock(order.bundle, utc_now()))
+            await self._owned.write(decision.hold, by_our_clock(order.bundle, utc_now() - _under_way(order)))
         return Reply(of=order.id)
 
     async def _hindrance(self, order: Offer) -> str:
@@ -278,11 +281,8 @@ class Mover:
             return Code.MUTED
         if talks or (others and state.turn is not None):
             return Code.BUSY
-        try:
-            await self._persona(order.bundle.persona)
-        except RoomtoneError as error:
-            return error.code
-        return ""
+        nobody = await self._who_is_missing(order.bundle.persona)
+        return nobody.code if nobody is not None else ""
 
     async def _adopt(self, order: Adopt) -> Reply:
         hold = self._owned.of(order.session)
@@ -297,12 +297,17 @@ class Mover:
         bundle = kept[0] if kept else order.bundle and by_our_clock(order.bundle, utc_now())
         if bundle is None:
             raise _refused(Code.NOT_HERE)
-        await self._persona(bundle.persona)
+        nobody = await self._who_is_missing(bundle.persona)
+        if nobody is not None and decision.does is Does.TAKE:
+            raise nobody
         moves = [self._move_back(bundle, order)] if order.why else []
         statements = keeping(bundle, self._parts.room) + keeping_moves(order.session, moves)
         await self._owned.write(decision.hold, None, *statements)
-        await self._enter(bundle)
-        self._speak(order, bundle)
+        if nobody is None:
+            await self._enter(bundle)
+            self._speak(order, bundle)
+        else:  # it has come home, where nobody can go on with it any more: its timers ring, and that is all
+            self._timers_moved(bundle)
         return Reply(of=order.id)
 
     def _move_back(self, bundle: Bundle, order: Adopt) -> Move:
@@ -350,7 +355,12 @@ class Mover:
     # --------------------------------------------------------------------------------------------- aloud
 
     def _speak(self, order: Adopt, bundle: Bundle) -> None:
-        """Say why it came back, and the rest; who has nothing to go on with says that they are here."""
+        """Say why it came back, and the rest; who has nothing to go on with says that they are here.
+
+        What comes much later, because the hub was off for long, is nothing that anybody waits for.
+        """
+        if utc_now() - bundle.at > timedelta(seconds=WAITED_FOR_S):
+            return
         self._say_why(order)
         if not order.speaks:
             return
@@ -390,9 +400,23 @@ class Mover:
             raise _refused(Code.NOT_HERE)
         return found
 
+    async def _who_is_missing(self, persona: str) -> RoomtoneError | None:
+        """Return why a persona cannot speak here; None where it can."""
+        try:
+            await self._persona(persona)
+        except RoomtoneError as error:
+            return error
+        return None
+
     async def _persona(self, persona: str) -> Persona:
         ready = await self._parts.cast.ready(persona)
         return ready.persona
+
+
+def _under_way(order: Offer) -> timedelta:
+    """Return how long the hub had what it offers: it may have been off meanwhile, which is not how clocks differ."""
+    moves = order.bundle.moves
+    return max(timedelta(), order.at - moves[-1].at) if moves else timedelta()
 
 
 def _refused(code: str, told: str = "") -> HandoffRefused:

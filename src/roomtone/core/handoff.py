@@ -203,6 +203,12 @@ def _replied(handoff: Handoff, reply: Replied, now: float) -> tuple[Handoff, lis
         return _send(replace(handoff, carries=True), now)
     if reply.code and reply.code != Code.STALE and phase is Phase.ADOPTING:
         return _return(handoff, reply.code, now)
+    if reply.code not in (
+        "",
+        Code.STALE,
+        Code.NOT_HERE,
+    ):  # there is no other room that could have it: once more later
+        return handoff, []
     return replace(handoff, phase=Phase.OVER), []
 
 

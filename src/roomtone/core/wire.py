@@ -306,9 +306,13 @@ class Release(Asked):
 
 
 class Offer(Asked):
-    """Keep a session durably without acting for it yet; refuse where this room cannot serve it now."""
+    """Keep a session durably without acting for it yet; refuse where this room cannot serve it now.
+
+    ``at`` is the hub's clock, as is that of the bundle's last move: what lies between is how long the hub had it.
+    """
 
     do: Literal["offer"] = "offer"
+    at: datetime = Field(default_factory=now)
     handoff: str
     session: str
     epoch: int
