@@ -16,8 +16,8 @@ from typing import TypeVar
 
 from roomtone.clock import utc_now
 from roomtone.core.continuation import unspoken
-from roomtone.core.dialog import Message, Noun, Session, Timer, Turn
-from roomtone.core.wire import LONGEST, Bundle, Move, Rest
+from roomtone.core.dialog import Ended, Message, Noun, Session, Timer, Turn
+from roomtone.core.wire import LONGEST, Adopt, Bundle, Move, Offer, Rest
 from roomtone.database import Statement
 from roomtone.mind.sentences import Skills
 from roomtone.ownership import keeping_moves
@@ -177,6 +177,18 @@ def by_our_clock(bundle: Bundle, came: datetime) -> Bundle:
     return bundle.model_copy(update=times)
 
 
+def under_way(offer: Offer) -> timedelta:
+    """Return how long the hub had what it offers: it may have been off meanwhile, which is not how clocks differ."""
+    moves = offer.bundle.moves
+    return max(timedelta(), offer.at - moves[-1].at) if moves else timedelta()
+
+
+def came_back(bundle: Bundle, adopt: Adopt, device: str) -> Move:
+    """Return the move by which a conversation is with ``device`` again."""
+    source = bundle.moves[-1].target if bundle.moves else device
+    return Move(source=source, target=device, epoch=adopt.epoch, why=adopt.why)
+
+
 def keeping(bundle: Bundle, room: str) -> list[Statement]:
     """Return the statements that put a conversation into the store of ``room``, to be committed together.
 
@@ -232,3 +244,15 @@ class CutOff:
     def rest(self) -> Rest | None:
         """Return what is still to be said of it, None where it was heard to its end."""
         return rest_of(self.turn.trace, unspoken(self.turn.said, self.turn.spoken), whole=self.whole)
+
+
+async def cut_before_a_restart(store: Store, session: str) -> CutOff | None:
+    """Return the answer that was cut off where the program ended while a conversation was about to go.
+
+    Raises StoreError.
+    """
+    turns = await store.history(2, session)
+    if not turns or turns[-1].ended is not Ended.MOVED:
+        return None
+    cut = turns[-1] if turns[-1].said else turns[0]
+    return CutOff(cut) if cut.ended in (Ended.MOVED, Ended.INTERRUPTED) else None

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from roomtone.carrying import Carrier
 from roomtone.choosing import Chosen
@@ -13,6 +14,7 @@ from roomtone.clock import utc_now
 from roomtone.core.dialog import Ended, Latency, Session, Source, Stage, Turn, TurnError, Voice, new_id
 from roomtone.core.endpoint import Completeness
 from roomtone.core.errors import RoomtoneError
+from roomtone.core.machine import State
 from roomtone.core.persona import Persona
 from roomtone.core.signals import Prompt, Signal
 from roomtone.engines.stt import Hints, Transcript
@@ -149,3 +151,24 @@ class Chain:
     only_tells: Callable[[str], bool]
     carrier: Carrier | None
     as_whom: Callable[[str | None], Awaitable[Persona | None]]
+
+
+class Floor(Protocol):
+    """The conversation, as far as one that moves needs it."""
+
+    @property
+    def state(self) -> State:
+        """Where things stand."""
+
+    @property
+    def live(self) -> LiveTurn | None:
+        """The turn that has the floor."""
+
+    def take_in(self, signal: Signal) -> None:
+        """Let a fact have its effects at once."""
+
+    def post(self, signal: Signal) -> None:
+        """Let a fact have its effects after those that came before it."""
+
+    def expect_an_answer(self) -> None:
+        """Listen for a yes or a no."""

@@ -10,20 +10,32 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from roomtone import outbound
-from roomtone.bundling import CutOff, Place, Unsaid, bundled, by_our_clock, called, keeping, letting_go, rest_of
+from roomtone.bundling import (
+    Place,
+    Unsaid,
+    bundled,
+    by_our_clock,
+    called,
+    came_back,
+    cut_before_a_restart,
+    keeping,
+    letting_go,
+    rest_of,
+    under_way,
+)
 from roomtone.clock import utc_now
 from roomtone.core.dialog import Ended, Session, Source, Stage, Timer
 from roomtone.core.errors import HandoffRefused, RoomtoneError, SessionNotFound
 from roomtone.core.handoff import Does, Hold, on_adopt, on_offer, on_release
-from roomtone.core.machine import Mode, State
+from roomtone.core.machine import Mode
 from roomtone.core.persona import Egress, Persona
-from roomtone.core.signals import Acted, Dismiss, Prompt, Signal
+from roomtone.core.signals import Acted, Dismiss, Prompt
 from roomtone.core.speakable import speakable
 from roomtone.core.wire import Adopt, Asked, Bundle, Code, LetGo, Move, Offer, Release, Reply, Rest
-from roomtone.live_turn import LiveTurn
+from roomtone.live_turn import Floor
 from roomtone.mind.house import refusal_phrase
 from roomtone.ownership import keeping_moves
 from roomtone.parts import Parts
@@ -42,27 +54,6 @@ WAITED_FOR_S = 120.0
 AT_REST = (Mode.IDLE, Mode.LISTENING)
 
 Ordered = TypeVar("Ordered", bound=Asked)
-
-
-class Floor(Protocol):
-    """The conversation, as far as one that moves needs it."""
-
-    @property
-    def state(self) -> State:
-        """Where things stand."""
-
-    @property
-    def live(self) -> LiveTurn | None:
-        """The turn that has the floor."""
-
-    def take_in(self, signal: Signal) -> None:
-        """Let a fact have its effects at once."""
-
-    def post(self, signal: Signal) -> None:
-        """Let a fact have its effects after those that came before it."""
-
-    def expect_an_answer(self) -> None:
-        """Listen for a yes or a no."""
 
 
 class Mover:
@@ -210,7 +201,7 @@ class Mover:
         person = await called(self._parts.store, session.id, self._switcher.speaker.skills)
         if waiting is not None:
             return replace(waiting, person=person)
-        cut = self._recorder.cut_off or await self._cut_before_a_restart(session)
+        cut = self._recorder.cut_off or await cut_before_a_restart(self._parts.store, session.id)
         if live is not None and begun and not live.said:
             told = self._switcher.speaker.phrases.say("cut_off_agreeing", heard=begun.rstrip(".?!"))
             return Unsaid(rest_of(live.trace, told, whole=True), person=person)
@@ -231,14 +222,6 @@ class Mover:
             if isinstance(prompt, Prompt) and prompt.goes_on:
                 return Unsaid(Rest(trace=prompt.goes_on, text=prompt.text, whole=not prompt.broken))
         return None
-
-    async def _cut_before_a_restart(self, session: Session) -> CutOff | None:
-        """Return the answer that was cut off where the program ended while a conversation was about to go."""
-        turns = await self._parts.store.history(2, session.id)
-        if not turns or turns[-1].ended is not Ended.MOVED:
-            return None
-        cut = turns[-1] if turns[-1].said else turns[0]
-        return CutOff(cut) if cut.ended in (Ended.MOVED, Ended.INTERRUPTED) else None
 
     async def _bundle(self, order: Release, place: Place, persona: Persona, unsaid: Unsaid) -> Bundle:
         moves = await self._owned.moves(place.session.id)
@@ -269,7 +252,7 @@ class Mover:
         if decision.does is Does.REFUSE or decision.hold is None:
             raise _refused(decision.code)
         if decision.does is Does.KEEP:
-            await self._owned.write(decision.hold, by_our_clock(order.bundle, utc_now() - _under_way(order)))
+            await self._owned.write(decision.hold, by_our_clock(order.bundle, utc_now() - under_way(order)))
         return Reply(of=order.id)
 
     async def _hindrance(self, order: Offer) -> str:
@@ -300,7 +283,7 @@ class Mover:
         nobody = await self._who_is_missing(bundle.persona)
         if nobody is not None and decision.does is Does.TAKE:
             raise nobody
-        moves = [self._move_back(bundle, order)] if order.why else []
+        moves = [came_back(bundle, order, self._device)] if order.why else []
         statements = keeping(bundle, self._parts.room) + keeping_moves(order.session, moves)
         await self._owned.write(decision.hold, None, *statements)
         if nobody is None:
@@ -309,10 +292,6 @@ class Mover:
         else:  # it has come home, where nobody can go on with it any more: its timers ring, and that is all
             self._timers_moved(bundle)
         return Reply(of=order.id)
-
-    def _move_back(self, bundle: Bundle, order: Adopt) -> Move:
-        source = bundle.moves[-1].target if bundle.moves else self._device
-        return Move(source=source, target=self._device, epoch=order.epoch, why=order.why)
 
     async def _confirm(self, order: Adopt, known: Hold | None, hold: Hold) -> None:
         """Go on as before, now that the hub says so; of an answer that was cut off for nothing, with its rest."""
@@ -411,12 +390,6 @@ class Mover:
     async def _persona(self, persona: str) -> Persona:
         ready = await self._parts.cast.ready(persona)
         return ready.persona
-
-
-def _under_way(order: Offer) -> timedelta:
-    """Return how long the hub had what it offers: it may have been off meanwhile, which is not how clocks differ."""
-    moves = order.bundle.moves
-    return max(timedelta(), order.at - moves[-1].at) if moves else timedelta()
 
 
 def _refused(code: str, told: str = "") -> HandoffRefused:
