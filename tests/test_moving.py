@@ -571,6 +571,24 @@ def test_after_a_restart_it_is_gone_on_with_once_the_hub_says_so(run: Run[None],
     run(scenario())
 
 
+def test_after_a_restart_it_goes_on_with_what_came_and_not_with_what_was_said_here_before(
+    run: Run[None], tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        async with moving_house(tmp_path, office=(HELP, MOVE), kitchen=("what day is it",)) as house:
+            [before] = await speaks(house.rooms["kitchen"])
+            await walks_out(house)
+            [[asked, _], _] = await house.rest("office", "kitchen")
+            assert before.session != asked.session
+        async with moving_house(tmp_path, one_session=False, office=(), kitchen=("what time is it",)) as house:
+            assert house.movers["kitchen"].standing() == (asked.session, 1)
+            assert (await house.tell("kitchen", Adopt(handoff="h", session=asked.session, epoch=1))).ok
+            [time] = await speaks(house.rooms["kitchen"])
+            assert time.session == asked.session
+
+    run(scenario())
+
+
 def test_after_a_restart_without_the_hub_a_room_begins_its_own(run: Run[None], tmp_path: Path) -> None:
     async def scenario() -> None:
         async with moving_house(tmp_path, office=(HELP, MOVE), kitchen=()) as house:

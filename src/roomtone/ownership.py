@@ -73,6 +73,11 @@ class Ownership:
         """Say whether a session may be gone on with here and now."""
         return may_act(self.of(session), confirmed=session in self._confirmed, link_lost_s=self._lost_s())
 
+    def waits(self, session: str) -> bool:
+        """Say whether a session is gone on with here once the hub has said so."""
+        hold = self.of(session)
+        return hold is not None and hold.standing is Standing.HELD and not self.acts(session)
+
     def unconfirmed(self) -> Hold | None:
         """Return the session that this device took up last, where the hub has not said yet that it may go on."""
         held = [hold for hold in self._holds.values() if hold.standing is Standing.HELD]

@@ -127,18 +127,23 @@ class Recorder:
     async def resume(self) -> None:
         """Go on with the session in which this room last spoke as this persona; end those that have expired.
 
-        What went to another room, or may have, is not this room's to go on with or to end.
+        What went to another room, or may have, is not this room's to go on with or to end; the one before it is not
+        gone on with in its stead.
         """
         try:
             await self.owned.recall()
             found = await self._store.open_sessions(self._room, self._persona.id)
-            standings = [await self._store.standing(session) for session in found if self.owned.acts(session.id)]
+            ours = [each for each in found if self.owned.acts(each.id) or self.owned.waits(each.id)]
+            standings = [await self._store.standing(session) for session in ours]
             for standing in filter(self._expired, standings):
+                if not self.owned.acts(standing.session.id):
+                    continue
                 over = standing.last_at + timedelta(seconds=self._retention_s)
                 await self._store.save_session(standing.session.model_copy(update={"ended": over}))
             live = [standing for standing in standings if not self._expired(standing)]
-            if live and self._session is None:
-                self._enter(max(live, key=lambda standing: standing.last_at))
+            last = max(live, key=lambda standing: standing.last_at, default=None)
+            if last is not None and self._session is None and self.owned.acts(last.session.id):
+                self._enter(last)
         except RoomtoneError as error:
             log.error("the last session is not gone on with: %s", error.message)
 

@@ -143,7 +143,7 @@ def _show_result(result: Any, args: argparse.Namespace) -> None:
     elif args.json:
         say_json(result)
     elif args.action == "handoff":
-        over = result["phase"] == Phase.OVER
+        over = result.get("phase") == Phase.OVER
         say_line(f"The conversation {'goes on in' if over else 'is on its way to'} the {result['room']}.")
     elif args.action == "announce":
         said, missed = result.get("rooms", []), result.get("missed", [])
