@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from roomtone.cast import ReadyPersona
 from roomtone.clock import utc_now
 from roomtone.core.dialog import Role, Timer
 from roomtone.core.errors import PersonaNotFound, StoreError
-from roomtone.core.wire import Adopt, Offer, Release, Reply
+from roomtone.core.wire import Adopt, HandOff, Offer, Release, Reply
 from roomtone.rehearsal import Rehearsal
 from walking_house import WalkingHouse, walking_house
 
@@ -275,5 +276,57 @@ def test_two_rooms_can_change_their_conversations(run: Run[None], tmp_path: Path
             await house.flow(20.0)
             assert house.rooms["kitchen"].acts(first)
             assert house.rooms["office"].acts(second)
+
+    run(scenario())
+
+
+def test_a_room_that_was_given_back_an_old_store_lets_go_of_what_is_elsewhere(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with walking_house(tmp_path, office=(HELP,), kitchen=()) as house:
+            session = await talks(house)
+            await house.kill("office")
+            shutil.copytree(tmp_path / "office", tmp_path / "backup")
+            await house.begin("office")
+            await house.hand_off("office", "kitchen")
+            await house.flow(20.0)
+            await house.kill("office")
+            shutil.rmtree(tmp_path / "office")
+            shutil.copytree(tmp_path / "backup", tmp_path / "office")
+            await house.begin("office")
+            while house.under_way:
+                await house.arrive()
+            await house.flow(20.0)
+            assert house.rooms["kitchen"].acts(session)
+            assert [command.what for command in house.under_way] == []
+
+    run(scenario())
+
+
+def test_what_a_room_has_not_been_asked_it_does_not_answer_for_another(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with walking_house(tmp_path, office=(HELP,), kitchen=(), bath=()) as house:
+            session = await talks(house)
+            await house.hand_off("office", "kitchen")
+            await until_it_is(house, Offer, "kitchen")
+            assert house.handoffs is not None
+            forged = Reply(of=house.under_way[0].what.id, ok=False, code="DEVICE_BUSY")  # type: ignore[union-attr]
+            await house.handoffs.on_reply("bath", forged)
+            await house.flow(2.0)
+            assert house.rooms["kitchen"].acts(session)
+
+    run(scenario())
+
+
+def test_the_hub_knows_how_often_it_moved_where_who_asks_does_not(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with walking_house(tmp_path, office=(HELP,), kitchen=()) as house:
+            session = await talks(house)
+            for source, target in (("office", "kitchen"), ("kitchen", "office")):
+                assert house.requests is not None
+                reply = await house.requests.answer(HandOff(to=target, session=session, epoch=0), source)
+                assert reply is not None
+                assert reply.ok
+                await house.flow(2.0)
+                assert house.rooms[target].acts(session)
 
     run(scenario())

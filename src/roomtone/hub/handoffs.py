@@ -119,19 +119,22 @@ class Handoffs:
         for id_ in await self._database.read(lambda db: _owed_to(db, device)):
             await self._happened(id_, Online(device))
         at = elapsed()
+        self._known = {session: known for session, known in self._known.items() if known[0] != device}
         await self._database.do(lambda db: _confirm(db, device, at))
         self._news.set()
 
     async def on_state(self, device: str, state: State) -> None:
         """Learn whose a session is where this house's hub has forgotten it, and correct a device that is behind."""
         self._lost.note(device, state.released, elapsed())
-        if state.session is None or not 0 < state.epoch <= MOST_EPOCH:
+        if state.session is None or state.epoch > MOST_EPOCH:
             return
         session, epoch = state.session, state.epoch
         if self._known.get(session) == (device, epoch):
             return
         owned = await self._database.read(lambda db: sessions.owned(db, session))
-        if owned is None or owned.epoch < epoch:
+        if owned is None and epoch == 0:  # it never left its room, which is no business of the house
+            self._known[session] = (device, 0)
+        elif owned is None or owned.epoch < epoch:
             log.info("%s goes on with session %s, epoch %d", device, session[:8], epoch)
             await self._learn(device, sessions.Owned(session, device, epoch), owned)
             self._known[session] = (device, epoch)
@@ -185,7 +188,8 @@ class Handoffs:
             async with asyncio.timeout(LOOK_S if due is None else min(LOOK_S, max(0.0, due - elapsed()))):
                 await self._news.wait()
         except TimeoutError:
-            self._known.clear()  # another process may have moved any of them
+            # Another process may have moved any of them; one that never left leaves only by what its room is told.
+            self._known = {session: known for session, known in self._known.items() if known[1] == 0}
             if up():
                 await self.find_lost()
                 await self.take_due()
@@ -334,7 +338,8 @@ def _take_up(db: sqlite3.Connection, lost: Handoff, at: float) -> list[Send]:
     The target may have been told to adopt: so it is asked first, and the source has it back only afterwards.
     """
     owned = sessions.owned(db, lost.session)
-    if (owned is not None and owned.epoch >= lost.epoch) or under_way(db, lost.session):
+    elsewhere = owned is not None and (owned.epoch, owned.owner != lost.source) >= (lost.epoch - 1, True)
+    if elsewhere or under_way(db, lost.session):
         return []
     log.warning("session %s is in no room; it is looked for", lost.session[:8])
     db.execute("DELETE FROM handoffs WHERE session = ? AND source = target", (lost.session,))
