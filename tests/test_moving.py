@@ -15,7 +15,7 @@ from roomtone.core.dialog import Ended, Role, Source
 from roomtone.core.errors import StoreError
 from roomtone.core.machine import Mode
 from roomtone.core.schedule import Action
-from roomtone.core.signals import Dismiss, MuteSet, Switch
+from roomtone.core.signals import Dismiss, MuteSet, Prompt, Switch
 from roomtone.core.wire import Adopt, Code, Offer, Release, Reply
 from roomtone.flow import Event
 from roomtone.rehearsal import Rehearsal
@@ -584,6 +584,24 @@ def test_after_a_restart_it_goes_on_with_what_came_and_not_with_what_was_said_he
             assert house.movers["kitchen"].standing() == (asked.session, 1)
             assert (await house.tell("kitchen", Adopt(handoff="h", session=asked.session, epoch=1))).ok
             [time] = await speaks(house.rooms["kitchen"])
+            assert time.session == asked.session
+
+    run(scenario())
+
+
+def test_what_a_room_says_by_itself_after_a_restart_does_not_end_the_conversation_that_came(
+    run: Run[None], tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        async with moving_house(tmp_path, office=(HELP, MOVE), kitchen=()) as house:
+            await walks_out(house)
+            [[asked, _], _] = await house.rest("office", "kitchen")
+        async with moving_house(tmp_path, one_session=False, office=(), kitchen=("what time is it",)) as house:
+            kitchen = house.rooms["kitchen"]
+            kitchen.room.conversation.post(Prompt("I was cut off.", Source.SCHEDULE, verbatim=True))
+            await kitchen.at_rest()
+            assert (await house.tell("kitchen", Adopt(handoff="h", session=asked.session, epoch=1))).ok
+            [time] = await speaks(kitchen)
             assert time.session == asked.session
 
     run(scenario())

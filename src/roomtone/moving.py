@@ -296,7 +296,7 @@ class Mover:
     async def _confirm(self, order: Adopt, known: Hold | None, hold: Hold) -> None:
         """Go on as before, now that the hub says so; of an answer that was cut off for nothing, with its rest."""
         await self._owned.confirm(hold)
-        if self._recorder.session is None:
+        if (here := self._recorder.session) is None or await self._owned.gives_way(here.id):
             await self._take_up(order.session)
         if known is None or known.epoch != order.epoch:  # the first time that it is told
             session = await self._session(order.session)

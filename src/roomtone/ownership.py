@@ -83,6 +83,13 @@ class Ownership:
         held = [hold for hold in self._holds.values() if hold.standing is Standing.HELD]
         return held[-1] if held and held[-1].session not in self._confirmed else None
 
+    async def gives_way(self, session: str) -> bool:
+        """Say whether a session is this room's own and nobody spoke in it: what it says by itself begins one too.
+
+        Raises StoreError.
+        """
+        return self.of(session) is None and not any(turn.heard for turn in await self._store.history(10, session))
+
     async def confirm(self, hold: Hold) -> None:
         """Note that the hub says so; nothing is written that stands there already. Raises StoreError."""
         known = self.of(hold.session)
