@@ -443,7 +443,10 @@ def test_whoever_sits_at_the_hub_sees_the_devices_and_moves_conversations(
     async def scene(hub: Hub, kitchen: HubRoom, study: HubRoom) -> None:
         session = await kitchen.talk("hello")
         await until(lambda: _state(hub, kitchen).session == session, "the hub knows of it")
-        done = await ask_hub(hub, tmp_path, command="handoff", **{"from": "kitchen", "to": "study"})
+        with pytest.raises(RoomtoneError, match="no conversation begins with nosuch; see: roomtone hub sessions"):
+            await ask_hub(hub, tmp_path, command="handoff", **{"from": "kitchen", "to": "study", "session": "nosuch"})
+        words = {"from": "kitchen", "to": "study", "session": session[:8]}
+        done = await ask_hub(hub, tmp_path, command="handoff", **words)
         assert (done[-1]["result"]["room"], done[-1]["result"]["phase"]) == ("study", "over")
         assert study.has(session)
         *devices, _ = await ask_hub(hub, tmp_path, command="devices")

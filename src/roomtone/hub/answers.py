@@ -14,6 +14,7 @@ from roomtone.core.errors import (
     DeviceOffline,
     EgressRefused,
     PersonaNotFound,
+    SessionNotFound,
     UsageError,
 )
 from roomtone.core.handoff import Phase
@@ -99,8 +100,19 @@ class Answers:
         if not source or not to:
             raise UsageError("say from where and where to: roomtone hub handoff FROM TO")
         device = self._registry.find(source)
-        answer = await self._ask(HandOff(to=to, source=device.id, session=session or None))
+        meant = await self._meant(session) if session else None
+        answer = await self._ask(HandOff(to=to, source=device.id, session=meant))
         yield await self._outcome(answer["result"], device.room) if "result" in answer else answer
+
+    async def _meant(self, beginning: str) -> str:
+        """Return the conversation whose id begins so, as ``sessions`` lists it. Raises SessionNotFound."""
+        listed = await self._database.read(_listed)
+        ids = {str(row["session"]) for row in listed} | {each.state.session or "" for each in self._registry.all()}
+        found = [id_ for id_ in ids if id_.startswith(beginning)]
+        if len(found) != 1:
+            told = "more than one" if found else "no"
+            raise SessionNotFound(f"{told} conversation begins with {beginning}; see: roomtone hub sessions")
+        return found[0]
 
     async def _outcome(self, begun: dict[str, Any], room: str) -> dict[str, Any]:
         """Wait until a handoff that was begun is over, has come back, or takes too long; tell which."""
