@@ -18,7 +18,7 @@ from roomtone.core.wire import Bundle, Presence, Reply, State, write
 from roomtone.flow import beside
 from roomtone.hub import sessions
 from roomtone.hub.database import HubDatabase, open_database
-from roomtone.hub.handoffs import DISK_AGAIN_S, Handoffs
+from roomtone.hub.handoffs import DISK_AGAIN_S, LOOK_S, Handoffs
 from roomtone.hub.registry import Admission, Registry
 
 SECRET = "what nobody else is to know"
@@ -126,6 +126,20 @@ def test_of_many_conversations_that_moved_the_last_are_known(run: Run[None], tmp
                 await here.handoffs.on_state("kitchen", State(session=f"s{number}", epoch=1))
             assert await here.rows("SELECT count(*) FROM sessions") == [(sessions.KEPT,)]
             assert await here.rows("SELECT 1 FROM sessions WHERE session = 's2'") == []
+
+    run(main())
+
+
+def test_of_conversations_that_are_over_and_never_moved_nothing_is_kept(run: Run[None], tmp_path: Path) -> None:
+    async def main() -> None:
+        async with house(tmp_path) as here, beside(here.handoffs.run(lambda: True), "handoffs"):
+            for number in range(100):
+                state = State(session=f"s{number}")
+                here.registry.on_state("kitchen", state, 0.0, retained=False)
+                await here.handoffs.on_state("kitchen", state)
+            await asyncio.sleep(2 * LOOK_S)
+            assert set(here.handoffs._known) == {"s99"}
+            assert await here.rows("SELECT * FROM sessions") == []
 
     run(main())
 

@@ -189,7 +189,8 @@ class Handoffs:
                 await self._news.wait()
         except TimeoutError:
             # Another process may have moved any of them; one that never left leaves only by what its room is told.
-            self._known = {session: known for session, known in self._known.items() if known[1] == 0}
+            present = {one.state.session for one in self._registry.all()}
+            self._known = {key: known for key, known in self._known.items() if known[1] == 0 and key in present}
             if up():
                 await self.find_lost()
                 await self.take_due()
