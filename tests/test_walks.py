@@ -66,7 +66,7 @@ async def texts(room: Rehearsal, session: str) -> list[tuple[Role, str]]:
 async def ends_well(house: WalkingHouse, session: str) -> None:
     """Let everybody be back, and look that the conversation is in one room, whole, and was said once."""
     await house.everybody_is_back()
-    await house.flow(40.0)
+    await house.flow(20.0)  # more than the longest wait until something is sent again
     acting = [place for place in house.rooms.values() if place.acts(session)]
     assert len(acting) == 1, [place.name for place in acting]
     room = acting[0].rehearsal

@@ -269,12 +269,9 @@ class WalkingHouse:
 
     def check(self) -> None:
         """Look that no two rooms go on with one conversation."""
-        acting = Counter(
-            session
-            for place in self.rooms.values()
-            for session in {turn.session for turn in self.sounded}
-            if place.acts(session)
-        )
+        rooms = [place.rehearsal.room for place in self.rooms.values() if place.rehearsal is not None]
+        recorders = [(room.conversation.recorder, room.conversation.recorder.session) for room in rooms]
+        acting = Counter(session.id for recorder, session in recorders if session and recorder.owned.acts(session.id))
         assert all(count == 1 for count in acting.values()), acting
 
 

@@ -203,12 +203,8 @@ def _replied(handoff: Handoff, reply: Replied, now: float) -> tuple[Handoff, lis
         return _send(replace(handoff, carries=True), now)
     if reply.code and reply.code != Code.STALE and phase is Phase.ADOPTING:
         return _return(handoff, reply.code, now)
-    if reply.code not in (
-        "",
-        Code.STALE,
-        Code.NOT_HERE,
-    ):  # there is no other room that could have it: once more later
-        return handoff, []
+    if reply.code and reply.code not in (Code.STALE, Code.NOT_HERE):
+        return handoff, []  # no other room could have it: it is told once more, later
     return replace(handoff, phase=Phase.OVER), []
 
 
