@@ -53,6 +53,24 @@ def test_a_room_on_its_own_is_told_nothing_of(run: Run[None], tmp_path: Path) ->
     run(main())
 
 
+def test_a_room_whose_id_was_changed_since_it_joined_is_told_of(
+    run: Run[None], broker: Broker, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        house, joined = broker.hub("attic-1"), tmp_path / "hub"
+        joined.mkdir()
+        for kept in (house.ca, house.cert, house.key):
+            assert kept is not None
+            (joined / kept.name).write_bytes(kept.read_bytes())
+        found = await look(settings(tmp_path, url=house.url, home=house.home), running=False)
+        assert told(found, "warn") == [
+            "this room's certificate is for attic-1, and its device.id is kitchen-1; "
+            "set device.id: attic-1, or at the hub, run: roomtone hub enroll"
+        ]
+
+    run(main())
+
+
 def test_a_room_that_waits_to_be_let_in_is_told_of(run: Run[None], tmp_path: Path) -> None:
     async def main() -> None:
         [finding] = await look(settings(tmp_path, code="123456"), running=False)

@@ -86,6 +86,15 @@ def expires(cert: Path) -> datetime:
     return x509.load_pem_x509_certificate(cert.read_bytes()).not_valid_after_utc
 
 
+def holder(cert: Path) -> str:
+    """Return whom a certificate's file is for: its common name. Raises OSError and ValueError."""
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
+    names = x509.load_pem_x509_certificate(cert.read_bytes()).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if names else ""
+
+
 def write_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Write a file wholly or not at all, readable from its first moment on for those alone whom ``mode`` names."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")

@@ -10,7 +10,7 @@ from typing import Any
 
 from roomtone.core.errors import HouseError, PayloadError, RoomtoneError
 from roomtone.core.wire import Presence, Topics, read
-from roomtone.credentials import expires
+from roomtone.credentials import expires, holder
 from roomtone.doctor.findings import Finding, split
 from roomtone.enrolling import known
 from roomtone.link.trouble import JOIN, Trouble
@@ -43,7 +43,10 @@ async def look(settings: Settings, *, running: bool) -> list[Finding]:
     if hub.url is None:
         waits = Finding("house", "warn", "it has a code and has not joined yet", ENROLL)
         return [waits] if hub.code is not None else []
-    found = list(certificate(hub.cert or settings.state_dir / "hub" / "cert.pem", datetime.now(UTC)))
+    own = settings.state_dir / "hub" / "cert.pem"
+    found = list(certificate(hub.cert or own, datetime.now(UTC)))
+    if hub.cert in (None, own) and (other := _of_another(own, settings.device.id)):
+        return [*found, other]  # the broker goes by the certificate: to connect would end that device's connection
     return found if running else found + await _connection(hub, settings)
 
 
@@ -77,6 +80,18 @@ def certificate(path: Path, now: datetime) -> Iterator[Finding]:
         yield Finding("house", "warn", f"this room's certificate expires on {until:%d %B %Y}", JOIN)
     else:
         yield Finding("house", "ok", f"this room's certificate is good until {until:%d %B %Y}")
+
+
+def _of_another(path: Path, id_: str) -> Finding | None:
+    """Tell that the certificate which joining left is another device's: the id was changed since then."""
+    try:
+        name = holder(path)
+    except (OSError, ValueError, ImportError):
+        return None  # told already
+    if name == id_:
+        return None
+    said = f"this room's certificate is for {name}, and its device.id is {id_}"
+    return Finding("house", "warn", said, f"set device.id: {name}, or at the hub, run: roomtone hub enroll")
 
 
 async def _broker(hub: Hub, settings: Settings) -> list[Finding]:

@@ -264,7 +264,8 @@ class Connection(Client):
             del self._acks[info.mid]
         if reason.is_failure:
             raise RegistrationError(
-                f"the broker did not take what was sent to {topic}: {reason}; is it this device's?"
+                f"the broker did not take what was sent to {topic}: {reason}; "
+                "if device.id was changed, set it back, or join the house again: roomtone hub join"
             )
 
     async def listen(self, filters: Sequence[tuple[str, bool]]) -> list[str]:
