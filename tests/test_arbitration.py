@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roomtone.core.arbitration import KEPT_S, MOST, SAME_S, Arbiter, Kind, Standing
+from roomtone.core.arbitration import KEPT_S, MOST, SAME_S, Arbiter, Kind, Standing, nearness
 
 WAKE, SPEECH, ENGAGED, INTERRUPTION = Kind.WAKE, Kind.SPEECH, Kind.ENGAGED, Kind.INTERRUPTION
 CLAIMED, WON, LOST = Standing.CLAIMED, Standing.WON, Standing.LOST
@@ -68,6 +68,23 @@ def test_what_is_won_is_lost_only_to_a_higher_rank(own: Kind, other: Kind, taken
     assert (arbiter.lose(other, 10.0, "kitchen") == [1]) is taken_away
 
 
+def test_who_is_heard_clearly_louder_is_nearest_and_takes_the_call_from_who_was_quicker() -> None:
+    quick, near = Arbiter(), Arbiter()
+    quick.hear(1, WAKE, 10.0, near=nearness(-41.0))
+    quick.win(1)
+    assert near.lose(WAKE, 10.0, "quick", nearness(-41.0)) == []
+    assert near.hear(1, WAKE, 10.1, near=nearness(-29.0)) is CLAIMED
+    assert quick.lose(WAKE, 10.1, "near", nearness(-29.0)) == [1]
+    assert near.win(1)
+
+
+def test_hardly_louder_is_not_nearer() -> None:
+    arbiter = Arbiter()
+    arbiter.lose(WAKE, 10.0, "quick", nearness(-32.0))
+    assert arbiter.hear(1, WAKE, 10.1, near=nearness(-31.0)) is LOST
+    assert nearness(None) < nearness(-100.0)
+
+
 def test_a_lower_rank_neither_keeps_nor_takes_away_a_claim_that_is_under_way() -> None:
     arbiter = Arbiter()
     arbiter.lose(WAKE, 10.0, "kitchen")
@@ -117,6 +134,7 @@ class House:
     up_s: list[float]
     down_s: list[float]
     clocks: list[float]
+    near: list[int] = field(default_factory=lambda: [0] * 9)
     events: list[tuple[float, int, str, int]] = field(default_factory=list)
     arbiters: dict[int, Arbiter] = field(default_factory=dict)
 
@@ -143,13 +161,15 @@ class House:
         return [room for room, arbiter in self.arbiters.items() if arbiter.standing(1) is WON]
 
     def _hear(self, room: int) -> Standing:
-        return self.arbiters[room].hear(1, self.kinds[room], self.heard[room] + self.clocks[room])
+        at = self.heard[room] + self.clocks[room]
+        return self.arbiters[room].hear(1, self.kinds[room], at, near=self.near[room])
 
     def _read(self, reader: int, claimant: int, now: float, age: float) -> None:
         if reader == claimant:
             self.arbiters[reader].win(1)
         else:
-            self.arbiters[reader].lose(self.kinds[claimant], now - age + self.clocks[reader], str(claimant))
+            at = now - age + self.clocks[reader]
+            self.arbiters[reader].lose(self.kinds[claimant], at, str(claimant), self.near[claimant])
 
 
 DELAY = st.floats(0, 0.2)
@@ -159,19 +179,20 @@ ROOMS = st.integers(2, 5).flatmap(
         st.lists(st.sampled_from([WAKE, WAKE, INTERRUPTION]), min_size=n, max_size=n),
         *(st.lists(DELAY, min_size=n, max_size=n) for _ in range(2)),
         st.lists(st.floats(-1e6, 1e6), min_size=n, max_size=n),
+        st.lists(st.integers(-9, -6), min_size=n, max_size=n),
     )
 )
 
 
 @given(ROOMS)
 def test_exactly_one_room_answers_however_late_each_hears_and_is_told(rooms: tuple[list, ...]) -> None:  # type: ignore[type-arg]
-    heard, kinds, up_s, down_s, clocks = rooms
+    heard, kinds, up_s, down_s, clocks, near = rooms
     numbered = range(len(heard))
-    house = House(dict(zip(numbered, heard, strict=True)), dict(enumerate(kinds)), up_s, down_s, clocks)
+    house = House(dict(zip(numbered, heard, strict=True)), dict(enumerate(kinds)), up_s, down_s, clocks, near)
     winners = house.settle()
-    assert len(winners) == 1, (heard, kinds, up_s, down_s)
-    if INTERRUPTION in kinds:
-        assert kinds[winners[0]] is INTERRUPTION
+    assert len(winners) == 1, (heard, kinds, up_s, down_s, near)
+    ranks = [(kind is INTERRUPTION, loud) for kind, loud in zip(kinds, near, strict=True)]
+    assert ranks[winners[0]] == max(ranks), "who is interrupted, else who is nearest"
 
 
 def test_the_room_that_heard_it_first_by_more_than_the_network_takes_answers() -> None:

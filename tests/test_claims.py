@@ -162,6 +162,24 @@ def test_a_word_that_is_really_said_is_answered_once(run: Run[None], tmp_path: P
     run(main())
 
 
+@with_words
+def test_the_room_in_which_they_stand_answers_though_another_noticed_them_sooner(
+    run: Run[None], tmp_path: Path
+) -> None:
+    async def main() -> None:
+        rooms = three(TIME, TIME, listen={"mode": "wake_word"})
+        async with house(tmp_path, **rooms) as ours:
+            word = await said(f"okay nabu {TIME}", "en-us")
+            for name, late_s, loud in (("bedroom", 0.0, 0.2), ("kitchen", 0.15, 1.0), ("hall", 0.05, 0.3)):
+                heard = np.pad((word.samples * loud).astype(np.int16), (round(late_s * RATE), 0))
+                ours.rooms[name].device.visit(Audio(heard))
+            assert await ours.answered() == {"kitchen": 1, "hall": 0, "bedroom": 0}
+            assert "wake.won" in ours.kinds("bedroom"), "it was first, and stood down all the same"
+            assert ours.sounded_at("bedroom") is ours.sounded_at("hall") is None
+
+    run(main())
+
+
 def test_the_winner_chimes_when_it_would_have_alone(run: Run[None], tmp_path: Path) -> None:
     async def main() -> None:
         chimed: list[float] = []

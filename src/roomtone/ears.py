@@ -28,7 +28,7 @@ from roomtone.core.signals import (
     SpeechStarted,
     Wake,
 )
-from roomtone.core.sound import FRAME, HOP, RATE, Audio, to_int16
+from roomtone.core.sound import FRAME, HOP, RATE, Audio, join, level, to_int16
 from roomtone.engines.audio import Capture, Microphone
 from roomtone.engines.echo import Echo, EchoFrame
 from roomtone.engines.vad import Vad
@@ -60,6 +60,9 @@ GATE_NOTICING_HOPS = 9
 ``GATE_HUSH`` so that the recogniser hears the quiet before the first word that it hears before every utterance."""
 
 GATE_HUSH = 10 ** (-40 / 20)
+
+WORD_HOPS = 80
+"""As long as a wake word is, in hops of 10 ms: so much is looked at for how loud it was."""
 
 GATE_PAUSE_HOPS = 16
 GATE_END_HOPS = 34
@@ -321,8 +324,14 @@ class Ears:
             self._post(Dismiss(Source.VOICE))
             return
         self._listens = True
-        call = Call(self._time(self._word_end), detection.word, detection.score)
+        call = Call(self._time(self._word_end), detection.word, detection.score, self._loudness(detection))
         self._post(Wake(Source.VOICE, detection.persona, call=call))
+
+    def _loudness(self, word: Detection) -> float:
+        """Return how loud a wake word was, in dBFS, with what was said or silent just before it."""
+        after = word.since // HOP
+        sound = list(self._recent)[-WORD_HOPS - after : len(self._recent) - after]
+        return round(level(join(sound).samples), 1)
 
     def _cross(self, boundary: Started | Paused | Ended | Misfire, offset: int) -> None:
         """Tell what the endpointer found; ``offset`` turns its samples into the microphone's."""

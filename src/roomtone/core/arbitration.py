@@ -1,12 +1,14 @@
-"""Who answers: of all the rooms that heard one call, the one whose claim the broker had first.
+"""Who answers: of all the rooms that heard one call, the one that heard it loudest, or whose claim came first.
 
 Nothing is waited for and no clock has to agree with another: a claim says how old its call was when it was sent, so
 each room reckons in its own seconds when another heard it, late by what the claim was under way. A room that begins
-to answer goes on; one that learns of another's claim stands down.
+to answer goes on; one that learns of another's claim stands down. How loud a wake word was tells who stands nearest,
+so a clearly louder claim outranks an earlier one; between claims alike the broker's order decides.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
@@ -17,6 +19,11 @@ is for the way of the claim. Nobody says a wake word twice in that time."""
 
 WORD_S = 1.0
 """So long before a wake word is over, a room that listens already may have heard it begin."""
+
+STEP_DB = 6.0
+"""A room hears somebody clearly louder than another does when it stands half as far away: by 6 dB in the open."""
+
+FAR = -1000
 
 KEPT_S = 8.0
 """A claim is remembered for so long: it can only be about a call that somebody still waits to have answered."""
@@ -55,6 +62,7 @@ class _Own:
     number: int
     kind: Kind
     at: float
+    near: int = 0
     standing: Standing = Standing.CLAIMED
     to: str = ""
 
@@ -64,6 +72,7 @@ class _Other:
     kind: Kind
     at: float
     who: str
+    near: int = 0
 
 
 @dataclass(slots=True)
@@ -73,12 +82,15 @@ class Arbiter:
     _own: deque[_Own] = field(default_factory=lambda: deque(maxlen=MOST))
     _others: deque[_Other] = field(default_factory=lambda: deque(maxlen=MOST))
 
-    def hear(self, number: int, kind: Kind, at: float, *, serves: bool = True) -> Standing:
-        """Take a call that was heard here: ``LOST`` where another room has claimed it, or this one cannot serve."""
+    def hear(self, number: int, kind: Kind, at: float, *, near: int = 0, serves: bool = True) -> Standing:
+        """Take a call that was heard here: ``LOST`` where another room has claimed it, or this one cannot serve.
+
+        ``near`` is ``nearness`` of how loud it was.
+        """
         self._forget(at)
-        call = _Own(number, kind, at, Standing.CLAIMED if serves else Standing.LOST)
+        call = _Own(number, kind, at, near, Standing.CLAIMED if serves else Standing.LOST)
         for other in self._others:
-            if _same(call, other) and RANK[other.kind] >= RANK[kind]:
+            if _same(call, other) and _rank(other) >= _rank(call):
                 call.standing, call.to = Standing.LOST, other.who
         self._own.append(call)
         return call.standing
@@ -91,15 +103,16 @@ class Arbiter:
         call.standing = Standing.WON
         return True
 
-    def lose(self, kind: Kind, at: float, who: str) -> list[int]:
+    def lose(self, kind: Kind, at: float, who: str, near: int = 0) -> list[int]:
         """Take the claim of another device, ``who``; return the calls that are lost to it.
 
-        What is won is lost again only to a higher rank: to the room that somebody interrupts, above all.
+        What is won is lost again only to a higher rank: to the room that somebody interrupts, above all, and to one
+        that heard them clearly louder.
         """
         self._forget(at)
-        other = _Other(kind, at, who)
+        other = _Other(kind, at, who, near)
         self._others.append(other)
-        lost = [call for call in self._own if _same(call, other) and _loses(call, kind)]
+        lost = [call for call in self._own if _same(call, other) and _loses(call, other)]
         for call in lost:
             call.standing, call.to = Standing.LOST, who
         return [call.number for call in lost]
@@ -123,11 +136,22 @@ class Arbiter:
                 kept.popleft()
 
 
-def _loses(call: _Own, kind: Kind) -> bool:
+def nearness(dbfs: float | None) -> int:
+    """Return in steps of ``STEP_DB`` how near somebody is who was heard so loud; of an unknown loudness, far away.
+
+    Steps and not differences, since rooms have to agree on one order however many they are.
+    """
+    return math.floor(dbfs / STEP_DB) if dbfs is not None else FAR
+
+
+def _rank(call: _Own | _Other) -> tuple[int, int]:
+    return RANK[call.kind], call.near
+
+
+def _loses(call: _Own, other: _Other) -> bool:
     if call.standing is Standing.LOST:
         return False
-    least = RANK[call.kind] + (call.standing is Standing.WON)
-    return RANK[kind] >= least
+    return _rank(other) > _rank(call) or (_rank(other) == _rank(call) and call.standing is Standing.CLAIMED)
 
 
 def _same(own: _Own, other: _Other) -> bool:

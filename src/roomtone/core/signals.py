@@ -14,11 +14,13 @@ class Call:
     """A voice that another room may have heard too: since when, and of a wake word which, and how surely (0 to 1).
 
     ``at`` is the loop's time at which the word was over or, where no word was needed, somebody began to speak.
+    ``dbfs``: how loud the word was.
     """
 
     at: float
     word: str = ""
     score: float = 0.0
+    dbfs: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

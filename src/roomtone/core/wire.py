@@ -130,7 +130,7 @@ class State(Payload):
 
 
 class Claim(Payload):
-    """Somebody called, and this device heard it: how (``kind``), and how surely (``score``).
+    """Somebody called, and this device heard it: how (``kind``), how surely (``score``) and how loud (``dbfs``).
 
     ``age_ms``: since the end of the word or the beginning of the speech, when this was sent. ``call`` is the sender's
     own name for it, by which it knows its claim again.
@@ -142,6 +142,7 @@ class Claim(Payload):
     kind: Kind = Kind.WAKE
     age_ms: float = Field(0.0, ge=0, le=60_000)
     score: float = Field(0.0, ge=0)
+    dbfs: float | None = Field(None, ge=-200, le=20)
 
 
 class Asked(Payload):

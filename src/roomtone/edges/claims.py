@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from roomtone.core.arbitration import Arbiter, Kind, Standing
+from roomtone.core.arbitration import Arbiter, Kind, Standing, nearness
 from roomtone.core.dialog import new_id
 from roomtone.core.effects import Called
 from roomtone.core.errors import HouseError, PayloadError
@@ -110,7 +110,9 @@ class Claims:
         self._calls = {number: each for number, each in self._calls.items() if self._arbiter.standing(number)}
         self._calls[called.number] = called
         serves = self._can_serve() or not self._others_online()
-        if self._arbiter.hear(called.number, called.kind, called.call.at, serves=serves) is Standing.LOST:
+        near = nearness(called.call.dbfs)
+        heard = self._arbiter.hear(called.number, called.kind, called.call.at, near=near, serves=serves)
+        if heard is Standing.LOST:
             self._stand_down(called)
             return
         self._tell("wake.claimed", called)
@@ -126,6 +128,7 @@ class Claims:
             kind=called.kind,
             age_ms=min(60_000.0, max(0.0, self._age_ms(called))),
             score=called.call.score,
+            dbfs=called.call.dbfs,
         )
         try:
             async with asyncio.timeout(SEND_S):
@@ -162,7 +165,8 @@ class Claims:
         if claim.id == self._device and run == self._run:
             self._win(int(number))
             return
-        for lost in self._arbiter.lose(claim.kind, message.at - claim.age_ms / 1000, claim.id):
+        at = message.at - claim.age_ms / 1000
+        for lost in self._arbiter.lose(claim.kind, at, claim.id, nearness(claim.dbfs)):
             self._stand_down(self._calls[lost])
 
     def _age_ms(self, called: Called) -> float:
