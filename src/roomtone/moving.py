@@ -153,6 +153,8 @@ class Mover:
             raise _refused(Code.BUSY, "this room is about to say something of its own")
         if live is not None and live.prompt is not None and live.prompt.alarm is not None:
             raise _refused(Code.BUSY, "this room rings")
+        if live is not None and live.prompt is not None and not live.leaving and live.prompt.chime:
+            raise _refused(Code.BUSY, "this room is saying something from another")
 
     async def _let_go(self, order: Release, hold: Hold, session: Session, persona: Persona) -> Reply:
         unsaid = await self._stop(session, persona)
