@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,9 +17,9 @@ from roomtone.bundling import APART_S, Place, Unsaid, bundled, by_our_clock, kee
 from roomtone.clock import utc_now
 from roomtone.core.continuation import unspoken
 from roomtone.core.dialog import Message, Role, Session, Source, Timer, Turn
-from roomtone.core.handoff import Hold, Standing
+from roomtone.core.handoff import LINK_LOST_S, Hold, Standing
 from roomtone.core.sentences import Sentences
-from roomtone.core.wire import LONGEST, Bundle, Move, Reply, write
+from roomtone.core.wire import LONGEST, Bundle, LetGo, Move, Reply, write
 from roomtone.link.outbox import Outbox
 from roomtone.ownership import Ownership, keeping_moves
 from roomtone.store import Store, iso, open_store
@@ -262,5 +263,40 @@ def test_the_history_of_handoffs_is_kept_with_the_session(run: Run[None], tmp_pa
             moves = [Move(source="a", target="b", epoch=1, at=utc_now()), Move(source="b", target="a", epoch=2)]
             await store.write(*keeping_moves(SESSION.id, moves), *keeping_moves(SESSION.id, moves[:1]))
             assert await Ownership(store).moves(SESSION.id) == moves
+
+    run(scenario())
+
+
+def test_after_a_long_cut_the_hubs_word_is_waited_for_and_after_a_short_one_not(
+    run: Run[None], tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        async with open_store(tmp_path / "office.db") as store:
+            owned = Ownership(store)
+            await owned.confirm(HELD)
+            for seconds, acts in ((LINK_LOST_S - 1, True), (LINK_LOST_S + 1, False)):
+                owned.link_changed(up=False)
+                await asyncio.sleep(seconds)
+                owned.link_changed(up=True)
+                assert owned.acts(SESSION.id) is acts
+
+    run(scenario())
+
+
+def test_what_it_let_go_of_is_told_with_for_whom_until_it_is_here_again(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with open_store(tmp_path / "office.db") as store:
+            owned = Ownership(store)
+            moves = (Move(source="office", target="kitchen", epoch=1),)
+            bundle = Bundle(session=SESSION, persona="companion", moves=moves)
+            released = Hold(SESSION.id, 0, Standing.RELEASED, "h")
+            await owned.write(released, bundle, *keeping_moves(SESSION.id, moves))
+            told = (LetGo(session=SESSION.id, epoch=0, target="kitchen"),)
+            assert owned.released == told
+            again = Ownership(store)
+            await again.recall()
+            assert again.released == told
+            await again.write(Hold(SESSION.id, 2, Standing.HELD, "h"), None)
+            assert again.released == ()
 
     run(scenario())
