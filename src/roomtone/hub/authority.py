@@ -106,10 +106,14 @@ class Authority:
         return key_pem(key), self._sign(name, key.public_key(), Usage.CLIENT_AUTH, (), until or self._end)
 
     def revoke(self, name: str) -> int:
-        """Revoke all that a name has, and write the list; return how many certificates that were."""
+        """Revoke all that a name has, and write the list; return how many certificates that were.
+
+        With none the list stays: the broker may be about to read it.
+        """
         with _locked(self.folder):
             files = self._of(name)
-            self.relist([int(file.name.split(".")[1], 16) for file in files])
+            if files:
+                self.relist([int(file.name.split(".")[1], 16) for file in files])
             for file in files:  # after the list: what a crash leaves here is revoked once more
                 file.rename(self.folder / "revoked" / file.name)
         return len(files)
