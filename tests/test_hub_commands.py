@@ -17,7 +17,9 @@ import pytest
 from broker import Broker, broker
 from hub_rooms import hub_room
 from roomtone.cli import main
+from roomtone.commands.ask import show
 from roomtone.control import ask_daemon
+from roomtone.core.dialog import Turn
 from roomtone.hub.database import open_database
 from roomtone.hub.folder import database_path, socket_of
 from roomtone.hub.registry import Admission, Registry, admit
@@ -114,6 +116,12 @@ def test_a_hub_that_has_no_broker_says_so_to_whoever_asks_it(
         told = capsys.readouterr()
         assert told.out == ""
         assert told.err.startswith("roomtone: this is how it was: ")
+
+
+def test_an_answer_that_is_another_rooms_leaves_no_empty_line(capsys: pytest.CaptureFixture[str]) -> None:
+    known = {"turn": 1, "trace": "t", "session": "s", "room": "kitchen", "persona": "companion", "source": "cli"}
+    assert show(Turn.model_validate({**known, "ended": "moved"}), as_json=False) == 0
+    assert capsys.readouterr().out == "The conversation goes on in another room.\n"
 
 
 def test_a_second_hub_process_runs_beside_the_first_and_both_stop_cleanly(config: Path) -> None:

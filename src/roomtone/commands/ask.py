@@ -28,5 +28,6 @@ def show(turn: Turn, *, as_json: bool) -> int:
     if as_json:
         say_json(turn)
     else:
-        say_line(turn.said)
+        went = turn.ended is Ended.MOVED and not turn.said
+        say_line("The conversation goes on in another room." if went else turn.said)
     return 1 if turn.ended is Ended.FAILED else 0
