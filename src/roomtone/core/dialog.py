@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 
 class Noun(BaseModel):
@@ -208,8 +208,8 @@ class Timer(Noun):
     kind: TimerKind = TimerKind.TIMER
     name: str = ""
     seconds: int = Field(0, ge=0)
-    set_at: datetime = Field(default_factory=now)
-    due: datetime
+    set_at: AwareDatetime = Field(default_factory=now)
+    due: AwareDatetime
     repeat: str | None = None
     paused_s: int | None = Field(None, ge=0)
     missed: bool = False
