@@ -166,12 +166,7 @@ def by_our_clock(bundle: Bundle, came: datetime) -> Bundle:
         return bundle
     turns = tuple(turn.model_copy(update={"at": turn.at + skew}) for turn in bundle.turns)
     messages = tuple(each.model_copy(update={"at": each.at + skew}) for each in bundle.messages)
-    timers = tuple(
-        timer.model_copy(update={"due": timer.due + skew, "set_at": timer.set_at + skew})
-        if timer.seconds  # what was set to a time of day is the clock's
-        else timer
-        for timer in bundle.timers
-    )
+    timers = tuple(timer.by_clock(skew) for timer in bundle.timers)
     session = bundle.session.model_copy(update={"started": bundle.session.started + skew})
     times = {"at": came, "turns": turns, "messages": messages, "timers": timers, "session": session}
     return bundle.model_copy(update=times)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -215,6 +215,11 @@ class Timer(Noun):
     missed: bool = False
     session: str = ""
     person: str = ""
+
+    def by_clock(self, ahead: timedelta) -> Timer:
+        """Return it by a clock that is so much ahead: a countdown has as much left, a time of day stays as it is."""
+        later = {"due": self.due + ahead, "set_at": self.set_at + ahead} if self.seconds else {}
+        return self.model_copy(update=later)
 
 
 class HandStopwatch(Noun):

@@ -7,6 +7,7 @@ another clock has to agree with: what matters is an age, in milliseconds, when i
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeVar
@@ -490,6 +491,14 @@ class Code(StrEnum):
 
 COMMAND: TypeAdapter[Command] = TypeAdapter(Command)
 REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
+
+
+def plain(name: str) -> str:
+    """Return a name as it would be said: lower case, words apart, no article."""
+    words = re.sub(r"[^\w]+|_", " ", name.casefold()).split()
+    articles = {"the", "a", "my", "our"}
+    return " ".join(words[1:] if len(words) > 1 and words[0] in articles else words)
+
 
 P = TypeVar("P")
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import BaseModel
 
 from roomtone.clock import utc_now
-from roomtone.core.dialog import Source, Timer
+from roomtone.core.dialog import Source
 from roomtone.core.errors import NewerVersion, PayloadError, PersonaNotFound, RoomtoneError, UsageError
 from roomtone.core.rate import Bucket
 from roomtone.core.signals import Dismiss, Muter, MuteSet, Prompt, Switch, Wake
@@ -228,17 +228,9 @@ class Commands:
     async def _timers(self, order: SetTimers) -> None:
         timers = self._reach.timers
         if order.save:
-            await timers.save([by_this_clock(timer, order) for timer in order.save])
+            await timers.save([timer.by_clock(utc_now() - order.at) for timer in order.save])
         if order.cancel:
             await timers.cancel([timer for timer in await timers.running() if timer.id in order.cancel])
-
-
-def by_this_clock(timer: Timer, order: SetTimers) -> Timer:
-    """Return a countdown with as much left here as where it was sent; what is set to a time of day stays so."""
-    if not timer.seconds:
-        return timer
-    apart = utc_now() - order.at
-    return timer.model_copy(update={"due": timer.due + apart, "set_at": timer.set_at + apart})
 
 
 # ------------------------------------------------------------------------------------------------ parsing

@@ -6,7 +6,6 @@ A room knows its neighbours' names after a restart without a broker too. Nothing
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Protocol, TypeVar
@@ -37,6 +36,7 @@ from roomtone.core.wire import (
     Ringings,
     Rooms,
     Where,
+    plain,
     read,
 )
 from roomtone.edges.mqtt import Identity
@@ -291,13 +291,6 @@ def matching(spoken: str, rooms: Sequence[Neighbour]) -> list[Neighbour]:
         if found:
             return found
     return []
-
-
-def plain(name: str) -> str:
-    """Return a name as it would be said: lower case, words apart, no article."""
-    words = re.sub(r"[^\w]+|_", " ", name.casefold()).split()
-    articles = {"the", "a", "my", "our"}
-    return " ".join(words[1:] if len(words) > 1 and words[0] in articles else words)
 
 
 def _joined(name: str) -> str:

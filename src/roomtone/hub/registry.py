@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from roomtone.core.dialog import now
 from roomtone.core.errors import DeviceNotFound, NewerVersion, PayloadError, StoreError
-from roomtone.core.wire import Presence, State, read
+from roomtone.core.wire import Presence, State, plain, read
 from roomtone.hub.database import HubDatabase
 
 log = logging.getLogger(__name__)
@@ -61,13 +61,8 @@ class Device:
 
     def called(self, name: str) -> bool:
         """Say whether a spoken or typed name means this device: its id, room or name."""
-        wanted = _plain(name)
-        return wanted in (_plain(self.id), _plain(self.room), _plain(self.presence.name))
-
-
-def _plain(name: str) -> str:
-    words = name.lower().replace("_", " ").replace("-", " ").split()
-    return " ".join(words[1:] if words[:1] == ["the"] else words)
+        wanted = plain(name)
+        return wanted in (plain(self.id), plain(self.room), plain(self.presence.name))
 
 
 class Registry:
