@@ -95,7 +95,10 @@ class Mover:
         """Return what this device let go of, and for whom."""
         gone = [hold for hold in self.disk.holds.values() if hold.standing is Standing.RELEASED]
         whom = {id_: bundle.moves[-1].target for id_, bundle in self.disk.bundles.items() if bundle.moves}
-        return tuple(LetGo(session=hold.session, epoch=hold.epoch, target=whom[hold.session]) for hold in gone)
+        return tuple(
+            LetGo(session=hold.session, epoch=hold.epoch, target=whom[hold.session], handoff=hold.handoff)
+            for hold in gone
+        )
 
     def obey(self, command: Release | Offer | Adopt) -> Reply:
         """Do what a command says, written down before it is answered."""

@@ -125,6 +125,15 @@ def test_a_device_adopts_what_it_was_offered_or_had_let_go_of_and_nothing_older(
         assert decided.hold == Hold("s", order.epoch, HELD, "h")
 
 
+def test_what_others_had_since_is_not_gone_on_with_from_an_old_bundle() -> None:
+    long_ago, again = hold(RELEASED, 0, "an earlier handoff"), Adopt(handoff="h", session="s", epoch=2)
+    assert on_adopt(long_ago, again, here=False).code == "SESSION_NOT_HERE"
+    with_bundle = again.model_copy(update={"bundle": BUNDLE})
+    assert on_adopt(long_ago, with_bundle, here=False).does is Does.TAKE
+    at_once = again.model_copy(update={"epoch": 1})
+    assert on_adopt(long_ago, at_once, here=False).does is Does.BACK, "nobody can have had it in between"
+
+
 @pytest.mark.parametrize(
     ("present", "confirmed", "lost_s", "may"),
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -209,8 +209,10 @@ def test_what_cannot_be_read_is_refused_with_a_code_and_nothing_else_suffers(
 
 def test_who_asks_what_the_hub_fails_at_is_told_so(run_in_real_time: Any, broker: Broker, tmp_path: Path) -> None:
     async def scene(hub: Hub, kitchen: HubRoom, study: HubRoom) -> None:
-        nowhere = Timer(name="tea", due=datetime(2026, 1, 1, 12, 0))  # noqa: DTZ001  # a time that is of no zone
-        await _is(hub, kitchen, timers=(nowhere,))
+        def fails(*_: object) -> None:
+            raise ZeroDivisionError
+
+        object.__setattr__(hub.requests, "_timers", fails)
         reply = await study.ask(HouseTimers())
         assert (reply.ok, reply.code) == (False, "INTERNAL_ERROR")
         assert (await study.ask(Where())).ok

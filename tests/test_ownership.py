@@ -291,7 +291,7 @@ def test_what_it_let_go_of_is_told_with_for_whom_until_it_is_here_again(run: Run
             bundle = Bundle(session=SESSION, persona="companion", moves=moves)
             released = Hold(SESSION.id, 0, Standing.RELEASED, "h")
             await owned.write(released, bundle, *keeping_moves(SESSION.id, moves))
-            told = (LetGo(session=SESSION.id, epoch=0, target="kitchen"),)
+            told = (LetGo(session=SESSION.id, epoch=0, target="kitchen", handoff="h"),)
             assert owned.released == told
             again = Ownership(store)
             await again.recall()

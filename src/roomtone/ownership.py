@@ -125,13 +125,15 @@ class Ownership:
             self._confirmed.add(hold.session)
         self.released = tuple(one for one in self.released if one.session != hold.session)
         if hold.standing is Standing.RELEASED and bundle is not None and bundle.moves:
-            gone = LetGo(session=hold.session, epoch=hold.epoch, target=bundle.moves[-1].target)
+            to = bundle.moves[-1].target
+            gone = LetGo(session=hold.session, epoch=hold.epoch, target=to, handoff=hold.handoff)
             self.released = (gone, *self.released)[:TOLD]
 
     async def _let_go(self) -> tuple[LetGo, ...]:
         rows = await self._store.read(
-            "SELECT holds.session, holds.epoch, moves.target FROM holds JOIN moves ON moves.session = holds.session "
-            "AND moves.epoch = holds.epoch + 1 WHERE standing = ? AND bundle IS NOT NULL AND holds.at > ? "
+            "SELECT holds.session, holds.epoch, holds.handoff, moves.target FROM holds "
+            "JOIN moves ON moves.session = holds.session AND moves.epoch = holds.epoch + 1 "
+            "WHERE standing = ? AND bundle IS NOT NULL AND holds.at > ? "
             "ORDER BY holds.at DESC LIMIT ?",
             Standing.RELEASED,
             iso(utc_now() - KEPT),

@@ -13,8 +13,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
 
-SAME_S = 0.7
-"""Two rooms that heard one call disagree by less: engines find the end of a word up to 0.3 s apart, and what is left
+SAME_S = 0.8
+"""Two rooms that heard one call disagree by less: engines find the end of a word up to 0.4 s apart, and what is left
 is for the way of the claim. Nobody says a wake word twice in that time."""
 
 WORD_S = 1.0

@@ -370,8 +370,10 @@ def on_adopt(hold: Hold | None, adopt: Adopt, *, here: bool) -> Decision:
         return Decision(Does.REFUSE, hold, Code.STALE)
     if hold.standing is Standing.HELD:
         return Decision(Does.CONFIRM, held)
-    if hold.standing is Standing.RELEASED:
+    if hold.standing is Standing.RELEASED and (adopt.handoff == hold.handoff or adopt.epoch == hold.epoch + 1):
         return Decision(Does.BACK, held)
+    if hold.standing is Standing.RELEASED:  # others had it since: what this device let go of is old
+        return Decision(Does.TAKE, held) if adopt.bundle else Decision(Does.REFUSE, hold, Code.NOT_HERE)
     if adopt.epoch == hold.epoch or adopt.bundle is not None:
         return Decision(Does.TAKE, held)
     return Decision(Does.REFUSE, hold, Code.NOT_HERE)

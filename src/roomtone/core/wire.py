@@ -95,13 +95,14 @@ class Presence(Payload):
 
 
 class LetGo(BaseModel):
-    """A conversation that a device let go of in an epoch, for another device."""
+    """A conversation that a device let go of in an epoch, for another device, in a handoff."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     session: str
     epoch: int = Field(ge=0)
     target: Id
+    handoff: str = Field("", max_length=64)
 
 
 class State(Payload):

@@ -215,7 +215,8 @@ class Handoffs:
         for source, gone in self._lost.due(at):
             target = self._registry.get(gone.target)
             room = target.room if target else gone.target
-            lost = Handoff(new_id(), gone.session, source, gone.target, room, gone.epoch + 1, phase=Phase.ADOPTING)
+            id_ = gone.handoff or new_id()
+            lost = Handoff(id_, gone.session, source, gone.target, room, gone.epoch + 1, phase=Phase.ADOPTING)
             await self._send(await self._database.do(partial(_take_up, lost=lost, at=at)))
 
     async def _happened(self, id_: str, event: Event, by: str | None = None) -> None:

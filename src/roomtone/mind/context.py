@@ -230,7 +230,7 @@ def _as_told(said: Sequence[Message], persona: str) -> Exchange:
         if message.role is Role.PERSON and place == 0 and told.before:
             text = f"{told.before}\n\n{text}"
         elif message.role is Role.ROOMTONE:
-            text = text + CUT_OFF if message.data.get("cut") else str(message.data.get("meant") or text)
+            text = text + CUT_OFF if message.data.get("cut") else str(message.data.get("meant") or "").strip() or text
         exchange.append(message.model_copy(update={"text": text}))
     return exchange
 
