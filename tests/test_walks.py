@@ -284,6 +284,7 @@ def test_a_room_that_was_given_back_an_old_store_lets_go_of_what_is_elsewhere(ru
     async def scenario() -> None:
         async with walking_house(tmp_path, office=(HELP,), kitchen=()) as house:
             session = await talks(house)
+            await house.flow(2.0)  # what was said is on the disk
             await house.kill("office")
             shutil.copytree(tmp_path / "office", tmp_path / "backup")
             await house.begin("office")
