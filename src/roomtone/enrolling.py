@@ -47,6 +47,10 @@ log = logging.getLogger(__name__)
 T = TypeVar("T", bound=BaseModel)
 
 
+HALF_BYTES = 33
+"""Of one side's half: which side it is, and a point of Ed25519."""
+
+
 class Half(BaseModel):
     """One side's half of the key; ``v`` is the version of this exchange."""
 
@@ -136,13 +140,15 @@ class Shared:
         from cryptography.fernet import Fernet
         from cryptography.hazmat.primitives.hashes import SHA256
         from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-        from spake2 import SPAKEError
 
         if other.v > 1:
             raise PayloadError("the other side has a later Roomtone; upgrade this one")
         try:
-            key = self._pake.finish(bytes.fromhex(other.pake))
-        except (SPAKEError, ValueError) as error:
+            half = bytes.fromhex(other.pake)
+            if len(half) != HALF_BYTES:
+                raise ValueError(f"{len(half)} bytes")
+            key = self._pake.finish(half)
+        except Exception as error:  # spake2 raises errors of several families, of its curve too
             raise PayloadError("the other side's half of the key is none") from error
 
         def _keyed(side: bytes) -> Fernet:
