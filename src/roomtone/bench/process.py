@@ -44,7 +44,7 @@ def _in_silence() -> list[Figure]:
     """Run a daemon on a silent device; watch it idle, and let it answer ten questions.
 
     The wake word is armed where the package for it is
-    there. ``idlepss_mb`` shares libraries out among all programs that use them, such as another Python;
+    there. ``idle_pss_mb`` shares libraries out among all programs that use them, such as another Python;
     ``idle_alone_mb`` is what the daemon and its children take where nothing else does. Real time: about a minute and
     a half.
     """
@@ -60,7 +60,7 @@ def _in_silence() -> list[Figure]:
         idle = (cpu_s(pids) - cpu) / IDLE_S
         return [
             Figure("idle_cpu", round(idle, 4), "CPU s/s", "<= 0.01", round(IDLE_S)),
-            Figure("idlepss_mb", round(sum(map(pss_mb, pids)), 1), "MB", "<= 90", TURNS),
+            Figure("idle_pss_mb", round(sum(map(pss_mb, pids)), 1), "MB", "<= 90", TURNS),
             Figure("idle_alone_mb", round(alone_mb(pids), 1), "MB", "", TURNS),
             Figure("writes_per_turn_kb", round(per_turn, 1), "kB", "<= 32", TURNS),
             Figure("idle_writes", written(pids) - before_idle, "bytes", "<= 0", round(IDLE_S)),
