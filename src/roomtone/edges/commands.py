@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from pydantic import BaseModel
 
@@ -241,9 +241,7 @@ class _Head(BaseModel):
     do: str | None = None
 
 
-KINDS = {kind.model_fields["do"].default for kind in (Say, Ask, UsePersona, Volume, Mute, Quieten, Stop, Listen)} | {
-    kind.model_fields["do"].default for kind in (SetTimers, Release, Offer, Adopt)
-}
+KINDS = {kind.model_fields["do"].default for kind in get_args(get_args(Command)[0])}
 
 
 def parse(payload: bytes) -> Command:

@@ -219,21 +219,8 @@ class Neighbourhood:
     async def who_is_where(self) -> Sequence[Neighbour]:
         """List what goes on in the other rooms. Raises HouseError."""
         rooms = _data(Rooms, await self._ask(Where())).rooms
-        return [
-            Neighbour(
-                each.id,
-                each.room,
-                each.name,
-                online=each.online,
-                state=each.state,
-                persona=each.persona,
-                idle_s=each.idle_s,
-                muted=each.muted,
-                quiet=each.quiet,
-            )
-            for each in rooms
-            if each.id != self._identity.id
-        ]
+        others = (each for each in rooms if each.id != self._identity.id)
+        return [Neighbour(**each.model_dump(exclude={"v"})) for each in others]
 
     async def timers(self) -> Sequence[ElsewhereTimer]:
         """List what is to ring in the other rooms, the next first; none where the hub is not there."""
