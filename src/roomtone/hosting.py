@@ -100,7 +100,7 @@ class Host:
             await house.hand_off(house.find(room))
         except HouseError as error:
             log.warning("the conversation stays here: %s", error.message)
-            return phrases.say(refusal_phrase(str(error.details.get("why", error.code))), room=in_words(room))
+            return phrases.say(refusal_phrase(error.reason), room=in_words(room))
         return None
 
     async def as_whom(self, persona: str | None) -> Persona | None:

@@ -116,7 +116,7 @@ class Mover:
                 await self._owned.recall()
                 return await does(order)
             except RoomtoneError as error:
-                code = str(error.details.get("why", error.code))
+                code = error.reason
                 log.warning("a conversation does not move: %s (%s)", error.message, code)
                 return Reply(of=order.id, ok=False, code=code, message=error.message)
 

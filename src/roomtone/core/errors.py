@@ -50,6 +50,11 @@ class RoomtoneError(Exception):
         self.message = message
         self.details: Mapping[str, Any] = details
 
+    @property
+    def reason(self) -> str:
+        """The code that says most: that of ``details["why"]`` where the error carries one, else its own."""
+        return str(self.details.get("why") or self.code)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the three things every edge prints: code, message, details."""
         return {"code": self.code, "message": self.message, "details": dict(self.details)}

@@ -138,7 +138,7 @@ class _Door:
         return self._authority.issue(wish.csr.encode(), wish.id).decode()
 
     async def _refuse(self, writer: asyncio.StreamWriter, error: RoomtoneError) -> None:
-        code = str(error.details.get("why") or error.code)
+        code = error.reason
         try:
             await send(writer, Refused(code=code, message=error.message[:400]))
         except HubGone:

@@ -71,14 +71,6 @@ Ask = Callable[[str, Command], Awaitable[Reply]]
 """Sends a command to a device and waits for its reply. Raises HouseError."""
 
 
-class Refused(HandoffRefused):
-    """A refusal with a code of its own."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.why = str(code)
-
-
 class Requests:
     """Answers what a device, or the operator, asks."""
 
@@ -124,8 +116,7 @@ class Requests:
         try:
             reply = await self._do(request, asking)
         except (HouseError, SessionNotFound) as error:
-            code = error.why if isinstance(error, Refused) else error.code
-            reply = Reply(of=request.id, ok=False, code=code, message=error.message)
+            reply = Reply(of=request.id, ok=False, code=error.reason, message=error.message)
         at, text = utc_now(), reply.model_dump_json()
         row, oldest = (asking, request.id, at.isoformat(), text), (at - KEPT).isoformat()
         await self._database.do(lambda db: _answered(db, row, oldest))
@@ -232,19 +223,21 @@ def _can_take(target: Device, source: Device, *, following: bool) -> None:
     """Raise why a device cannot take up a conversation now, as far as it is known here; it may refuse itself too."""
     room = target.room
     if target.id == source.id:
-        raise Refused(Code.ITSELF, f"the conversation is in the {room} already")
+        raise HandoffRefused(f"the conversation is in the {room} already", why=Code.ITSELF)
     if target.online is not True:
         raise DeviceOffline(f"the {room} is off, or out of reach")
     if target.newer:
-        raise Refused(Code.VERSION, f"the {room} has a newer Roomtone than the hub; upgrade the hub")
+        raise HandoffRefused(f"the {room} has a newer Roomtone than the hub; upgrade the hub", why=Code.VERSION)
     if "handoff" not in target.presence.capabilities:
         raise HandoffRefused(f"the {room} cannot take up a conversation; upgrade it")
     if target.state.muted and not following:
-        raise Refused(Code.MUTED, f"the microphone in the {room} is off")
+        raise HandoffRefused(f"the microphone in the {room} is off", why=Code.MUTED)
     if not target.state.serves:
-        raise Refused(EngineUnavailable.code, f"the {room} cannot hear or speak now; run there: roomtone doctor")
+        raise HandoffRefused(
+            f"the {room} cannot hear or speak now; run there: roomtone doctor", why=EngineUnavailable.code
+        )
     if target.state.state in BUSY and not following:
-        raise Refused(Code.BUSY, f"somebody is being answered in the {room}")
+        raise HandoffRefused(f"somebody is being answered in the {room}", why=Code.BUSY)
 
 
 def _was_left(device: Device) -> bool:

@@ -22,7 +22,7 @@ async def answer(asked: Asked) -> list[str]:
         wanted = to.room
         await asked.household.hand_off(to)
     except HouseError as error:
-        why = str(error.details.get("why", error.code))
+        why = error.reason
         return [
             said.say(refusal_phrase(why), room=in_words(wanted).removeprefix("the ")),
             asked.household.cut_short(),
