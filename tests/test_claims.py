@@ -156,7 +156,10 @@ def test_a_word_that_is_really_said_is_answered_once(run: Run[None], tmp_path: P
             for name, echo_s in (("bedroom", 0.04), ("kitchen", 0.0), ("hall", 0.02)):
                 ours.rooms[name].device.visit(Audio(np.pad(word.samples, (round(echo_s * RATE), 0))))
             assert sorted((await ours.answered()).values()) == [0, 0, 1]
-            [won] = [event for told in ours.told.values() for event in told if event.kind == "wake.won"]
+            # One that won may lose again to a room that heard it clearly louder: what came last is what it is.
+            last = [told[-1] for told in ours.told.values()]
+            assert sorted(event.kind for event in last) == ["wake.lost", "wake.lost", "wake.won"]
+            [won] = [event for event in last if event.kind == "wake.won"]
             assert 0 < won.data.ms < 700
 
     run(main())
