@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from conftest import Run
 from rooms import room, scripted, somebody_speaks, speaks, until
 from roomtone.core.dialog import Ended, Source
@@ -144,6 +146,7 @@ def test_a_long_conversation_is_summed_up_when_the_room_is_quiet(run: Run[None],
     run(scenario())
 
 
+@pytest.mark.long
 def test_what_a_conversation_was_about_is_known_when_it_is_over(run: Run[None], tmp_path: Path) -> None:
     async def scenario() -> None:
         texts = ["The air is blue.", "It is a mirror.", "They spoke of the sky and the sea.", "Again?"]

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 TESTS = Path(__file__).parent
 TIMERS = ("tea", "cake", "pasta")
 BOUND_S = 900.0

@@ -12,6 +12,7 @@ from roomtone import cli
 from roomtone.core.sound import decode_wav
 
 
+@pytest.mark.long
 def test_a_conversation_walks_on_in_mid_sentence_and_the_house_goes_on_without_its_broker(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

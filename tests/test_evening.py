@@ -7,6 +7,8 @@ import sys
 from itertools import cycle, islice
 from pathlib import Path
 
+import pytest
+
 from conftest import Run
 from rooms import room, scripted, somebody_speaks
 from roomtone.core.dialog import Ended
@@ -34,6 +36,7 @@ def forget(rehearsal: Rehearsal) -> None:
         tape._blocks.clear()
 
 
+@pytest.mark.long
 def test_an_evening_of_200_turns_answers_each_and_holds_no_more_memory(run: Run[None], tmp_path: Path) -> None:
     skills = Skills.load()
     texts = [text for _, text in skills.samples() if not skills.is_backchannel(text)]

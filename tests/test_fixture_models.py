@@ -44,12 +44,14 @@ def test_a_dozen_phrases_are_heard_exactly_in_a_voice_never_trained_on(whisper: 
     assert found == {text: text for text in DOZEN}
 
 
+@pytest.mark.long
 def test_nearly_all_is_heard_exactly_in_all_voices_never_trained_on(whisper: WhisperModel) -> None:
     asked = [(voice, text) for voice in HELD_OUT_VOICES for text in PHRASES[::5]]
     wrong = [(voice, text) for voice, text in asked if heard(whisper, asyncio.run(said(text, voice)).samples) != text]
     assert len(wrong) <= 0.05 * len(asked), wrong
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("network", VOICES, ids=lambda network: network.stem)
 def test_nearly_all_is_heard_exactly_when_a_piper_voice_speaks(whisper: WhisperModel, network: Any) -> None:
     def comes_back(text: str) -> bool:

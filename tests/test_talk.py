@@ -123,6 +123,7 @@ def test_speech_that_is_no_command_is_not_taken_for_one(run: Run[None], tmp_path
     run(scenario())
 
 
+@pytest.mark.long
 def test_an_hour_of_talk_is_cut_into_utterances_and_the_next_command_works(run: Run[None], tmp_path: Path) -> None:
     """Forty seconds without a pause stand for the hour: no utterance is longer than thirty."""
 
