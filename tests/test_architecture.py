@@ -35,7 +35,7 @@ FLOORS = """
     persona_versions tool_runs ownership writing
     edges
     boards
-    control quiet link enrolling
+    control quiet link enrolling loudness
     llm_router memories past routines mcp_servers
     failover history personas accounts receipt
     discovery
@@ -75,6 +75,7 @@ ONLY = {
     "edges": "core flow clock engines wyoming_events control store personas settings quiet boards link discovery "
     "mind outbound credentials",
     "boards": "core",
+    "loudness": "core engines store",
     "control": "core clock",
     "link": "core clock flow database store settings outbound discovery",
     "discovery": "core clock flow settings",

@@ -18,6 +18,7 @@ from typing import Any
 from roomtone import (
     accounts,
     history,
+    loudness,
     memory_answers,
     models,
     persona_answers,
@@ -30,6 +31,7 @@ from roomtone.clock import utc_now
 from roomtone.control import socket_path, state_lock
 from roomtone.core.dialog import Source, Turn
 from roomtone.core.errors import UsageError
+from roomtone.core.machine import Mode
 from roomtone.core.schedule import Action
 from roomtone.core.signals import Dismiss, MuteSet, Prompt, Switch, Wake
 from roomtone.edges import control, gpio, persona_files, wyoming
@@ -82,6 +84,7 @@ async def serve(settings: Settings, mistakes: list[str], watch: Watch, on_ready:
         await stack.enter_async_context(beside(join_the_house(room), "house"))
         await stack.enter_async_context(beside(watch_device(room), "device watch"))
         await stack.enter_async_context(beside(watch_store(room), "store watch"))
+        await stack.enter_async_context(beside(keep_volume(room), "volume"))
         await stack.enter_async_context(beside(follow_personas(room), "personas"))
         await stack.enter_async_context(beside(be_touched(room), "gpio"))
         await stack.enter_async_context(beside(watch(room), "watch"))
@@ -224,6 +227,11 @@ async def watch_device(room: Room) -> None:
         health = room.device.health
         room.feed.publish("device.health", health, source="daemon")
         say(room, "microphone_back" if health == "ok" else "microphone_lost")
+
+
+async def keep_volume(room: Room) -> None:
+    """Let the volume that the household sets stay over a restart."""
+    await loudness.keep(room.device.loudspeaker, room.store, lambda: room.conversation.state.mode is Mode.IDLE)
 
 
 async def follow_personas(room: Room) -> None:
