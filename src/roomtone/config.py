@@ -27,6 +27,7 @@ __all__ = [
     "LAST_GOOD",
     "SYSTEM_FILE",
     "Settings",
+    "checked",
     "default_state_dir",
     "fallbacks",
     "find_file",
@@ -66,7 +67,7 @@ def load(path: Path | None = None, env: Mapping[str, str] = os.environ) -> Setti
 
 def _load(file: Path | None, env: Mapping[str, str]) -> Settings:
     raw = read(file, env)
-    settings = _checked(raw)
+    settings = checked(raw)
     if raw.mistakes or settings is None:
         lines = [str(mistake) for mistake in raw.mistakes]
         raise ConfigError("\n".join(lines), mistakes=lines)
@@ -131,7 +132,8 @@ def _keep(file: Path | None, kept: Path) -> list[str]:
 # ------------------------------------------------------------------------------------------- checking
 
 
-def _checked(raw: Raw) -> Settings | None:
+def checked(raw: Raw) -> Settings | None:
+    """Check values against the settings tree; what is wrong with them is noted in ``raw.mistakes``."""
     try:
         settings = Settings.model_validate(raw.values)
     except ValidationError as error:

@@ -63,9 +63,19 @@ class Raw:
 
 def read(path: Path | None, env: Mapping[str, str]) -> Raw:
     """Read the file (None: there is none), lay the variables over it and resolve the credentials."""
+    return completed(as_written(path), env)
+
+
+def as_written(path: Path | None) -> Raw:
+    """Read the file (None: there is none), and nothing else."""
     raw = Raw(str(path or ""))
     if path is not None:
         _read_file(path, raw)
+    return raw
+
+
+def completed(raw: Raw, env: Mapping[str, str]) -> Raw:
+    """Lay the variables over what a file says and resolve its credentials."""
     _lay_variables_over(raw, env)
     raw.values = dict(_resolved(raw.values, (), raw, env))
     return raw
@@ -89,9 +99,13 @@ class _Loader(yaml.SafeLoader):
 
 
 def _read_file(path: Path, raw: Raw) -> None:
-    text = _text(path, raw)
-    if text is None:
-        return
+    text = read_text(path, raw)
+    if text is not None:
+        parse(text, raw)
+
+
+def parse(text: str, raw: Raw) -> None:
+    """Take a file's text as values, or note what is wrong with it."""
     try:
         values = yaml.load(text, _Loader)
         if values is not None and not isinstance(values, dict):
@@ -109,14 +123,15 @@ def _read_file(path: Path, raw: Raw) -> None:
         raw.mistake((), what, "write it without references and without odd dates")
 
 
-def _text(path: Path, raw: Raw) -> str | None:
+def read_text(path: Path, raw: Raw, largest: int = LARGEST_FILE) -> str | None:
+    """Read a file of at most ``largest`` bytes; None where it is none, and that is noted."""
     try:
         if path.is_dir():
             raw.mistake((), "is a folder", f"name the file in it, such as {path / 'config.yaml'}")
         elif path.exists() and not path.is_file():
             raw.mistake((), "is not a regular file", "name a YAML file")
-        elif path.exists() and path.stat().st_size > LARGEST_FILE:
-            raw.mistake((), "is larger than 1 MB", "name the configuration file")
+        elif path.exists() and path.stat().st_size > largest:
+            raw.mistake((), f"is larger than {largest // 1000} kB", "name the configuration file")
         else:
             return path.read_text("utf-8-sig")
     except FileNotFoundError:
