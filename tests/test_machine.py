@@ -34,6 +34,7 @@ from roomtone.core.effects import (
 from roomtone.core.machine import Mode, State, step
 from roomtone.core.signals import (
     Acted,
+    Beat,
     Call,
     Dismiss,
     FirstSound,
@@ -541,7 +542,7 @@ def test_a_persona_that_was_called_comes_once_the_call_is_this_rooms() -> None:
 TURNS = (1, 2, 3, 99)
 SIGNALS: tuple[Signal, ...] = (
     *(Wake(), Dismiss(), QUESTION, ALARM, SpeechStarted("u"), SpeechPaused(), SpeechEnded(), Misfired()),
-    *(SoundWentOn(), MuteSet(True), MuteSet(False), Wake(persona="chef"), BEDTIME),
+    *(SoundWentOn(), MuteSet(True), MuteSet(False), Wake(persona="chef"), BEDTIME, Beat("anybody")),
     *(Wake(held=True), LetGo(), LetGo(talked=True), Repeat(), MuteToggled(), VolumeTurned(1)),
     *(MuteSet(True, Muter.SWITCH), MuteSet(False, Muter.SWITCH)),
     *(Wake(Source.VOICE, call=WORD), SpeechStarted("u", VOICE), StandDown(1), StandDown(2), StandDown(99)),

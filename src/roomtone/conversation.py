@@ -18,6 +18,7 @@ from roomtone import logs
 from roomtone.cast import News, ReadyPersona
 from roomtone.core.dialog import Ended, Source, Turn, Voice, new_id
 from roomtone.core.effects import (
+    Alive,
     Anticipate,
     Await,
     Become,
@@ -124,6 +125,7 @@ class Conversation:
             Tell: self._hand.tell,
             SayAgain: lambda effect: self._spawn(_harmless(self._hand.say_again, effect), "saying again"),
             ChangeVolume: lambda effect: self._spawn(_harmless(self._hand.change_volume, effect), "volume"),
+            Alive: lambda effect: effect.taken(),
         }
 
     @property

@@ -88,6 +88,7 @@ def _code(result: Any, args: argparse.Namespace) -> int:
 
 
 def _serve(args: argparse.Namespace, settings: Settings) -> int:
+    from roomtone.edges.service import backing_off
     from roomtone.hub.serve import serve
 
     logs.set_up(settings.log)
@@ -96,7 +97,8 @@ def _serve(args: argparse.Namespace, settings: Settings) -> int:
         if args.json:
             say_json({"hub": "ready", "home": settings.hub.home})
 
-    asyncio.run(serve(settings, on_ready))
+    with backing_off("roomtone-hub"):
+        asyncio.run(serve(settings, on_ready))
     return 0
 
 

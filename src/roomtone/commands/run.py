@@ -18,6 +18,7 @@ from roomtone.app import Room
 from roomtone.commands import say_json, say_line
 from roomtone.config import Settings
 from roomtone.core.errors import ConfigError, EngineUnavailable, PersonaError, RoomtoneError
+from roomtone.edges.service import backing_off
 from roomtone.flow import Event
 from roomtone.timeline import lines
 
@@ -37,6 +38,12 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     models, stays the same.
     """
     logs.set_up(settings.log)
+    with backing_off("roomtone"):
+        return _go_on(args, settings)
+
+
+def _go_on(args: argparse.Namespace, settings: Settings) -> int:
+    """Serve, with other settings where these do not do. Raises the first failure where none do."""
     same = {"state_dir": settings.state_dir}
     waiting = [settings, *(other.model_copy(update=same) for other in config.fallbacks(args.state_dir))]
     tried: list[Settings] = []

@@ -166,6 +166,13 @@ class Record:
     turn: int
 
 
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """Tell whoever asked with a Beat that facts are taken in: call ``taken``."""
+
+    taken: Any
+
+
 Effect = (
     Begin
     | Anticipate
@@ -185,4 +192,5 @@ Effect = (
     | ChangeVolume
     | Await
     | Record
+    | Alive
 )

@@ -19,6 +19,7 @@ from typing import Any
 from roomtone.core.arbitration import Kind
 from roomtone.core.dialog import Ended, Source
 from roomtone.core.effects import (
+    Alive,
     Anticipate,
     Await,
     Become,
@@ -43,6 +44,7 @@ from roomtone.core.effects import (
 )
 from roomtone.core.signals import (
     Acted,
+    Beat,
     Call,
     Dismiss,
     FirstSound,
@@ -308,6 +310,10 @@ def _mute(state: State, signal: MuteSet) -> Next:
     return switched, []
 
 
+def _beat(state: State, signal: Beat) -> Next:
+    return state, [Alive(signal.taken)]
+
+
 def _acted(state: State, signal: Acted) -> Next:
     return (replace(state, acted=True) if signal.turn == state.turn else state), []
 
@@ -487,6 +493,7 @@ ANY_MODE: Mapping[type, Row] = {
     VolumeTurned: _turn_volume,
     Acted: _acted,
     TurnEnded: _ended,
+    Beat: _beat,
 }
 
 TABLE: Mapping[tuple[Mode, type], Row] = {

@@ -210,6 +210,13 @@ class MuteToggled:
     """A button wants the microphone off, or on again, and wants to hear which."""
 
 
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """Somebody wants to know that facts are still taken in. ``taken`` is opaque here: it is called when they are."""
+
+    taken: Any
+
+
 Signal = (
     Wake
     | StandDown
@@ -233,4 +240,5 @@ Signal = (
     | Overheard
     | TurnEnded
     | MuteSet
+    | Beat
 )

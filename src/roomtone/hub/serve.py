@@ -31,7 +31,7 @@ from roomtone.core.handoff import EXPIRES_S, Send
 from roomtone.core.rate import Bucket
 from roomtone.core.wire import REQUEST, Code, Command, Presence, Reply, State, Topics, read
 from roomtone.discovery import announce_hub
-from roomtone.edges import control
+from roomtone.edges import control, service
 from roomtone.flow import beside, cancelling_group, keep_trying
 from roomtone.hub.announcements import Announcements
 from roomtone.hub.answers import Answers
@@ -100,7 +100,7 @@ class Hub:
         link.on(topics.device("+", "presence"), self._on_presence)
         link.on(topics.device("+", "state"), self._on_state)
         link.on(topics.device("+", "reply"), self._on_reply, no_local=True)
-        link.on(topics.shared("+", "request", share_group(way)), self._on_request)
+        self.incoming = link.on(topics.shared("+", "request", share_group(way)), self._on_request)
         link.on(topics.hub(), self._on_other_hub, no_local=True)
 
     async def run(self) -> None:
@@ -113,6 +113,10 @@ class Hub:
             group.create_task(self._flush(), name="devices to disk")
             await self.link.run()
         raise ConfigError(self.link.health)
+
+    def status(self) -> str:
+        """Say in a line how the hub stands."""
+        return "Connected to the broker" if self.link.up else f"Without the broker: {self.link.health}"
 
     def _on_link(self, up: bool) -> None:
         self.settled = False
@@ -270,6 +274,8 @@ async def serve(settings: Settings, on_ready: Callable[[], None] = lambda: None)
         hub = await stack.enter_async_context(open_hub(settings))
         await stack.enter_async_context(beside(_be_asked(hub, socket_of(settings.state_dir)), "control"))
         await stack.enter_async_context(beside(_be_found(settings.state_dir), "announcing the broker"))
+        await hub.link.tried.wait()
+        await stack.enter_async_context(beside(service.run(hub.incoming.ask, hub.status), "service"))
         on_ready()
         log.info("the hub runs, for the home %s", hub.link.topics.home)
         await stop.wait()

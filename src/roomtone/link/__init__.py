@@ -58,7 +58,8 @@ CALM_S = 600.0
 
 
 class Link:
-    """One client of the broker. ``up`` and ``health`` (``ok``, or what is wrong, and what mends it) tell of it.
+    """One client of the broker. ``up`` and ``health`` (``ok``, or what is wrong, and what mends it) tell of it, once
+    it was ``tried``.
 
     ``client_id`` and ``presence`` (retained, ``online`` False as its last will) say who this is. What is subscribed
     with ``on`` is subscribed anew at every connection. ``folder`` holds what joining the house left: ``ca.pem``,
@@ -79,6 +80,7 @@ class Link:
     ) -> None:
         self.topics = Topics(hub.home)
         self.up = False
+        self.tried = asyncio.Event()
         self.health = "not connected yet"
         self._client_id = client_id
         self._presence = presence
@@ -207,11 +209,13 @@ class Link:
 
     def _is_up(self) -> None:
         self.health = "ok"
+        self.tried.set()
         log.info("connected to the broker as %s", self._client_id)
         self._change(True)
 
     def _is_down(self, why: str) -> None:
         self.health = why
+        self.tried.set()
         self._say_once(why)
 
     def _say_once(self, line: str) -> None:
@@ -291,7 +295,7 @@ class Link:
 
     # ---------------------------------------------------------------------------------------- being told
 
-    def on(self, topic_filter: str, take: Take, *, no_local: bool = False) -> None:
+    def on(self, topic_filter: str, take: Take, *, no_local: bool = False) -> Subscription:
         """Let ``take`` have what comes under a filter, one after the other; its failures are logged.
 
         Also while connected. What comes under two filters goes to both, and may come to each twice. ``no_local``:
@@ -300,6 +304,7 @@ class Link:
         made = self._subscribe(topic_filter, take, no_local)
         if self._group is not None and self._connection is not None:
             self._group.create_task(self._listen_now(self._connection, made), name=f"subscribing {topic_filter}")
+        return made
 
     def _subscribe(self, topic_filter: str, take: Take, no_local: bool) -> Subscription:
         made = Subscription(topic_filter, take, no_local and not topic_filter.startswith("$share/"))

@@ -53,6 +53,7 @@ class Subscription:
         self._levels = topic_filter.split("/", 2)[2].split("/") if shared else topic_filter.split("/")
         self._waiting: deque[tuple[int, Inbound]] = deque()
         self._bytes = 0
+        self._asking: list[Callable[[], None]] = []
         self._news = asyncio.Event()
         self._behind = False
         self._told_until = 0.0
@@ -76,6 +77,16 @@ class Subscription:
         while len(self._waiting) > DEPTH or self._bytes > ROOM:
             self._drop()
         self._news.set()
+
+    def ask(self, taken: Callable[[], None]) -> None:
+        """Call ``taken`` once ``serve`` comes to it: at the latest after the message that it is at."""
+        self._asking.append(taken)
+        self._news.set()
+
+    def _answer(self) -> None:
+        asking, self._asking = self._asking, []
+        for taken in asking:
+            taken()
 
     def _drop(self) -> None:
         if not self._behind:
@@ -105,5 +116,7 @@ class Subscription:
                     self._tell(f"what came to {inbound.topic} could not be dealt with: {error.message}")
                 except Exception:
                     log.exception("what came to %s could not be dealt with", inbound.topic)
+                self._answer()
+            self._answer()
             self._behind = False
             self._news.clear()
