@@ -33,8 +33,8 @@ from roomtone.core.dialog import Source, Turn
 from roomtone.core.errors import UsageError
 from roomtone.core.machine import Mode
 from roomtone.core.schedule import Action
-from roomtone.core.signals import Dismiss, MuteSet, Prompt, Switch, Wake
-from roomtone.edges import control, gpio, persona_files, wyoming
+from roomtone.core.signals import Beat, Dismiss, MuteSet, Prompt, Switch, Wake
+from roomtone.edges import control, gpio, persona_files, service, wyoming
 from roomtone.engines.tts import piper
 from roomtone.failover import open_stt, open_tts
 from roomtone.flow import beside
@@ -89,6 +89,8 @@ async def serve(settings: Settings, mistakes: list[str], watch: Watch, on_ready:
         await stack.enter_async_context(beside(be_touched(room), "gpio"))
         await stack.enter_async_context(beside(watch(room), "watch"))
         settle()
+        beat, status = (lambda taken: room.conversation.post(Beat(taken))), partial(standing, room)
+        await stack.enter_async_context(beside(service.run(beat, status), "service"))
         on_ready()
         _tell_troubles(room, mistakes)
         await tell_who_is_gone(room)
@@ -96,6 +98,12 @@ async def serve(settings: Settings, mistakes: list[str], watch: Watch, on_ready:
         log.info("%s", how_called(settings))
         await signals.stop.wait()
         log.info("stopping")
+
+
+def standing(room: Room) -> str:
+    """Say in a line how the room stands: what is wrong, or how it is called."""
+    wrong = "; ".join(f"{part}: {health}" for part, health in room.health().items() if health != "ok")
+    return wrong or how_called(room.settings).capitalize()
 
 
 def settle() -> None:
