@@ -29,6 +29,7 @@ class Card:
     """Both halves of the card, and the device that holds them."""
 
     health = "ok"
+    volume = 0.5
 
     def __init__(self, ill: str) -> None:
         self.ill = ill
@@ -51,7 +52,6 @@ class Card:
         return np.clip(noise.normal(0, 1, BLOCK) * loudness, -32768, 32767).astype(np.int16)
 
     async def play(self, audio: Audio) -> None:
-        assert not audio.samples.any(), "the doctor makes no noise"
         self.played += len(audio)
 
     async def drained(self) -> None:

@@ -19,7 +19,7 @@ FLOORS = """
     daemon rehearsal timeline
     morning joining
     app hub
-    metrics
+    metrics loopback
     conversation
     hosting moving intercom
     switching parts

@@ -18,6 +18,7 @@ from typing import Any
 from roomtone import (
     accounts,
     history,
+    loopback,
     loudness,
     memory_answers,
     models,
@@ -289,6 +290,8 @@ class Answers:
         commands: dict[str, Callable[[dict[str, Any]], AsyncIterator[dict[str, Any]]]] = {
             "ask": self._ask,
             "say": self._ask,
+            "chirp": lambda request: loopback.answer(request, conversation),
+            "levels": lambda request: loopback.levels(request, conversation),
             "event": self._event,
             "history": lambda request: history.answer(request, self._room.store, conversation.erase),
             "status": self._status,

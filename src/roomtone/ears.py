@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -83,6 +84,7 @@ class Ears:
 
     ``listens`` switches utterances on; ``alert`` says that someone may speak at any moment, so blocks are small.
     While it is ``held`` open, silence ends no utterance: ``release`` does. ``muted``: nothing is heard, nothing kept.
+    ``deaf``: the same for a moment, in which the room listens to a sound of its own (see ``taping``).
     ``stops``: there is something that a stop word can silence.
     """
 
@@ -95,7 +97,7 @@ class Ears:
         post: Callable[[Signal], None],
         wake: WakeEngine | None = None,
     ) -> None:
-        self.alert = self.muted = self.stops = self.held = False
+        self.alert = self.muted = self.deaf = self.stops = self.held = False
         self.health = "ok"
         self._microphone = microphone
         self._echo = echo
@@ -116,6 +118,7 @@ class Ears:
         self._gate: _Gate | None = None
         self._came_to_nothing = float("-inf")
         self._block_ms = 0
+        self._tapes: list[Callable[[Capture], None]] = []
 
     @property
     def listens(self) -> bool:
@@ -190,12 +193,23 @@ class Ears:
         self._rescued = True
         self._post(SpeechStarted(utterance))
 
+    @contextmanager
+    def taping(self, take: Callable[[Capture], None]) -> Iterator[None]:
+        """Let somebody have each block that the microphone gives; none while the room is muted."""
+        self._tapes.append(take)
+        try:
+            yield
+        finally:
+            self._tapes.remove(take)
+
     def expect(self, completeness: Completeness) -> None:
         """Say whether the text so far asks for more words."""
         self._endpointer.expect(completeness)
 
     def hear(self, capture: Capture) -> None:
         """Take one block from the microphone."""
+        for take in () if self.muted else tuple(self._tapes):
+            take(capture)
         near, far = capture.near, capture.far
         end = self._sample + len(near)
         self._time_of_zero = capture.at - end / RATE
@@ -229,7 +243,7 @@ class Ears:
         """Take 20 ms in which the loudspeaker cannot be heard."""
         self._keep(audio.cut(0, HOP))
         self._keep(audio.cut(HOP))
-        if self.muted:
+        if self.muted or self.deaf:
             self._forget()
         else:
             self._judge(self.vad.probability(audio), audio)
@@ -244,7 +258,7 @@ class Ears:
         self._keep(frame.near)
         if frame.playing:
             self._last_playing = self._sample
-        if self.muted:
+        if self.muted or self.deaf:
             self._forget()
             return
         if self.listens:

@@ -27,6 +27,7 @@
     │   ├── HandoffRefused     HANDOFF_REFUSED       a conversation stays where it is; ``details["why"]`` is the code
     │   └── PayloadError       PAYLOAD_ERROR         what came over the wire is none of ours
     │       └── NewerVersion     NEWER_VERSION       it is of a later Roomtone
+    ├── RoomBusy             ROOM_BUSY               somebody talks, and what was asked for needs a room at rest
     ├── StateBusy            STATE_BUSY              another process holds the state folder
     ├── ControlRefused       CONTROL_REFUSED         the daemon's socket may not be used by this user
     └── DaemonGone           DAEMON_GONE             the daemon ended, or hangs, before it had answered
@@ -208,6 +209,12 @@ class NewerVersion(PayloadError):
     """What came over the wire is of a later Roomtone."""
 
     code = "NEWER_VERSION"
+
+
+class RoomBusy(RoomtoneError):
+    """The room is talked with, and what was asked for cannot be done beside that."""
+
+    code = "ROOM_BUSY"
 
 
 class StateBusy(RoomtoneError):
