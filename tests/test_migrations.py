@@ -132,8 +132,8 @@ def old_store(file: Path, version: int) -> dict[str, int]:
     connection.execute("PRAGMA journal_mode = WAL")
     migrate(connection, STEPS[:version])
     counts: dict[str, int] = {}
-    for name, _ in STEPS[:version]:
-        for table, rows in ROWS[name].items():
+    for step in STEPS[:version]:
+        for table, rows in ROWS[step.name].items():
             counts[table] = counts.get(table, 0) + len(rows)
             for row in rows:
                 places = ", ".join("?" * len(row))
@@ -144,7 +144,7 @@ def old_store(file: Path, version: int) -> dict[str, int]:
 
 
 def test_every_step_has_rows_to_be_tried_with() -> None:
-    assert [name for name, _ in STEPS] == list(ROWS), "say what a household has after the new step"
+    assert [step.name for step in STEPS] == list(ROWS), "say what a household has after the new step"
 
 
 @pytest.mark.parametrize("version", range(1, len(STEPS) + 1))
@@ -211,10 +211,10 @@ def test_a_step_that_is_killed_is_taken_again(run: Run[Any], tmp_path: Path, ver
 
         return half
 
-    *before, (name, step) = STEPS[: version + 1]
+    *before, last = STEPS[: version + 1]
     connection = sqlite3.connect(file, isolation_level=None)
     with pytest.raises(KeyboardInterrupt):
-        migrate(connection, (*before, (name, failing(step))))
+        migrate(connection, (*before, last._replace(take=failing(last.take))))
     connection.close()
 
     async def scenario() -> None:

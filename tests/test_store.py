@@ -20,7 +20,7 @@ from conftest import Run
 from roomtone.clock import run_skipping
 from roomtone.core.dialog import Ended, Message, Role, Session, Source, Timer, Turn
 from roomtone.core.errors import StoreError
-from roomtone.migrations import STEPS, migrate
+from roomtone.migrations import STEPS, Step, migrate
 from roomtone.store import FILE_NAME, Store, open_store
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -273,7 +273,7 @@ def test_a_full_disk_is_one_clear_line_and_the_next_write_works_once_there_is_ro
 def test_a_store_of_a_newer_version_is_refused_and_left_as_it_is(in_store: InStore, file: Path) -> None:
     in_store(fill)
     with sqlite3.connect(file) as connection:
-        connection.execute("INSERT INTO migrations VALUES ('9999 thoughts', '2030')")
+        connection.execute("INSERT INTO migrations (name, taken) VALUES ('9999 thoughts', '2030')")
     connection.close()
     with pytest.raises(StoreError, match="newer Roomtone; upgrade this one"):
         in_store(fill)
@@ -292,7 +292,7 @@ def test_a_folder_in_the_stores_place_is_one_clear_line(in_store: InStore, file:
 def test_each_step_is_taken_once_and_a_failing_one_leaves_nothing_behind() -> None:
     connection = sqlite3.connect(":memory:", isolation_level=None)
     taken: list[str] = []
-    one = ("1", lambda db: taken.append("1"))
+    one, two = Step("1", lambda db: taken.append("1")), Step("2", lambda db: taken.append("2"))
 
     def broken(db: Any) -> None:
         db.table("half").create({"id": int})
@@ -300,15 +300,15 @@ def test_each_step_is_taken_once_and_a_failing_one_leaves_nothing_behind() -> No
 
     migrate(connection, (one,))
     with pytest.raises(ZeroDivisionError):
-        migrate(connection, (one, ("2", lambda db: taken.append("2")), ("3", broken)))
-    migrate(connection, (one, ("2", lambda db: taken.append("2"))))
+        migrate(connection, (one, two, Step("3", broken)))
+    migrate(connection, (one, two))
     assert taken == ["1", "2", "2"]
     assert connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'half'").fetchone() == (0,)
     connection.close()
 
 
 def test_steps_are_numbered_in_order() -> None:
-    assert [name[:4] for name, _ in STEPS] == [f"{number:04}" for number in range(1, len(STEPS) + 1)]
+    assert [step.name[:4] for step in STEPS] == [f"{number:04}" for number in range(1, len(STEPS) + 1)]
 
 
 def test_idle_time_and_reading_write_nothing(in_store: InStore, file: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from roomtone.core.dialog import now
 from roomtone.core.errors import StoreError
-from roomtone.migrations import STEPS, Steps, migrate
+from roomtone.migrations import STEPS, Steps, erasing, migrate
 
 PAGE_BYTES = 1024
 """A quarter of SQLite's default: a turn touches a dozen pages, and every page touched is written twice. This took
@@ -124,7 +124,8 @@ def erase(connection: sqlite3.Connection, which: Mapping[str, str]) -> int:
     The rows go in one commit that also notes, as the file's user_version, that their bytes are still there.
     """
     (turns,) = connection.execute(f"SELECT count(*) FROM ({_TURNS})", which).fetchone()
-    commit(connection, [*((statement, which) for statement in _ERASE), ("PRAGMA user_version = 1", ())], durable=True)
+    statements = (*_ERASE, *erasing(connection), "PRAGMA user_version = 1")
+    commit(connection, [(statement, which) for statement in statements], durable=True)
     return int(turns)
 
 

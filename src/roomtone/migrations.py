@@ -1,13 +1,17 @@
 """The store's schema as numbered steps: each runs once, in order, and stands in a ledger.
 
-A step is never changed after a release; a new one is added below it.
+A step is never changed after a release; a new one is added below it. Since 0008 a step brings a way back, which
+stands in the ledger too: an older program undoes by it what it does not know. What only the newer one can read is set
+aside in tables called ``kept_...``, and the same step takes it up again when the newer program returns.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import sqlite3
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from roomtone.core.dialog import now
 from roomtone.core.errors import StoreError
@@ -15,8 +19,42 @@ from roomtone.core.errors import StoreError
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-Steps = tuple[tuple[str, Callable[["Database"], None]], ...]
-"""The steps of one schema: a name that is written down, and what it does."""
+log = logging.getLogger(__name__)
+
+
+class Step(NamedTuple):
+    """One step of a schema: the ``name`` that is written down, and what it does.
+
+    ``back`` undoes it: SQL statements that leave the schema as the step found it, and lose nothing that the household
+    said or set. ``erase`` takes from what they set aside all that was said since ``:since`` (ISO 8601 in UTC), but in
+    the turn ``:spare``: the older program erases by it what it cannot read. A step without ``back`` stays.
+    """
+
+    name: str
+    take: Callable[[Database], None]
+    back: tuple[str, ...] = ()
+    erase: tuple[str, ...] = ()
+
+
+Steps = tuple[Step, ...]
+
+
+class _Taken(NamedTuple):
+    """A line of the ledger: ``back`` and ``erase`` as JSON, None where there are none."""
+
+    name: str
+    back: str | None
+    erase: str | None
+    undone: str | None
+
+
+def _taken_up(db: Database, *tables: str) -> bool:
+    """Take up again what a way back has set aside; say whether there was anything."""
+    if not db.table(f"kept_{tables[0]}").exists():
+        return False
+    for table in tables:
+        db.execute(f"ALTER TABLE kept_{table} RENAME TO {table}")
+    return True
 
 
 def _conversations(db: Database) -> None:
@@ -94,19 +132,13 @@ def _memories(db: Database) -> None:
     ``same`` is the text without case and marks: one fact is kept once. Beside its words the index holds whose a fact
     is, so that looking for one persona's costs nothing for all others'. Numbers are never given twice.
     """
-    fact = (
-        "id TEXT NOT NULL UNIQUE, level TEXT, text TEXT, persona TEXT, at TEXT, expires TEXT, trace TEXT, same TEXT"
-    )
-    db.execute(f"CREATE TABLE memories (number INTEGER PRIMARY KEY AUTOINCREMENT, {fact})")
-    db.execute("CREATE UNIQUE INDEX memories_once ON memories (same, coalesce(persona, ''))")
-    db.execute("CREATE INDEX memories_by_time ON memories (at)")
-    db.execute("CREATE INDEX memories_expiring ON memories (expires) WHERE expires IS NOT NULL")
+    known = _taken_up(db, "memories", "memory_vectors")
+    if not known:
+        _facts(db)
     whose = "'p' || hex(coalesce({}persona, ''))"
     db.execute(f"CREATE VIEW memory_entries AS SELECT number, text, {whose.format('')} AS whose FROM memories")
     options = "content = 'memory_entries', content_rowid = 'number', columnsize = 0, tokenize = 'porter unicode61'"
     db.execute(f"CREATE VIRTUAL TABLE memory_index USING fts5(text, whose, {options})")
-    vector = "number INTEGER PRIMARY KEY, embedder TEXT, signature BLOB, vector BLOB"
-    db.execute(f"CREATE TABLE memory_vectors ({vector})")
     columns = "(memory_index, rowid, text, whose) VALUES ('delete', old.number, old.text, "
     leave = f"INSERT INTO memory_index {columns}{whose.format('old.')})"
     enter = f"INSERT INTO memory_index (rowid, text, whose) VALUES (new.number, new.text, {whose.format('new.')})"
@@ -115,6 +147,34 @@ def _memories(db: Database) -> None:
     db.execute(f"CREATE TRIGGER memory_kept AFTER INSERT ON memories BEGIN {enter}; END")
     db.execute(f"CREATE TRIGGER memory_forgotten AFTER DELETE ON memories BEGIN {leave}; {vectorless}; END")
     db.execute(f"CREATE TRIGGER memory_changed AFTER {changed} BEGIN {leave}; {vectorless}; {enter}; END")
+    if known:
+        db.execute("INSERT INTO memory_index (memory_index) VALUES ('rebuild')")
+
+
+def _facts(db: Database) -> None:
+    fact = (
+        "id TEXT NOT NULL UNIQUE, level TEXT, text TEXT, persona TEXT, at TEXT, expires TEXT, trace TEXT, same TEXT"
+    )
+    db.execute(f"CREATE TABLE memories (number INTEGER PRIMARY KEY AUTOINCREMENT, {fact})")
+    db.execute("CREATE UNIQUE INDEX memories_once ON memories (same, coalesce(persona, ''))")
+    db.execute("CREATE INDEX memories_by_time ON memories (at)")
+    db.execute("CREATE INDEX memories_expiring ON memories (expires) WHERE expires IS NOT NULL")
+    vector = "number INTEGER PRIMARY KEY, embedder TEXT, signature BLOB, vector BLOB"
+    db.execute(f"CREATE TABLE memory_vectors ({vector})")
+
+
+_WITHOUT_MEMORIES = (
+    *(f"DROP TRIGGER memory_{name}" for name in ("kept", "forgotten", "changed")),
+    "DROP TABLE memory_index",
+    "DROP VIEW memory_entries",
+    "ALTER TABLE memories RENAME TO kept_memories",
+    "ALTER TABLE memory_vectors RENAME TO kept_memory_vectors",
+)
+_SUMMARIES = "level = 'summary' AND at >= :since"
+_ERASE_MEMORIES = (
+    f"DELETE FROM kept_memory_vectors WHERE number IN (SELECT number FROM kept_memories WHERE {_SUMMARIES})",
+    f"DELETE FROM kept_memories WHERE {_SUMMARIES}",
+)
 
 
 def _house(db: Database) -> None:
@@ -127,6 +187,12 @@ def _house(db: Database) -> None:
     timers = db.table("timers")
     timers.add_column("session", str, not_null_default="")
     timers.add_column("person", str, not_null_default="")
+    if db.table("kept_timers").exists():
+        update = "session = kept.session, person = kept.person FROM kept_timers AS kept WHERE kept.id = timers.id"
+        db.execute(f"UPDATE timers SET {update}")
+        db.execute("DROP TABLE kept_timers")
+    if _taken_up(db, "holds", "moves", "outbox"):
+        return
     hold = {"session": str, "epoch": int, "standing": str, "handoff": str, "at": str, "bundle": str}
     db.table("holds").create(hold, pk="session", not_null={"epoch", "standing"})
     move = {"session": str, "epoch": int, "source": str, "target": str, "at": str, "why": str}
@@ -137,53 +203,122 @@ def _house(db: Database) -> None:
     )
 
 
+_WITHOUT_HOUSE = (
+    "CREATE TABLE kept_timers AS SELECT id, session, person FROM timers WHERE session != '' OR person != ''",
+    "ALTER TABLE timers DROP COLUMN session",
+    "ALTER TABLE timers DROP COLUMN person",
+    *(f"ALTER TABLE {name} RENAME TO kept_{name}" for name in ("holds", "moves", "outbox")),
+)
+_GONE = "session NOT IN (SELECT id FROM sessions)"
+_ERASE_HOUSE = (
+    f"UPDATE kept_holds SET bundle = NULL WHERE at >= :since OR {_GONE}",
+    f"DELETE FROM kept_moves WHERE {_GONE}",
+    "DELETE FROM kept_outbox WHERE at >= :since",
+)
+
+
 STEPS: Steps = (
-    ("0001 conversations", _conversations),
-    ("0002 timers", _timers),
-    ("0003 alarms", _alarms),
-    ("0004 lists", _lists),
-    ("0005 lean edges", _lean_edges),
-    ("0006 personas", _personas),
-    ("0007 minds", _minds),
-    ("0008 memories", _memories),
-    ("0009 house", _house),
+    Step("0001 conversations", _conversations),
+    Step("0002 timers", _timers),
+    Step("0003 alarms", _alarms),
+    Step("0004 lists", _lists),
+    Step("0005 lean edges", _lean_edges),
+    Step("0006 personas", _personas),
+    Step("0007 minds", _minds),
+    Step("0008 memories", _memories, _WITHOUT_MEMORIES, _ERASE_MEMORIES),
+    Step("0009 house", _house, _WITHOUT_HOUSE, _ERASE_HOUSE),
 )
 
 
 def migrate(connection: sqlite3.Connection, steps: Steps = STEPS) -> None:
-    """Bring a database to the present schema, all steps or none.
+    """Bring a database to the present schema, also from that of a newer program: all steps or none.
 
-    Raises StoreError for a database in which a newer version has already taken steps of its own.
+    Raises StoreError for a database in which a newer version has taken a step that cannot be undone.
     """
-    done = _ledger(connection)
-    unknown = done - {name for name, _ in steps}
-    if unknown:
-        raise StoreError(
-            "the store was written by a newer Roomtone; upgrade this one, or use another --state-dir",
-            steps=sorted(unknown),
-        )
-    due = [(name, step) for name, step in steps if name not in done]
-    if due:
-        _take(connection, due)
+    ledger = _ledger(connection)
+    strange = _to_undo(ledger, steps)
+    if strange:
+        _undo(connection, strange)
+    done = {line.name: line for line in ledger if line.undone is None}
+    due = [step for step in steps if step.name not in done]
+    unwritten = [step for step in steps if step.name in done and _ways(step) != done[step.name][1:3]]
+    if due or unwritten:
+        _take(connection, due, unwritten)
 
 
-def _ledger(connection: sqlite3.Connection) -> set[str]:
+def check(connection: sqlite3.Connection, steps: Steps = STEPS) -> None:
+    """Look, without writing, whether ``migrate`` would take a database. Raises StoreError where it would not."""
+    _to_undo(_ledger(connection), steps)
+
+
+def erasing(connection: sqlite3.Connection) -> list[str]:
+    """Return the statements that erase what was said from what is set aside for a newer program."""
+    asides = [line.erase for line in _ledger(connection) if line.undone is not None and line.erase]
+    return [statement for aside in asides for statement in json.loads(aside)]
+
+
+def _ledger(connection: sqlite3.Connection) -> list[_Taken]:
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'migrations'").fetchone():
-        return set()
-    return {name for (name,) in connection.execute("SELECT name FROM migrations")}
+        return []
+    rows = connection.execute("SELECT * FROM migrations ORDER BY rowid")
+    columns = [name for name, *_ in rows.description]
+    lines = [dict(zip(columns, row, strict=True)) for row in rows]
+    return [_Taken(*(line.get(field) for field in _Taken._fields)) for line in lines]  # type: ignore[arg-type]
 
 
-def _take(connection: sqlite3.Connection, due: list[tuple[str, Callable[[Database], None]]]) -> None:
+def _to_undo(ledger: Sequence[_Taken], steps: Steps) -> list[_Taken]:
+    """Return what a newer program did, the last first. Raises StoreError where that cannot be undone."""
+    known = {step.name for step in steps}
+    done = [line for line in ledger if line.undone is None]
+    strange = [line for line in reversed(done) if line.name not in known]
+    if all(line.back for line in strange) and strange == done[::-1][: len(strange)]:
+        return strange
+    raise StoreError(
+        "the store was written by a newer Roomtone; upgrade this one, or use another --state-dir",
+        steps=sorted(line.name for line in strange),
+    )
+
+
+def _ways(step: Step) -> tuple[str | None, str | None]:
+    """Write a step's ways as the ledger keeps them."""
+    return (json.dumps(step.back) if step.back else None, json.dumps(step.erase) if step.erase else None)
+
+
+def _undo(connection: sqlite3.Connection, strange: Iterable[_Taken]) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for line in strange:
+            for statement in json.loads(line.back or "[]"):
+                connection.execute(statement)
+            connection.execute("UPDATE migrations SET undone = ? WHERE name = ?", (now().isoformat(), line.name))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # a full disk may have ended it already
+            connection.execute("ROLLBACK")
+        raise
+    log.warning("a newer Roomtone wrote this store: what only that one can read is set aside until it is back")
+
+
+def _take(connection: sqlite3.Connection, due: Iterable[Step], unwritten: Iterable[Step]) -> None:
     from sqlite_utils import Database  # 0.1 s and some megabytes, needed once in a store's life
 
     db = Database(connection)
     connection.execute("BEGIN IMMEDIATE")
     try:
         connection.execute("CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, taken TEXT)")
-        for name, step in due:
-            step(db)
-            connection.execute("INSERT INTO migrations VALUES (?, ?)", (name, now().isoformat()))
+        present = db.table("migrations").columns_dict
+        for column in ("back", "erase", "undone"):
+            if column not in present:
+                connection.execute(f"ALTER TABLE migrations ADD COLUMN {column} TEXT")
+        for step in unwritten:
+            connection.execute("UPDATE migrations SET back = ?, erase = ? WHERE name = ?", (*_ways(step), step.name))
+        for step in due:
+            step.take(db)
+            # anew, not in its old place: the order of the ledger is the order in which steps are undone
+            insert = "INSERT OR REPLACE INTO migrations (name, taken, back, erase) VALUES (?, ?, ?, ?)"
+            connection.execute(insert, (step.name, now().isoformat(), *_ways(step)))
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # a full disk may have ended it already
+            connection.execute("ROLLBACK")
         raise

@@ -12,9 +12,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from roomtone.core.errors import StoreError
 from roomtone.doctor.findings import Finding, split
 from roomtone.doctor.machine import nearest, usable
-from roomtone.migrations import STEPS
+from roomtone.migrations import check
 from roomtone.models import megabytes
 from roomtone.store import FILE_NAME
 
@@ -55,23 +56,17 @@ def _judge(file: Path, *, running: bool) -> Finding:
             wrong = database.execute("PRAGMA quick_check(1)").fetchone()[0]
             if wrong != "ok":
                 return Finding("store", "fail", f"{file} is damaged: {' '.join(str(wrong).split())}", _mend(running))
-            newer = _steps(database) - {name for name, _ in STEPS}
+            check(database)
     except sqlite3.Error as error:
         return Finding("store", "fail", f"{file} cannot be read ({error})", _mend(running))
-    if newer:
-        return split("store", "fail", "the store was written by a newer Roomtone; upgrade this one")
+    except StoreError as error:
+        return split("store", "fail", error.message)
     return Finding("store", "ok", f"{file} is sound ({megabytes(file.stat().st_size)})")
 
 
 def _mend(running: bool) -> str:
     restart = "sudo systemctl restart roomtone" if running else "roomtone run"
     return f"run: {restart} (what is damaged is set aside, and a new store begun)"
-
-
-def _steps(database: sqlite3.Connection) -> set[str]:
-    if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'migrations'").fetchone():
-        return set()
-    return {str(name) for (name,) in database.execute("SELECT name FROM migrations")}
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from roomtone import database
 from roomtone.flow import Worker, worker
-from roomtone.migrations import Steps
+from roomtone.migrations import Step, Steps
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -40,7 +40,7 @@ def _house(db: Database) -> None:
     db.table("asked").create({"device": str, "id": str, "at": str, "reply": str}, pk=("device", "id"))
 
 
-STEPS: Steps = (("0001 house", _house),)
+STEPS: Steps = (Step("0001 house", _house),)
 
 
 class HubDatabase:
