@@ -208,7 +208,7 @@ def test_a_pulled_model_is_whole_and_recorded(hub: Hub, folder: Path) -> None:
     record = model_hub.pull(entry(SMALL), folder, bar)
     assert models.installed("whisper", folder) == ["tiny.en"]
     assert models.verify("whisper", "tiny.en", folder) == []
-    assert models.read_record("whisper", "tiny.en", folder) == record
+    assert models.pinned("whisper", "tiny.en", folder) == record
     assert record.source == f"Systran/faster-whisper-tiny.en@{COMMIT}"
     assert bar.moved == sum(map(len, WHISPER.values()))
     assert not models.incoming_of("whisper", "tiny.en", folder).exists()
@@ -296,7 +296,7 @@ def test_a_model_that_is_none_is_not_put_in_place(hub: Hub, folder: Path) -> Non
 def test_a_disk_that_fills_while_a_model_is_put_in_place_is_one_line(
     hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> models.Record:
+    def full(*_: object) -> models.Pin:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(models, "put_in_place", full)
@@ -579,7 +579,7 @@ def test_a_model_without_a_record_is_judged_by_its_format(
 @pytest.mark.parametrize("record", ["", "[]", "{}", '{"source": "x", "files": {"../../secret": 1}}', "\x00"])
 def test_a_broken_record_is_no_record(here: Path, record: str) -> None:
     models.record_path("whisper", "tiny.en", here).write_text(record)
-    assert models.read_record("whisper", "tiny.en", here) is None
+    assert models.pinned("whisper", "tiny.en", here) is None
     assert models.verify("whisper", "tiny.en", here) == []
 
 

@@ -142,7 +142,7 @@ Ask = Callable[[str, int], None]
 """Told the host that is about to be asked for a model, with its port, and the bytes of the addresses it is told."""
 
 
-def pull(entry: Entry, folder: Path, bar: Bar, on_ask: Ask = lambda *_: None) -> models.Record:
+def pull(entry: Entry, folder: Path, bar: Bar, on_ask: Ask = lambda *_: None) -> models.Pin:
     """Fetch a model into the models folder, replacing what was there under its name once the new one is whole.
 
     What has arrived when this ends early stays for the next time. Raises ModelError, one line with what mends it;
@@ -156,7 +156,7 @@ def pull(entry: Entry, folder: Path, bar: Bar, on_ask: Ask = lambda *_: None) ->
         raise ModelError(line) from error
 
 
-def _pulled(hub: Any, entry: Entry, folder: Path, bar: Bar, on_ask: Ask) -> models.Record:
+def _pulled(hub: Any, entry: Entry, folder: Path, bar: Bar, on_ask: Ask) -> models.Pin:
     with _incoming(entry, folder) as incoming:
         remote = _describe(hub, entry, on_ask)
         there = sum((incoming / file.name).stat().st_size for file in remote if (incoming / file.name).is_file())

@@ -94,7 +94,7 @@ def _inside(files: list[Path], folder: Path) -> list[Path]:
     return files
 
 
-def take_in(path: Path, folder: Path, name: str | None = None) -> tuple[str, str, models.Record]:
+def take_in(path: Path, folder: Path, name: str | None = None) -> tuple[str, str, models.Pin]:
     """Copy a model into the models folder; return its kind, its name and its record.
 
     What was there under that name is replaced only by a model that is whole and of the right format. Raises

@@ -169,7 +169,7 @@ def _receipt(args: argparse.Namespace, settings: Settings) -> Iterator[model_hub
 
 
 def _is_whole(kind: str, name: str, folder: Path) -> bool:
-    recorded = models.read_record(kind, name, folder) is not None
+    recorded = models.pinned(kind, name, folder) is not None
     return recorded and name in models.present(kind, folder) and not models.verify(kind, name, folder)
 
 
@@ -232,7 +232,7 @@ def _verify(args: argparse.Namespace, folder: Path, _: Settings) -> int:
     bad = False
     for kind, name in _named(args.names, folder):
         faults = models.verify(kind, name, folder)
-        recorded = models.read_record(kind, name, folder) is not None
+        recorded = models.pinned(kind, name, folder) is not None
         typed = models.typed(kind, name)
         mend = models.mending(kind, name, typed in known) if faults else None
         bad = bad or bool(faults)

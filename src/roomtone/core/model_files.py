@@ -1,8 +1,8 @@
 """What a model's files look like from outside, so that a wrong or cut one is told before an engine meets it.
 
 Nothing of a model is loaded: only the frames around its contents are walked. Formats: CTranslate2's model.bin as its
-``ModelSpec`` writes it (binary version 6), ONNX's ``ModelProto`` as Protocol Buffers encode it, and GGUF, versions 2
-and 3, as ggml's ``docs/gguf.md`` describes it.
+``ModelSpec`` writes it (binary version 6), ONNX's ``ModelProto`` as Protocol Buffers encode it, GGUF, versions 2 and
+3, as ggml's ``docs/gguf.md`` describes it, and microWakeWord's JSON with its TensorFlow Lite model.
 """
 
 from __future__ import annotations
@@ -68,6 +68,25 @@ def check_voice(config: Any) -> None:
     for key in ("num_symbols", "num_speakers"):
         if not isinstance(config.get(key), int):
             raise Flawed(f"has no {key}")
+
+
+def check_wake(config: Any, network: str) -> None:
+    """Look whether a wake word's JSON has what microWakeWord needs, and names its ``network``. Raises Flawed."""
+    micro = config.get("micro") if isinstance(config, dict) else None
+    if not isinstance(micro, dict) or config.get("type") != "micro":
+        raise Flawed("does not describe a microWakeWord model")
+    if config.get("model") != network:
+        raise Flawed(f"names another file than {network} (model)")
+    if not isinstance(micro.get("probability_cutoff"), int | float):
+        raise Flawed("has no probability_cutoff (micro)")
+    if not isinstance(micro.get("sliding_window_size"), int):
+        raise Flawed("has no sliding_window_size (micro)")
+
+
+def check_tflite(content: Buffer) -> None:
+    """Look whether a file's content begins as a TensorFlow Lite model does; its end is not marked. Raises Flawed."""
+    if bytes(content[4:8]) != b"TFL3":
+        raise Flawed("is not a TensorFlow Lite model")
 
 
 def check_ct2(content: Buffer) -> None:
