@@ -17,7 +17,7 @@ FLOORS = """
     bench
     demo hearing asking asking_store
     daemon rehearsal timeline
-    morning joining
+    morning joining arriving
     app hub
     metrics loopback
     conversation
@@ -36,8 +36,8 @@ FLOORS = """
     edges
     boards
     control quiet link enrolling loudness
-    llm_router memories past routines mcp_servers
-    failover history personas accounts receipt
+    llm_router memories past routines mcp_servers first_boot
+    failover history personas accounts receipt card
     discovery
     persona_reading ledger
     mind store logs stopwatch model_hub model_import

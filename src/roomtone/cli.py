@@ -42,12 +42,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     name = next((word for word in words if not word.startswith("-")), None)
-    module: Any = importlib.import_module(f"roomtone.commands.{name}") if name in COMMANDS else None
+    module: Any = _command(name) if name in COMMANDS else None
     args = _parser(name, module).parse_args(words)
     for option in ("config", "state_dir", "json", "debug"):
         vars(args).setdefault(option, None)
     code: int = module.run(args, _settings(args, name))
     return code
+
+
+def _command(name: str) -> Any:
+    return importlib.import_module(f"roomtone.commands.{name.replace('-', '_')}")
 
 
 def _parser(name: str | None, module: Any) -> argparse.ArgumentParser:
@@ -66,11 +70,11 @@ def _parser(name: str | None, module: Any) -> argparse.ArgumentParser:
 
 
 def _settings(args: argparse.Namespace, name: str | None) -> Settings:
-    """Read the configuration; daemon and doctor go on with the last good one, and ``args.mistakes`` says why."""
+    """Read the configuration, or for what must go on the last good one; ``args.mistakes`` says why."""
     from roomtone.config import load, load_or_last_good
 
     args.mistakes = []
-    if name in ("run", "doctor"):
+    if name in ("run", "doctor", "first-boot"):
         settings, args.mistakes = load_or_last_good(args.config, args.state_dir)
         for mistake in args.mistakes if name == "run" else ():
             sys.stderr.write(f"roomtone: {mistake}\n")

@@ -28,6 +28,7 @@ from roomtone import (
     routine_answers,
 )
 from roomtone.app import Room, how_called, open_room
+from roomtone.arriving import tell_of_the_card
 from roomtone.clock import utc_now
 from roomtone.control import socket_path, state_lock
 from roomtone.core.dialog import Source, Turn
@@ -123,6 +124,7 @@ def _tell_troubles(room: Room, mistakes: list[str]) -> None:
     if room.store.mended:
         log.warning("%s", room.store.mended)
         say(room, "store_mended")
+    tell_of_the_card(room)
     tell_what_was_cut_off(room)
 
 

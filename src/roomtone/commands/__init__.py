@@ -34,6 +34,7 @@ COMMANDS = {
     "hub": "the rooms of the house, and conversations that move",
     "engines": "what is installed, what auto chose and why",
     "doctor": "what is the matter, and the command that mends it",
+    "first-boot": "take in roomtone.yaml from the SD card",
     "models": "get recognisers and voices, and look whether they are whole",
 }
 """Every command and its line in ``roomtone --help``, in that order."""
