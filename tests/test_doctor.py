@@ -282,7 +282,7 @@ def test_a_sound_store_is_left_as_it_is(kept: Path, state: Path) -> None:
 def test_a_store_that_a_power_cut_left_behind_is_looked_at_in_a_copy(kept: Path, state: Path, tmp_path: Path) -> None:
     database = sqlite3.connect(kept)
     database.execute("PRAGMA journal_mode = WAL")
-    database.execute("INSERT INTO migrations VALUES ('9999 later', '')")
+    database.execute("INSERT INTO migrations (name) VALUES ('9999 later')")
     database.commit()
     cut = tmp_path / "cut"
     cut.mkdir()
@@ -319,7 +319,7 @@ def test_a_damaged_store_is_told_and_not_touched(kept: Path, state: Path, damage
 def test_a_store_of_a_newer_version_is_told(kept: Path, state: Path) -> None:
     database = sqlite3.connect(kept)
     with database:
-        database.execute("INSERT INTO migrations VALUES ('9999 later', '')")
+        database.execute("INSERT INTO migrations (name) VALUES ('9999 later')")
     database.close()
     (found,) = look_at_store(state, running=False)
     assert (found.level, found.mend) == ("fail", "upgrade this one")
