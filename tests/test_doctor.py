@@ -292,7 +292,7 @@ def test_a_store_that_a_power_cut_left_behind_is_looked_at_in_a_copy(kept: Path,
     before = contents(cut)
     assert f"{FILE_NAME}-wal" in {Path(path).name for path in before}
     (found,) = look_at_store(cut, running=False)
-    assert found.mend == "upgrade this one", "what was written last is in the second file"
+    assert found.mend == "upgrade this one, or use another --state-dir", "what was written last is in the second file"
     assert contents(cut) == before
 
 
@@ -322,7 +322,7 @@ def test_a_store_of_a_newer_version_is_told(kept: Path, state: Path) -> None:
         database.execute("INSERT INTO migrations (name) VALUES ('9999 later')")
     database.close()
     (found,) = look_at_store(state, running=False)
-    assert (found.level, found.mend) == ("fail", "upgrade this one")
+    assert (found.level, found.mend) == ("fail", "upgrade this one, or use another --state-dir")
 
 
 def test_what_was_set_aside_before_is_told(kept: Path, state: Path) -> None:
