@@ -34,7 +34,7 @@ from roomtone.past import Summariser
 from roomtone.personas import Library
 from roomtone.quiet import Quiet
 from roomtone.routine_runs import close_cut_off
-from roomtone.settings import Personas, Settings
+from roomtone.settings import EngineSection, Personas, Settings
 from roomtone.shipped import shipped
 from roomtone.store import FILE_NAME, Store, open_store
 from roomtone.timers import Timers
@@ -89,16 +89,18 @@ async def open_room(
     listens: bool = True,
     rings: bool = True,
     one_session: bool = False,
+    waits_for_sound: bool = False,
 ) -> AsyncIterator[Room]:
     """Open a room and run it for as long as the context lasts.
 
     ``device`` takes the place of the configured audio engine. Without ``listens`` the microphone is left alone, and
-    without ``rings`` the timers: who only asks one question must not use up the alarms.
+    without ``rings`` the timers: who only asks one question must not use up the alarms. With ``waits_for_sound`` a
+    sound card need not be there yet.
     Raises EngineUnavailable or ConfigError where a part cannot be opened: one line, with what mends it.
     """
     share_the_interpreter()
     async with AsyncExitStack() as stack:
-        opened = _Opener(settings, stack)
+        opened = _Opener(settings, stack, waits_for_sound)
         store = await stack.enter_async_context(open_store(state_dir / FILE_NAME))
         await _close_routines(store)
         conversation: Conversation | None = None
@@ -168,7 +170,7 @@ async def _parts(
     phrases, feed = Phrases.load(settings.language), Feed()
     tts, stt = await opened.lines(feed)
     echo, vad = await opened.engine("echo"), await opened.engine("vad")
-    opened.device = sound = device or await opened.engine("audio")
+    opened.device = sound = device or await opened.sound()
     inbox = Inbox[Signal]()
     quiet = Quiet(settings.quiet_hours, settings.zone, store, inbox.post)
     library = persona_library(settings, state_dir)
@@ -198,16 +200,30 @@ async def _parts(
 class _Opener:
     """Opens engines by seam onto a stack, and remembers which were chosen."""
 
-    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+    def __init__(self, settings: Settings, stack: AsyncExitStack, waits_for_sound: bool) -> None:
         self.chosen: dict[str, str] = {}
         self.settings = settings
         self.device: SoundDevice
         self._stack = stack
+        self._waits_for_sound = waits_for_sound
 
     async def engine(self, seam: str) -> Any:
         name, settings = self.settings.engine(seam)
         self.chosen[seam] = name
         return await self._stack.enter_async_context(engines.open_engine(seam, name, settings))
+
+    async def sound(self) -> SoundDevice:
+        """Open the sound device; where that can wait for what is not there, and the room wants it, it waits."""
+        settings, section = self.settings, self.settings.audio
+        if self._waits_for_sound and section.engine == "auto":
+            first = EngineSection(engine=engines.auto_order("audio")[0], **section.keys)
+            settings = settings.model_copy(update={"audio": first})
+        name, own = settings.engine("audio")
+        waiting = getattr(engines.load("audio", name), "waiting", None) if self._waits_for_sound else None
+        self.chosen["audio"] = name
+        opened = waiting(own) if waiting is not None else engines.open_engine("audio", name, own)
+        device: SoundDevice = await self._stack.enter_async_context(opened)
+        return device
 
     async def wake(self) -> Wake | None:
         """Open what hears wake words where they are listened for; a stop word of its own is heard in every mode."""

@@ -75,7 +75,7 @@ async def serve(settings: Settings, mistakes: list[str], watch: Watch, on_ready:
         await stack.enter_async_context(state_lock(settings.state_dir))
         # The socket comes before the engines: who asks early waits a moment instead of being refused.
         server = await stack.enter_async_context(control.listening(socket_path(settings.state_dir)))
-        room = await stack.enter_async_context(open_room(settings, settings.state_dir))
+        room = await stack.enter_async_context(open_room(settings, settings.state_dir, waits_for_sound=True))
         signals.wakes(room.conversation.post)
         lines = (room.parts.stt, room.synthesiser)
         metrics = Metrics(room.feed, room.engines, lines, settings.state_dir)
@@ -229,15 +229,19 @@ def _piper_voices(settings: Settings) -> list[str]:
 
 
 async def watch_device(room: Room) -> None:
-    """Say so when the microphone is lost or back: someone may be talking to a room that hears nothing."""
-    health = room.device.health
+    """Say so when the room cannot hear or speak, as far as it can, and when it can again: someone may talk to it."""
+    health, deaf, dumb = "ok", False, False
     while True:
         await asyncio.sleep(LOOK_S)
-        if room.device.health == health:
-            continue
-        health = room.device.health
-        room.feed.publish("device.health", health, source="daemon")
-        say(room, "microphone_back" if health == "ok" else "microphone_lost")
+        if room.device.health != health:
+            health = room.device.health
+            room.feed.publish("device.health", health, source="daemon")
+        if room.device.loudspeaker.trouble is not None:
+            dumb = True
+        elif dumb or deaf != (health != "ok"):
+            back = "sound_back" if dumb else "microphone_back"
+            deaf, dumb = health != "ok", False
+            say(room, "microphone_lost" if deaf else back)
 
 
 async def keep_volume(room: Room) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 from roomtone import outbound
 from roomtone.anticipating import Foresight, anticipating
 from roomtone.carrying import SHORTEST_S, took_back
+from roomtone.core.dialog import Source
 from roomtone.core.endpoint import Completeness
-from roomtone.core.errors import EgressRefused, EngineError, EngineTimeout, RoomtoneError, ToolError
+from roomtone.core.errors import AudioError, EgressRefused, EngineError, EngineTimeout, RoomtoneError, ToolError
 from roomtone.core.signals import Dismiss, FirstSound, FloorKept, FloorTaken, Overheard
 from roomtone.engines.llm import LlmError, Trouble
 from roomtone.engines.stt import Transcript
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 
 STT_BOUND_S = 12.0
 """A recogniser that has no final text this long after the utterance ended has failed; someone is waiting."""
+
+READERS = (Source.CLI, Source.WEB)
+"""Who reads the answer, whether or not it is spoken."""
 
 RING_PAUSE_S = 3.0
 """Quiet between two rounds of a ring, in which a word is heard best."""
@@ -44,6 +48,8 @@ async def _take(live: LiveTurn, chain: Chain) -> None:
         return
     log.warning("turn %s: %s", live.trace, error.message)
     live.fail(error)
+    if chain.mouth.loudspeaker.trouble is not None:
+        return  # an apology would not be heard either
     live.said = f"{live.said.rstrip()} ".lstrip()
     worse = await _attempt(_speak(live, _whole(_apology(live, chain, error)), chain))
     if worse is not None:
@@ -297,6 +303,9 @@ async def _speak(live: LiveTurn, deltas: AsyncIterator[str], chain: Chain) -> No
 
     try:
         with chain.outgoing(live):  # who speaks now may have taken over in this turn, and keep more to itself
+            if (trouble := chain.mouth.loudspeaker.trouble) is not None:
+                await _write(noted(), live, trouble)
+                return
             await chain.mouth.speak(
                 noted(), chain.voice(), live.speech, live.watch, first_sound, lambda: chain.keep(live)
             )
@@ -304,6 +313,14 @@ async def _speak(live: LiveTurn, deltas: AsyncIterator[str], chain: Chain) -> No
         chain.note_health("tts", error.message)
         raise
     chain.note_health("tts", "ok")
+
+
+async def _write(text: AsyncIterator[str], live: LiveTurn, trouble: str) -> None:
+    """Answer in writing alone. Raises AudioError where nobody reads it, so that what rings is not taken for heard."""
+    async for _ in text:
+        pass
+    if live.source not in READERS:
+        raise AudioError(trouble)
 
 
 _TROUBLES = {

@@ -54,6 +54,10 @@ class Loudspeaker(Protocol):
         """Samples (at 16 kHz) given to ``play`` since it opened, dropped ones (see ``stop``) not counted."""
 
     @property
+    def trouble(self) -> str | None:
+        """Why ``play`` would raise AudioError, None where it would not."""
+
+    @property
     def volume(self) -> float:
         """Loudness, 0 to 1; the amplitude is its square."""
 

@@ -84,6 +84,11 @@ class Speaker:
         return self.playback.queued
 
     @property
+    def trouble(self) -> str | None:
+        """Why nothing that is played is heard, None where it is."""
+        return self._lost
+
+    @property
     def volume(self) -> float:
         """Loudness, 0 to 1."""
         return self.playback.volume

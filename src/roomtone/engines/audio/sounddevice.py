@@ -1,4 +1,8 @@
-"""The sound card, through PortAudio. A card that is lost is reopened by name for as long as it takes."""
+"""The sound card, through PortAudio. A card that is lost is reopened by name for as long as it takes.
+
+Who can do without one for a while (``waiting``) gets what is there of it: half a card is better than none, since a
+room that cannot hear can still say so.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,12 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from roomtone.core.errors import AudioError, EngineTimeout
+from roomtone.core.errors import AudioError, EngineTimeout, EngineUnavailable
 from roomtone.core.playback import Playback
 from roomtone.core.sound import RATE
 from roomtone.engines import EngineSettings, lacking
@@ -38,6 +43,16 @@ DEAD_SILENT = "microphone dead silent"
 
 APT = "the PortAudio library is not installed; run: sudo apt install libportaudio2"
 NO_DEVICE = "no {what} was found; plug one in and check that this lists it: {command}"
+NO_CARD = (
+    "no sound card was found; plug one in, or name its overlay in /boot/firmware/config.txt, "
+    "and check that this lists it: aplay -l"
+)
+
+CARDS = Path("/proc/asound/cards")
+"""What the kernel knows of: a half that is missing is looked for at once where this changes."""
+
+SELDOM_S = 60.0
+"""A half that is missing is looked for this seldom where nothing tells of it: the other half is silent meanwhile."""
 
 
 class Settings(EngineSettings):
@@ -147,31 +162,40 @@ OUTPUT = Kind("output", "loudspeaker", "aplay -l")
 
 
 class Line:
-    """An open pair of streams. Everything here but ``trouble`` runs on the thread that may call PortAudio."""
+    """The open streams of a card. Everything here but ``trouble`` runs on the thread that may call PortAudio.
+
+    ``lacks`` says of each half that could not be opened why.
+    """
 
     def __init__(self, settings: Settings, device: SoundCard, silence_s: float) -> None:
         self._sound = sound = _portaudio()
-        self._streams: list[Any] = []
+        self._streams: dict[Kind, Any] = {}
         self._ended: list[str] = []
         self._loop = device.loop
-        far = FarEnd()
-        source, sink = INPUT.find(sound, settings.input), OUTPUT.find(sound, settings.output)
-        self.name, self.output_name = str(source["name"]), str(sink["name"])
-        rates = INPUT.rate(sound, source), OUTPUT.rate(sound, sink)
-        self._ear = Ear(rates[0], far, device.microphone.block_s, device.microphone.take)
-        self._mouth = Mouth(device.loudspeaker.playback, far, rates[1], device.moved)
-        try:
-            self._start(sound.RawOutputStream, OUTPUT, sink, rates[1], settings.latency_s, self._to_card)
-            self._start(sound.RawInputStream, INPUT, source, rates[0], settings.latency_s, self._from_card)
-        except AudioError:
-            self.close()
-            raise
+        self.cards = _cards()
+        self.names: list[str] = []
+        self.lacks: dict[Kind, AudioError] = {}
+        far, source, sink = FarEnd(), self._find(INPUT, settings.input), self._find(OUTPUT, settings.output)
+        self._ear = Ear(source["rate"], far, device.microphone.block_s, device.microphone.take)
+        self._mouth = Mouth(device.loudspeaker.playback, far, sink["rate"], device.moved)
+        self._start(sound.RawOutputStream, OUTPUT, sink, settings.latency_s, self._to_card)
+        self._start(sound.RawInputStream, INPUT, source, settings.latency_s, self._from_card)
         now = time.monotonic()
-        self._vitals = (Vitals(rates[0], now, silence_s or None), Vitals(rates[1], now))
+        self._vitals = (Vitals(source["rate"], now, silence_s or None), Vitals(sink["rate"], now))
 
-    def _start(
-        self, stream: Any, kind: Kind, device: dict[str, Any], rate: int, latency: float, callback: Any
-    ) -> None:
+    def _find(self, kind: Kind, wanted: str) -> dict[str, Any]:
+        """Return the device that is meant, and the ``rate`` at which it is opened."""
+        try:
+            device = kind.find(self._sound, wanted)
+        except AudioError as error:
+            self.lacks[kind] = error
+            return {"rate": RATE}
+        return {**device, "rate": kind.rate(self._sound, device)}
+
+    def _start(self, stream: Any, kind: Kind, device: dict[str, Any], latency: float, callback: Any) -> None:
+        if kind in self.lacks:
+            return
+        rate = device["rate"]
         try:
             with _hushed():
                 opened = stream(
@@ -184,10 +208,11 @@ class Line:
                     callback=callback,
                     finished_callback=lambda: self._ended.append(kind.what),
                 )
-                self._streams.append(opened)
+                self._streams[kind] = opened
                 opened.start()
+                self.names.append(str(device["name"]))
         except (ValueError, self._sound.PortAudioError) as error:
-            raise kind.refused(str(device["name"]), error) from error
+            self.lacks[kind] = kind.refused(str(device["name"]), error)
 
     def _to_card(self, out: Any, frames: int, _time: Any, _status: Any) -> None:
         out[:] = self._mouth.speak(frames)
@@ -200,7 +225,7 @@ class Line:
     @property
     def latency_s(self) -> float:
         """How long a sample takes from the queue to the air."""
-        return float(self._streams[0].latency)
+        return 0.0 if OUTPUT in self.lacks else float(self._streams[OUTPUT].latency)
 
     @property
     def hears(self) -> bool:
@@ -212,24 +237,28 @@ class Line:
         if self._ended:
             return f"{self._ended[0]} lost"
         now = time.monotonic()
-        heard = self._vitals[0].judge(now, self._ear.frames, self._ear.zeros)
-        if heard is not None:
-            return f"microphone {heard}"
-        spoken = self._vitals[1].judge(now, self._mouth.frames)
+        if INPUT not in self.lacks:
+            heard = self._vitals[0].judge(now, self._ear.frames, self._ear.zeros)
+            if heard is not None:
+                return f"microphone {heard}"
+        spoken = self._vitals[1].judge(now, self._mouth.frames) if OUTPUT not in self.lacks else None
         return None if spoken is None else f"loudspeaker {spoken}"
 
     def close(self) -> None:
         """Give the card back; does not wait for what is still to be played."""
-        for stream in self._streams:
+        for stream in self._streams.values():
             stream.abort()
             stream.close()
         self._streams.clear()
 
 
 class SoundCard:
-    """The engine's device: microphone and loudspeaker that outlive the card behind them."""
+    """The engine's device: microphone and loudspeaker that outlive the card behind them.
 
-    def __init__(self, settings: Settings, portaudio: Worker) -> None:
+    With ``halves`` it takes a card of which one half is not there, and looks for that one from time to time.
+    """
+
+    def __init__(self, settings: Settings, portaudio: Worker, *, halves: bool = False) -> None:
         self.loop = asyncio.get_running_loop()
         self.microphone = CardMicrophone()
         self.loudspeaker = Speaker(Playback())
@@ -237,6 +266,7 @@ class SoundCard:
         self._deaf = False
         self._settings = settings
         self._portaudio = portaudio
+        self._halves = halves
         self._line: Line | None = None
         self._silence_s = settings.silence_s
 
@@ -256,16 +286,31 @@ class SoundCard:
         """Open the card. Raises AudioError or EngineTimeout."""
         await self._portaudio.call(self._connect, timeout=CALL_BOUND_S)
         assert self._line is not None
+        lacks = self._line.lacks
         self.loudspeaker.latency_s = self._line.latency_s
-        self.loudspeaker.lost(None)
-        self._trouble = ""
+        self.loudspeaker.lost(lacks[OUTPUT].message if OUTPUT in lacks else None)
+        self._trouble = "; ".join(error.message for error in lacks.values())
+
+    async def open_or_wait(self) -> None:
+        """Open what is there of the card; ``keep_open`` waits for the rest."""
+        try:
+            await self.open()
+        except (AudioError, EngineTimeout) as error:
+            self._trouble = error.message
+            self.loudspeaker.lost(error.message)
+        if self._trouble:
+            log.warning("%s; waiting for it", self._trouble)
 
     async def close(self) -> None:
         """Give the card back, even one whose opening was still under way when its caller was cancelled."""
         await self._portaudio.call(self._hang_up, timeout=CALL_BOUND_S)
 
     def _connect(self) -> None:
-        self._line = Line(self._settings, self, self._silence_s)
+        line = Line(self._settings, self, self._silence_s)
+        if line.lacks and not (self._halves and line.names):
+            line.close()
+            raise _none_of_it(line)
+        self._line = line
 
     def _hang_up(self) -> None:
         line, self._line = self._line, None
@@ -273,14 +318,26 @@ class SoundCard:
             line.close()
 
     async def keep_open(self) -> None:
-        """Watch over the card for ever, and reopen it when it is lost."""
+        """Watch over the card for ever: reopen it when it is lost, and wait for what is not there."""
         while True:
-            while (trouble := self._look()) is None:  # noqa: ASYNC110  # a frozen card sets no event
-                await asyncio.sleep(LOOK_S)
-            assert self._line is not None
-            log.warning("%s (%s, %s); reopening", trouble, self._line.name, self._line.output_name)
-            await self._reopen(trouble)
-            log.warning("the sound card is open again (%s, %s)", self._line.name, self._line.output_name)
+            before = self._trouble
+            if self._line is not None and (lost := await self._until_it_matters(self._line)) is not None:
+                log.warning("%s (%s); reopening", lost, ", ".join(self._line.names))
+                before = self._trouble = f"{lost}, reopening"
+            await self._reopen()
+            if self._trouble != before and self._line is not None:
+                lacks = f"; {self._trouble}" if self._trouble else ""
+                log.warning("the sound card is open (%s)%s", ", ".join(self._line.names), lacks)
+
+    async def _until_it_matters(self, line: Line) -> str | None:
+        """Return what is wrong with the card once something is; None where the half that it lacks may be there."""
+        again_at = self.loop.time() + SELDOM_S
+        while (trouble := self._look()) is None:
+            await asyncio.sleep(LOOK_S)
+            may_be_there = line.lacks and (self.loop.time() >= again_at or _cards() != line.cards)
+            if may_be_there and self.loudspeaker.playback.silent:
+                return None
+        return trouble
 
     def _look(self) -> str | None:
         assert self._line is not None
@@ -294,8 +351,7 @@ class SoundCard:
             self._silence_s = min(2 * self._silence_s, LONGEST_SILENCE_S)
         return trouble
 
-    async def _reopen(self, trouble: str) -> None:
-        self._trouble = f"{trouble}, reopening"
+    async def _reopen(self) -> None:
         giving_up = self.loop.call_later(LOST_BOUND_S, self._give_up)
         try:
             await keep_trying(self._try_again, on=(AudioError, EngineTimeout), notice=self._still_lost)
@@ -309,11 +365,30 @@ class SoundCard:
 
     def _still_lost(self, error: Exception, pause: float) -> None:
         self._trouble = str(error)
+        if self.loudspeaker.trouble is not None:
+            self.loudspeaker.lost(str(error))
         log.debug("%s; trying again in %.1f s", error, pause)
 
     def _give_up(self) -> None:
+        if self.loudspeaker.trouble is not None:
+            return
         self.loudspeaker.stop()
         self.loudspeaker.lost("the sound card is lost and has not come back; check its plug and power")
+
+
+def _none_of_it(line: Line) -> AudioError:
+    """Return the error for a line with which nothing can be done."""
+    nothing = [NO_DEVICE.format(what=kind.what, command=kind.command) for kind in (INPUT, OUTPUT)]
+    if [error.message for error in line.lacks.values()] == nothing:
+        return AudioError(NO_CARD)
+    return line.lacks.get(INPUT) or line.lacks[OUTPUT]
+
+
+def _cards() -> str:
+    try:
+        return CARDS.read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def _restart() -> None:
@@ -327,10 +402,29 @@ def _restart() -> None:
 @asynccontextmanager
 async def open(settings: Settings) -> AsyncIterator[SoundCard]:  # noqa: A001  # every engine's verb
     """Open the card. Raises AudioError where a device is absent, in use or refuses."""
+    async with _opened(settings, halves=False) as card:
+        yield card
+
+
+@asynccontextmanager
+async def waiting(settings: Settings) -> AsyncIterator[SoundCard]:
+    """Open what is there of the card, and the rest once it comes; the card's health says what is missing.
+
+    Raises EngineUnavailable where a Python package is: that does not come by itself.
+    """
+    absent = lacking("sounddevice") or lacking("soxr")
+    if absent is not None:
+        raise EngineUnavailable(f"audio engine 'sounddevice': {absent}", seam="audio", engine="sounddevice")
+    async with _opened(settings, halves=True) as card:
+        yield card
+
+
+@asynccontextmanager
+async def _opened(settings: Settings, *, halves: bool) -> AsyncIterator[SoundCard]:
     with worker("portaudio") as portaudio:
-        card = SoundCard(settings, portaudio)
+        card = SoundCard(settings, portaudio, halves=halves)
         try:
-            await card.open()
+            await (card.open_or_wait() if halves else card.open())
             async with beside(card.keep_open(), "sound card"):
                 yield card
         finally:
