@@ -17,10 +17,11 @@ from roomtone import config, daemon, logs
 from roomtone.app import Room
 from roomtone.commands import say_json, say_line
 from roomtone.config import Settings
+from roomtone.core.dialog import Turn
 from roomtone.core.errors import ConfigError, EngineUnavailable, PersonaError, RoomtoneError
 from roomtone.edges.service import backing_off
 from roomtone.flow import Event
-from roomtone.timeline import lines
+from roomtone.timeline import lines, stages
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ async def _serve(args: argparse.Namespace, settings: Settings) -> None:
             for hindrance in config.keep(args.config, args.state_dir):
                 log.warning("%s", hindrance)
 
-    show = _show_turn if args.json else _show_lines
+    show = _show_turn if args.json else _note_turn if logs.is_journal(sys.stdout) else _show_lines
 
     async def watch(room: Room) -> None:
         with room.feed.watch() as events:
@@ -90,6 +91,14 @@ async def _serve(args: argparse.Namespace, settings: Settings) -> None:
 def _show_turn(event: Event) -> None:
     if event.kind == "turn.ended":
         _print(lambda: say_json(event.data.turn))
+
+
+def _note_turn(event: Event) -> None:
+    """Say in the journal what became of a turn, but not what was said: nobody could have that forgotten there."""
+    if event.kind == "turn.ended":
+        turn: Turn = event.data.turn
+        with logs.during(lambda: {"turn": turn.turn, "session": turn.session, "trace": turn.trace}):
+            log.info("a turn %s, answered by %s: %s", turn.ended, turn.answered_by, stages(turn.latency_ms))
 
 
 def _show_lines(event: Event) -> None:
