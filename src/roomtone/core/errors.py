@@ -16,6 +16,7 @@
     ├── SessionError         SESSION_ERROR           a stretch of conversation that was asked for
     │   ├── SessionNotFound    SESSION_NOT_FOUND     there never was one of that id, or it was erased
     │   └── SessionExpired     SESSION_EXPIRED       it is over, and cannot be gone on with
+    ├── BackupError          BACKUP_ERROR            a backup cannot be made, or is none that can be taken in
     ├── ModelError           MODEL_ERROR             a model cannot be fetched or taken in, or is not whole
     ├── ToolError            TOOL_ERROR              a tool or skill could not do what was asked
     ├── HouseError           HOUSE_ERROR             another room, the hub or the broker did not do what was asked
@@ -125,6 +126,12 @@ class StoreError(RoomtoneError):
     """The database cannot be read or written."""
 
     code = "STORE_ERROR"
+
+
+class BackupError(RoomtoneError):
+    """A backup cannot be made, or cannot be taken in; nothing was changed."""
+
+    code = "BACKUP_ERROR"
 
 
 class ModelError(RoomtoneError):
