@@ -19,6 +19,7 @@ umask 022
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 opt=/opt/roomtone etc=/etc/roomtone state=/var/lib/roomtone units=/etc/systemd/system command=/usr/local/bin/roomtone
 parts="" wheels="" config="" purge="" # what the options say
+unit="" # set where systemd's own unit calls
 lock=/run/lock/roomtone-install
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 step=0 steps=7 now="starting" said=""
@@ -40,8 +41,8 @@ trap 'die "interrupted at \"$now\"; what ran before still runs; run it again to 
 source_root() { if [ -e "$here/VERSION" ]; then printf '%s' "$here"; else dirname "$here"; fi; }
 is_checkout() { [ ! -e "$here/VERSION" ]; }
 version_of() { if is_checkout; then sed -n 's/^version = "\(.*\)"/\1/p' "$src/pyproject.toml"; else cat "$here/VERSION"; fi; }
-# Its inode tells a chroot, such as an image that is being built, from the machine that runs it.
-systemd_runs() { [ -d /run/systemd/system ] && [ /proc/1/root -ef / ]; }
+# Its inode tells a chroot, such as an image that is being built, from the machine that runs it. A unit may not look.
+systemd_runs() { [ -d /run/systemd/system ] && { [ -n "$unit" ] || [ /proc/1/root -ef / ]; }; }
 id_of() { basename "$(readlink "$opt/$1" 2>/dev/null)" 2>/dev/null || true; } # current, previous
 python_tag() { python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
 is_pi() { grep -qs 'Raspberry Pi' /proc/device-tree/model; }
@@ -146,19 +147,19 @@ belongs_here() { # UNIT; the hub's only where the house's hub is
 
 # Every unit is a link through "current". One that is new here is enabled; what somebody has disabled stays so.
 link_units() {
-    local file unit target parts
+    local file name target parts
     parts=$(cat "$opt/current/parts")
     for file in "$opt"/current/systemd/*.{service,timer,path}; do
-        unit=$(basename "$file")
-        if ! belongs_here "$unit"; then
-            rm -f "$units/$unit" "$units"/*.wants/"$unit"
-        elif [ -e "$file" ] && [ ! -L "$units/$unit" ]; then
+        name=$(basename "$file")
+        if ! belongs_here "$name"; then
+            rm -f "$units/$name" "$units"/*.wants/"$name"
+        elif [ -e "$file" ] && [ ! -L "$units/$name" ]; then
             # shellcheck disable=SC2013  # one word or several, on a line or more
             for target in $(sed -n 's/^WantedBy=//p' "$file"); do
                 mkdir -p "$units/$target.wants"
-                ln -sfn "../$unit" "$units/$target.wants/$unit"
+                ln -sfn "../$name" "$units/$target.wants/$name"
             done
-            ln -sfn "$file" "$units/$unit"
+            ln -sfn "$file" "$units/$name"
         fi
     done
     find "$units" -name 'roomtone*' -type l ! -exec test -e {} \; -delete # of units that this version has not
@@ -182,11 +183,11 @@ prune() {
 is_wanted() { systemctl is-enabled --quiet roomtone.service 2>/dev/null || systemctl is-active --quiet roomtone.service; }
 
 restart() {
-    local unit
-    for unit in roomtone-hub.service roomtone.service; do
-        if [ $unit = roomtone.service ] && is_wanted || systemctl is-active --quiet $unit; then
-            systemctl reset-failed $unit 2>/dev/null || true
-            timeout -k 5 90 systemctl restart $unit 2>/dev/null || true # it goes on trying by itself
+    local service
+    for service in roomtone-hub.service roomtone.service; do
+        if [ $service = roomtone.service ] && is_wanted || systemctl is-active --quiet $service; then
+            systemctl reset-failed $service 2>/dev/null || true
+            timeout -k 5 90 systemctl restart $service 2>/dev/null || true # it goes on trying by itself
         fi
     done
 }
@@ -436,7 +437,7 @@ main() {
         rollback/1) rollback ;;
         uninstall/1) uninstall ;;
         status/1) status ;;
-        trial/1) need_root trial; take_lock trial; settle; prune ;;
+        trial/1) unit=yes; need_root trial; take_lock trial; settle; prune ;;
         *) usage_error "what is meant by ${words[*]}? see: $0 --help" ;;
     esac
 }
