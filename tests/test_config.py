@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from roomtone import config
+from roomtone import config, config_sources
 from roomtone.config import find_file, flat, keep, load, load_or_last_good, masked
 from roomtone.config_sources import read
 from roomtone.core.errors import ConfigError
@@ -262,11 +262,55 @@ def test_a_credential_comes_from_systemd_before_the_environment(file: Path, tmp_
         assert key.get_secret_value() == value
 
 
+@pytest.fixture
+def household(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the folder of the household's secrets."""
+    folder = tmp_path / "credentials"
+    folder.mkdir()
+    monkeypatch.setattr(config_sources, "CREDENTIALS", folder)
+    return folder
+
+
+def key_in(file: Path, env: dict[str, str]) -> str | None:
+    key = load(with_key(file, "credential:my-key"), env).llm.providers["c"].keys.get("api_key")
+    return key.get_secret_value() if key is not None else None
+
+
+def test_a_service_finds_a_secret_of_the_household_s_folder_under_the_name_that_systemd_gives_it(
+    file: Path, tmp_path: Path, household: Path
+) -> None:
+    (tmp_path / "roomtone_my-key").write_text("from the folder\n")
+    (household / "my-key").write_text("not loaded")
+    env = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert key_in(file, env) == "from the folder"
+    (tmp_path / "my-key").write_text("from a drop-in\n")
+    assert key_in(file, env) == "from a drop-in"
+
+
+def test_who_may_read_the_household_s_secrets_has_them_by_hand_too(file: Path, household: Path) -> None:
+    (household / "my-key").write_text("from the folder\n")
+    assert key_in(file, {}) == "from the folder"
+
+
+def test_who_may_not_see_the_household_s_secrets_can_ask_the_daemon_all_the_same(
+    file: Path, household: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, _: path != household)
+    assert key_in(file, {}) is None
+    assert key_in(file, {"MY_KEY": "one of my own"}) == "one of my own"
+
+
+def test_a_secret_that_is_no_text_is_told_of_with_the_file_to_mend(file: Path, household: Path) -> None:
+    (household / "my-key").write_bytes(b"\xff\xfe\x00")
+    [told] = mistakes(with_key(file, "credential:my-key"))
+    assert f"cannot be read (it is not a text); write it anew to {household / 'my-key'}" in told
+
+
 def test_a_missing_or_misplaced_credential_is_told(file: Path) -> None:
     told = mistakes(with_key(file, "credential:my-key"))
     assert told == [
         "llm.providers.c.api_key: there is no credential 'my-key'; "
-        "add LoadCredential=my-key:/etc/roomtone/my-key to the unit, or set the variable MY_KEY"
+        "write it to /etc/roomtone/credentials/my-key and restart roomtone, or set the variable MY_KEY"
     ]
     assert "cannot be a credential's name" in mistakes(with_key(file, "credential:../shadow"))[0]
     file.write_text("device: {name: credential:x}")

@@ -6,6 +6,7 @@ Nothing here raises for a mistake a person made: mistakes are collected, so that
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,10 @@ from pydantic_core import ErrorDetails
 PREFIX = "ROOMTONE__"
 LARGEST_FILE = 1_000_000
 """Bytes. A configuration is a page or two; what is larger was named by accident."""
+
+CREDENTIAL = "credential:"
+CREDENTIALS = Path("/etc/roomtone/credentials")
+"""The household's secrets, a file each; the units load them all."""
 
 SECRET_NAME = re.compile(r"key|token|passw|secret|credential|psk", re.IGNORECASE)
 _URL_KEY = re.compile(rf"([?&;][^=&\s]*(?:{SECRET_NAME.pattern})[^=&\s]*=)[^&#\s]+", re.IGNORECASE)
@@ -204,11 +209,12 @@ def _put(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
 
 def _resolved(values: Any, path: tuple[object, ...], raw: Raw, env: Mapping[str, str]) -> Any:
     if isinstance(values, dict):
-        return {key: _resolved(value, (*path, key), raw, env) for key, value in values.items()}
+        shown = {key: value for key, value in values.items() if not _is_hidden(value, env)}
+        return {key: _resolved(value, (*path, key), raw, env) for key, value in shown.items()}
     if isinstance(values, list):
         return [_resolved(value, (*path, index), raw, env) for index, value in enumerate(values)]
-    if isinstance(values, str) and values.startswith("credential:"):
-        return _credential(values.removeprefix("credential:").strip(), path, raw, env)
+    if isinstance(values, str) and values.startswith(CREDENTIAL):
+        return _credential(values.removeprefix(CREDENTIAL).strip(), path, raw, env)
     return values
 
 
@@ -216,20 +222,45 @@ def _credential(name: str, path: tuple[object, ...], raw: Raw, env: Mapping[str,
     if not _CREDENTIAL.fullmatch(name) or name in (".", ".."):
         raw.mistake(path, f"'{name[:40]}' cannot be a credential's name", "write it as in credential:anthropic")
         return SecretStr("")
-    folder = env.get("CREDENTIALS_DIRECTORY")
-    try:
-        if folder and (Path(folder) / name).exists():
-            return SecretStr((Path(folder) / name).read_text("utf-8").strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raw.mistake(path, f"the credential '{name}' cannot be read ({error})", "mend LoadCredential= in the unit")
-        return SecretStr("")
-    variable = re.sub(r"[-.]", "_", name).upper()
-    for candidate in (name, variable):
-        if env.get(candidate):
-            return SecretStr(env[candidate])
-    mend = f"add LoadCredential={name}:/etc/roomtone/{name} to the unit, or set the variable {variable}"
+    for file in _credential_files(name, env):
+        try:
+            if file.exists():
+                return SecretStr(file.read_text("utf-8").strip())
+        except (OSError, UnicodeDecodeError) as error:
+            wrong = (
+                f"the credential '{name}' cannot be read ({getattr(error, 'strerror', None) or 'it is not a text'})"
+            )
+            raw.mistake(path, wrong, f"write it anew to {CREDENTIALS / name}")
+            return SecretStr("")
+    for variable in _variables(name):
+        if env.get(variable):
+            return SecretStr(env[variable])
+    mend = f"write it to {CREDENTIALS / name} and restart roomtone, or set the variable {variable}"
     raw.mistake(path, f"there is no credential '{name}'", mend)
     return SecretStr("")
+
+
+def _is_hidden(value: Any, env: Mapping[str, str]) -> bool:
+    """Say whether a value is a credential that this user may not see: who only asks the daemon does without it."""
+    if not isinstance(value, str) or not value.startswith(CREDENTIAL) or env.get("CREDENTIALS_DIRECTORY"):
+        return False
+    variables = _variables(value.removeprefix(CREDENTIAL).strip())
+    return os.path.isdir(CREDENTIALS) and not os.access(CREDENTIALS, os.X_OK) and not any(map(env.get, variables))
+
+
+def _variables(name: str) -> tuple[str, str]:
+    return name, re.sub(r"[-.]", "_", name).upper()
+
+
+def _credential_files(name: str, env: Mapping[str, str]) -> list[Path]:
+    """List where a credential may be: systemd puts a file of a loaded folder under the folder's name and its own.
+
+    Who asks by hand and may read the household's folder, which root alone may, finds what the service would.
+    """
+    loaded = env.get("CREDENTIALS_DIRECTORY")
+    if loaded:
+        return [Path(loaded) / name, Path(loaded) / f"roomtone_{name}"]
+    return [CREDENTIALS / name] if os.access(CREDENTIALS, os.X_OK) else []
 
 
 # ------------------------------------------------------------------------------------------ describing
