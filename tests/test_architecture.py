@@ -46,7 +46,7 @@ FLOORS = """
     config_sources migrations shipped persona_files credentials
     engines
     outbound
-    child flow models wyoming_events
+    child flow models wyoming_events installed
     clock child_main scripted_provider
     core
 """

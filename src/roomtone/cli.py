@@ -74,7 +74,7 @@ def _settings(args: argparse.Namespace, name: str | None) -> Settings:
     from roomtone.config import load, load_or_last_good
 
     args.mistakes = []
-    if name in ("run", "doctor", "first-boot"):
+    if name in ("run", "doctor", "first-boot", "upgrade", "rollback", "backup", "restore", "maintain"):
         settings, args.mistakes = load_or_last_good(args.config, args.state_dir)
         for mistake in args.mistakes if name == "run" else ():
             sys.stderr.write(f"roomtone: {mistake}\n")

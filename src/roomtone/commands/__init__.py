@@ -35,7 +35,12 @@ COMMANDS = {
     "engines": "what is installed, what auto chose and why",
     "doctor": "what is the matter, and the command that mends it",
     "first-boot": "take in roomtone.yaml from the SD card",
+    "backup": "everything in one file, while the daemon goes on",
+    "restore": "take a backup in, here or on another machine",
+    "maintain": "the night's work: look whether all is whole, and keep a backup",
     "models": "get recognisers and voices, and look whether they are whole",
+    "upgrade": "bring this machine to another version",
+    "rollback": "go back to the version before",
 }
 """Every command and its line in ``roomtone --help``, in that order."""
 
