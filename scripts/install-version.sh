@@ -14,7 +14,9 @@ packages() {
     [ ${#missing[@]} -gt 0 ] || return 0
     if [ -n "$wheels" ]; then
         mapfile -t files < <(find "$wheels" -maxdepth 1 -name '*.deb')
-        [ ${#files[@]} -gt 0 ] && apt_get install -y --no-install-recommends --no-download "${files[@]}" || return 1
+        [ ${#files[@]} -gt 0 ] || return 1
+        DEBIAN_FRONTEND=noninteractive dpkg --install --refuse-downgrade --skip-same-version "${files[@]}" \
+            </dev/null >"$opt/apt.log" 2>&1 || return 1
         for package in "${missing[@]}"; do is_there "$package" || return 1; done
         return 0
     fi

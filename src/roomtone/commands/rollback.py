@@ -1,7 +1,7 @@
 """Go back to the version of Roomtone that was installed before; said twice, forward again.
 
-What was said, timers and memories stay: the older program takes back what the newer one did to the database's form, and
-what only the newer one knows is set aside for its return.
+What was said, timers and memories stay: the older program takes back what the newer one did to the database's form,
+and what only the newer one knows is set aside for its return.
 """
 
 from __future__ import annotations
