@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,15 @@ import pytest
 import sick_card
 from conftest import Run
 from roomtone import cli, config, control, doctor, engines, models
+from roomtone.commands.doctor import bar
+from roomtone.core.errors import RoomBusy, UsageError
 from roomtone.core.sound import RATE, Audio
-from roomtone.doctor import Finding, examine, house, machine, sound
+from roomtone.doctor import Finding, Listening, examine, house, machine, sound
+from roomtone.doctor.findings import Level, summary
 from roomtone.doctor.store import look as look_at_store
 from roomtone.edges.control import Answer, listening, serve_on
 from roomtone.flow import beside
+from roomtone.loopback import Heard, LoopBack
 from roomtone.settings import Settings
 from roomtone.store import FILE_NAME, open_store
 from sound_card import Server
@@ -353,14 +358,21 @@ def asked(run: Run[Any], state: Path, answer: Answer) -> list[Finding]:
 
 def test_a_running_daemon_tells_how_it_is_and_keeps_its_microphone(run_in_real_time: Run[Any], state: Path) -> None:
     async def answer(request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        assert request == {"command": "status"}
+        assert request["command"] in ("status", "levels", "chirp")
+        if request["command"] == "levels":
+            yield {"dbfs": -51.0}
+            yield {"result": asdict(Heard(1.5, -50.0, -30.0, 0.0, dead=False))}
+        if request["command"] == "chirp":
+            echo = LoopBack(tried=True, heard=True, delay_ms=46.2, level_db=-11.6, sure_db=-1.0, room_dbfs=-50.0)
+            yield {"result": asdict(echo)}
         health = {"audio": "microphone lost, reopening", "stt": "ok"}
         yield {"result": {"state": "listening", "muted": True, "health": health}}
 
     found = asked(run_in_real_time, state, answer)
     assert of("daemon", found) == [Finding("daemon", "ok", "runs, listening, muted")]
     assert "microphone lost, reopening" in of("audio", found)[0].said
-    assert of("microphone", found) == []
+    assert of("microphone", found) == [Finding("microphone", "ok", "-50 dBFS, peak -30 dBFS")]
+    assert of("chirp", found) == [Finding("chirp", "ok", "heard 46 ms later, 12 dB fainter than it was given")]
 
 
 @pytest.mark.parametrize("result", [{}, {"result": 3}, {"result": {"health": 1}}, {"odd": 1}])
@@ -455,7 +467,7 @@ CARD = "sick_package.card"
 
 
 async def listened(chosen: Settings) -> list[Finding]:
-    return [finding async for finding in sound.listen(chosen)]
+    return await sound.listen(chosen)
 
 
 @pytest.fixture(autouse=True)
@@ -491,31 +503,161 @@ def test_what_is_wrong_with_a_microphone_is_said_plainly(
 
 
 def test_a_loudspeaker_that_takes_no_sound_is_told(run: Run[Any], state: Path) -> None:
-    for ill, level in (("no loudspeaker", "fail"), ("no", "ok")):
-        found = run(listened(settings(state, audio={"engine": CARD, "ill": ill})))
-        assert [(finding.subject, finding.level) for finding in found] == [
-            ("microphone", "ok"),
-            ("loudspeaker", level),
-        ]
+    found = run(listened(settings(state, audio={"engine": CARD, "ill": "no loudspeaker"})))
+    assert [(finding.subject, finding.level) for finding in found] == [("microphone", "ok"), ("loudspeaker", "fail")]
+
+
+def simulated(state: Path, **more: Any) -> Settings:
+    return settings(state, audio={"engine": "sim", **more.pop("audio", {})}, **more)
+
+
+def test_without_a_daemon_the_doctor_chirps_itself_and_hears_it_through_the_air(run: Run[Any], state: Path) -> None:
+    seen: list[tuple[str, float | None]] = []
+    how = Listening(meter=lambda what, dbfs: seen.append((what, dbfs)))
+    microphone, loudspeaker, chirp = run(sound.listen(simulated(state), how))
+    assert levels([microphone, loudspeaker, chirp]) == {"ok"}
+    assert chirp.said.startswith("heard 4")
+    assert chirp.said.endswith("fainter than it was given")
+    live = [dbfs for what, dbfs in seen if what == "microphone"]
+    assert len(live) > 10, "the level moves while it is listened to"
+    assert all(dbfs is not None and -70 < dbfs < -50 for dbfs in live)
+
+
+@pytest.mark.parametrize(
+    ("audio", "said"),
+    [
+        ({"leak_db": -110}, "the microphone did not hear it"),
+        ({"delay_ms": 600, "rt60_ms": 200, "leak_db": -6}, "too late to be known as an echo"),
+        ({"leak_db": 14, "drive": 0}, "it drowns who interrupts"),
+    ],
+)
+def test_a_chirp_that_comes_back_ill_is_told_with_what_mends_it(
+    run: Run[Any], state: Path, audio: dict[str, Any], said: str
+) -> None:
+    *_, chirp = run(listened(simulated(state, audio=audio)))
+    assert (chirp.subject, chirp.level) == ("chirp", "warn")
+    assert said in chirp.said
+    assert chirp.mend
+
+
+def test_the_doctor_does_not_chirp_in_quiet_hours_unless_somebody_insists(run: Run[Any], state: Path) -> None:
+    chosen = simulated(state, quiet_hours={"start": "07:00", "end": "07:00", "volume": 0.3})
+    *_, chirp = run(sound.listen(chosen))
+    assert (chirp.level, chirp.mend) == ("ok", "to hear it softly all the same: roomtone doctor --chirp")
+    *_, chirp = run(sound.listen(chosen, Listening(even_quiet=True)))
+    assert chirp.said.startswith("heard ")
+
+
+@pytest.mark.parametrize("why", ["muted", "quiet hours", "volume"])
+def test_why_a_chirp_was_not_played_is_told(why: str) -> None:
+    finding = sound.loop_back(LoopBack(tried=False, why=why))
+    assert finding.said.startswith("not played")
+    assert finding.mend
+
+
+def test_a_daemon_that_is_too_old_to_chirp_or_is_talked_with_says_so(run_in_real_time: Run[Any], state: Path) -> None:
+    async def answer(request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        if request["command"] == "levels":
+            raise UsageError("there is no command 'levels'; choose one of ask, say")
+        if request["command"] == "chirp":
+            raise RoomBusy("somebody talks with the room; try again in a moment")
+        yield {"result": {"state": "idle", "muted": False, "health": {}}}
+
+    found = asked(run_in_real_time, state, answer)
+    assert [finding.level for finding in of("microphone", found)] == ["warn"]
+    assert [finding.mend for finding in of("chirp", found)] == ["try again in a moment"]
+
+
+# ------------------------------------------------------------------------------------------ what is asked for
+
+
+def doctor_says(capsys: pytest.CaptureFixture[str], file: Path, state: Path, *words: str) -> tuple[int, list[Any]]:
+    code = cli.main(["doctor", "--config", str(file), "--state-dir", str(state), "--json", *words])
+    return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "c.yaml"
+    file.write_text("audio: {engine: wav}\ntime_zone: UTC")
+    return file
+
+
+def test_the_worst_is_told_first(file: Path, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text("audio: {engine: wav}\ntime_zone: UTC\nvad: {engine: webrtc, mode: 17}")
+    _, rows = doctor_says(capsys, file, state)
+    order = [["fail", "warn", "ok"].index(row["level"]) for row in rows]
+    assert order == sorted(order)
+    assert len(set(order)) == 3
+
+
+def test_only_what_is_asked_for_is_looked_at(file: Path, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, rows = doctor_says(capsys, file, state, "--only", "clock", "--only", "skills")
+    assert code == 0
+    assert {row["subject"] for row in rows} == {"clock", "skills"}
+
+
+def test_who_asks_for_the_chirp_alone_is_told_by_the_exit_code_whether_it_was_heard(
+    file: Path, state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert doctor_says(capsys, file, state, "--only", "chirp") == (1, []), "what has no hardware chirps nowhere"
+    file.write_text("audio: {engine: sim}")
+    code, [row] = doctor_says(capsys, file, state, "--only", "chirp")
+    assert (code, row["subject"], row["level"]) == (0, "chirp", "ok")
+    file.write_text("audio: {engine: sim, leak_db: -110}")
+    code, [row] = doctor_says(capsys, file, state, "--only", "chirp")
+    assert (code, row["subject"], row["level"]) == (1, "chirp", "warn")
+
+
+def test_every_subject_can_be_asked_for_by_name(state: Path) -> None:
+    checks = [name for name, _ in doctor._checks(settings(state), running=False)]
+    assert set(checks) | {"configuration", "daemon", "house", "microphone", "chirp"} == set(doctor.SUBJECTS)
+
+
+def test_the_doctor_says_aloud_how_much_is_wrong_and_the_worst_of_it(
+    file: Path, state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("roomtone.asking.ask", lambda settings, text, **how: told.append(text))
+    code, _ = doctor_says(capsys, file, state, "--only", "clock", "--only", "skills", "--say")
+    assert (code, told) == (0, ["One thing is wrong. Clock: the time zone is UTC, which few households live in."])
+
+
+def test_a_summary_names_the_three_worst() -> None:
+    def wrong(subject: str, level: Level) -> Finding:
+        return Finding(subject, level, "it is broken", "mend it")
+
+    assert summary([Finding("clock", "ok", "it is noon")], "en") == "I found nothing wrong."
+    found = [wrong("heat", "warn"), wrong("disk", "warn"), wrong("store", "fail"), wrong("gpio", "warn")]
+    text = summary([*found, wrong("hub", "warn")], "en")
+    assert text.startswith("Five things are wrong. Store: it is broken. Heat: it is broken. Disk: it is broken.")
+    assert "two more" in text
+
+
+def test_a_level_is_drawn_as_a_bar() -> None:
+    assert bar(-30.0) == "|" * 15 + "." * 15 + "  -30 dBFS"
+    assert bar(-100.0).startswith("." * 30)
+    assert bar(0.0).startswith("|" * 30)
 
 
 def test_a_level_is_that_of_what_was_heard() -> None:
     half_scale = Audio.from_bytes(b"\x00\x40\x00\xc0" * 12_000)
-    assert sound.judge(half_scale.samples).said == "-6 dBFS, peak -6 dBFS"
+    assert sound.judge(Heard.of(half_scale.samples)).said == "-6 dBFS, peak -6 dBFS"
 
 
 @pytest.mark.hardware
 def test_a_card_is_listed_listened_to_and_played_to(run_in_real_time: Run[Any], state: Path, server: Server) -> None:
     chosen = settings(state, audio={"engine": "sounddevice", "input": "roommic"})
     assert "roommic (microphone and loudspeaker)" in [finding.said for finding in sound.devices()]
-    microphone, loudspeaker = run_in_real_time(listened(chosen))
+    microphone, loudspeaker, *_ = run_in_real_time(listened(chosen))
     assert "dead silent" in microphone.said, "nothing is fed to it"
     assert loudspeaker.level == "ok"
     tone = Audio(np.round(3276.8 * np.sqrt(2) * np.sin(np.arange(8 * RATE) * 0.3)).astype(np.int16))
     feeding = threading.Thread(target=server.feed, args=(tone,))
     feeding.start()
-    microphone, loudspeaker = run_in_real_time(listened(chosen))
+    microphone, loudspeaker, chirp = run_in_real_time(listened(chosen))
     feeding.join()
-    assert microphone.level == loudspeaker.level == "ok"
+    assert microphone.level == loudspeaker.level == chirp.level == "ok"
+    assert chirp.said.startswith("heard "), "the card leads its loudspeaker to its microphone"
     heard = float(microphone.said.partition(" ")[0])
     assert heard == pytest.approx(-20, abs=3)

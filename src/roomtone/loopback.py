@@ -205,6 +205,8 @@ async def _free(conversation: Conversation) -> None:
 def _only_taping(conversation: Conversation, tape: Tape) -> Iterator[Tape]:
     """Let the ears keep a tape and hear nobody; who begins to use the room in other ways is listened to at once."""
     ears = conversation.parts.ears
+    if ears.deaf:
+        raise RoomBusy("somebody else has it chirp just now; try again in a moment")
 
     def take(capture: Capture) -> None:
         if conversation.state.mode is Mode.IDLE:

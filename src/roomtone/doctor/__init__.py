@@ -1,6 +1,6 @@
 """What is the matter with this room: every part looked at, each finding with the command that mends it.
 
-Looking changes nothing: the store is only read, silence is all that is played, nothing is fetched. Each check is
+Looking changes nothing: the store is only read, nothing is fetched, and all that is played is a chirp. Each check is
 bounded and stands alone, so that whatever is broken, the others still tell.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from roomtone.control import ask_daemon, find_daemon
 from roomtone.core.errors import DaemonGone, RoomtoneError
 from roomtone.doctor import gpio, house, machine, minds, rooms, sound, store
 from roomtone.doctor.findings import Finding, split
+from roomtone.doctor.sound import Listening
 from roomtone.flow import worker
 from roomtone.settings import Settings
 
-__all__ = ["Finding", "examine"]
+__all__ = ["SUBJECTS", "Finding", "Listening", "Look", "examine"]
 
 BOUND_S = 30.0
 """Longest that one check may take."""
@@ -31,35 +33,61 @@ ANSWER_S = 5.0
 SERVICE_STATE = Path("/var/lib/roomtone")
 """Where the service that listens on ``SERVICE_SOCKET`` keeps its state."""
 
+SUBJECTS = (
+    *("configuration", "daemon", "engines", "listening", "models", "personas", "schedules", "skills", "store"),
+    *("clock", "machine", "devices", "minds", "gpio", "house", "microphone", "chirp"),
+)
+"""What can be looked at alone."""
+
 Check = Callable[[], Iterable[Finding]]
 
 
-async def examine(settings: Settings, mistakes: Iterable[str] = (), *, named: bool = False) -> AsyncIterator[Finding]:
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is to be looked at (``only``; everything where it is empty), and how the sound is."""
+
+    only: frozenset[str] = frozenset()
+    sound: Listening = field(default_factory=Listening)
+
+    def wants(self, subject: str) -> bool:
+        """Tell whether a subject is to be looked at."""
+        return not self.only or subject in self.only
+
+
+async def examine(
+    settings: Settings,
+    mistakes: Iterable[str] = (),
+    *,
+    named: bool = False,
+    look: Look = Look(),  # frozen
+) -> AsyncIterator[Finding]:
     """Look at every part; each finding comes as soon as it is known.
 
     ``mistakes`` are the configuration's, and ``settings`` then what stands in for it. ``named``: the state folder was
     given on the command line.
     """
-    for finding in house.configuration(mistakes):
+    for finding in house.configuration(mistakes) if look.wants("configuration") else ():
         yield finding
     daemon, found = await _ask(settings, named)
     if daemon == control.SERVICE_SOCKET:
         settings = settings.model_copy(update={"state_dir": SERVICE_STATE})
-    for finding in found:
+    for finding in found if look.wants("daemon") else ():
         yield finding
     with worker("doctor") as hand:
         for subject, check in _checks(settings, running=daemon is not None):
+            if not look.wants(subject):
+                continue
+            look.sound.meter(subject, None)
             try:
                 findings = await hand.call(lambda check=check: list(check()), timeout=BOUND_S)
             except Exception as error:  # a check that fails is a finding, whatever the reason
                 findings = [_unknown(subject, error)]
             for finding in findings:
                 yield finding
-    for finding in await _house(settings, running=daemon is not None):
+    for finding in await _house(settings, running=daemon is not None) if look.wants("house") else ():
         yield finding
-    if daemon is None:
-        for finding in await _listen(settings):
-            yield finding
+    for finding in await _sound(settings, daemon, look):
+        yield finding
 
 
 def _checks(settings: Settings, *, running: bool) -> tuple[tuple[str, Check], ...]:
@@ -79,6 +107,18 @@ def _checks(settings: Settings, *, running: bool) -> tuple[tuple[str, Check], ..
         ("minds", lambda: minds.look(settings)),
         ("gpio", lambda: gpio.look(settings.gpio, running=running)),
     )
+
+
+async def _sound(settings: Settings, daemon: Path | None, look: Look) -> list[Finding]:
+    """Look at microphone and loudspeaker: the daemon's, where one runs."""
+    if not (look.wants("microphone") or look.wants("chirp")):
+        return []
+    how = replace(look.sound, chirps=look.wants("chirp"))
+    try:
+        found = await (sound.ask(daemon, how) if daemon is not None else sound.listen(settings, how))
+    except Exception as error:  # an engine of another package may raise anything
+        return [_unknown("microphone", error)]
+    return [each for each in found if each.level == "fail" or look.wants(each.subject) or not look.only]
 
 
 async def _ask(settings: Settings, named: bool) -> tuple[Path | None, list[Finding]]:
@@ -118,13 +158,6 @@ async def _house(settings: Settings, *, running: bool) -> list[Finding]:
         return await rooms.look(settings, running=running)
     except Exception as error:  # the broker at the other end may be anything
         return [_unknown("house", error)]
-
-
-async def _listen(settings: Settings) -> list[Finding]:
-    try:
-        return [finding async for finding in sound.listen(settings)]
-    except Exception as error:  # an engine of another package may raise anything
-        return [_unknown("microphone", error)]
 
 
 def _unknown(subject: str, error: Exception) -> Finding:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from roomtone.mind.phrases import Phrases
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -22,3 +25,26 @@ def split(subject: str, level: Level, line: str) -> Finding:
     """Take a line that says what is wrong and then, after a semicolon, what mends it apart."""
     said, _, mend = line.partition("; ")
     return Finding(subject, level, said, mend or None)
+
+
+GRAVITY: tuple[Level, ...] = ("fail", "warn", "ok")
+
+SPOKEN = 3
+"""Findings that are said aloud: more at a time nobody keeps in mind."""
+
+
+def worst_first(found: Iterable[Finding]) -> list[Finding]:
+    """Put findings in the order of their gravity, those of one gravity as they came."""
+    return sorted(found, key=lambda finding: GRAVITY.index(finding.level))
+
+
+def summary(found: Sequence[Finding], language: str) -> str:
+    """Say what is wrong as somebody would aloud: how much, and the worst of it."""
+    phrases = Phrases.load(language)
+    wrong = [finding for finding in worst_first(found) if finding.level != "ok"]
+    if not wrong:
+        return phrases.say("doctor_well")
+    count = phrases.say("doctor_one" if len(wrong) == 1 else "doctor_several", count=phrases.number(len(wrong)))
+    told = [phrases.say("doctor_finding", subject=each.subject, what=each.said) for each in wrong[:SPOKEN]]
+    more = len(wrong) - SPOKEN
+    return " ".join([count, *told, *([phrases.say("doctor_more", count=phrases.number(more))] if more > 0 else [])])

@@ -1,36 +1,64 @@
-"""The sound devices, with live levels: what is there, what the microphone hears, whether the loudspeaker runs."""
+"""The sound devices: what is there, what the microphone hears, whether the loudspeaker reaches it.
+
+Where a daemon runs it has the devices, and tells.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-
-import numpy as np
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 from roomtone import engines
-from roomtone.core.errors import AudioError, EngineError, EngineUnavailable
-from roomtone.core.sound import RATE, Audio, Samples, level
+from roomtone.control import ask_daemon
+from roomtone.core.errors import AudioError, EngineError, EngineUnavailable, RoomtoneError
+from roomtone.core.sound import Audio
 from roomtone.doctor.findings import Finding, split
 from roomtone.engines.audio import Microphone, SoundDevice
 from roomtone.engines.audio import sounddevice as card
+from roomtone.flow import beside
+from roomtone.loopback import BOUND_S, FIRST_SOUND_S, FREE_S, LISTEN_S, Heard, LoopBack, Tape, measure
 from roomtone.settings import Settings
-
-LISTEN_S, FIRST_SOUND_S = 1.5, 4.0
-"""How long the microphone is listened to, and how long its first block may take: sound servers need 1.5 s."""
 
 SPEAK_S, SPEAK_BOUND_S = 0.2, 4.0
 """How much silence the loudspeaker is given, and how long it may take over it."""
 
-FULL_SCALE = 32_700
 CLIPPED = 0.001
-"""From which sample a microphone is at its end, and which share of such samples is too many."""
+"""Which share of samples at the end of their range is too many."""
 
 FAINT_DBFS = -75.0
 """Below it a room's own noise is not heard any more, so speech hardly will."""
 
-WITHOUT_HARDWARE = ("wav", "sim")
+LATE_MS = 600.0
+"""An echo that comes later is not known for one: the echo gate looks back 640 ms (``core.echo_gate.LAGS``)."""
+
+LOUD_DB = 10.0
+"""An echo so much louder than it was given drowns who interrupts; a loudspeaker beside a microphone gives -12 dB."""
+
+WITHOUT_HARDWARE = "wav"
 GAIN = "set its gain: alsamixer (F6 chooses the card, F4 the microphone)"
 PLUG = "check its plug; this lists what the system sees: arecord -l"
+UNHEARD = "turn it up or plug it in, and listen: speaker-test -t sine -l 1; headphones cannot be heard"
+
+Meter = Callable[[str, float | None], None]
+"""Is told what is looked at, and live levels in dBFS where there are some."""
+
+
+def unwatched(what: str, dbfs: float | None) -> None:
+    """Follow nothing: a Meter for where nobody looks on."""
+    del what, dbfs
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """How the devices are looked at: whether to chirp, in quiet hours too, and who follows it live."""
+
+    chirps: bool = True
+    even_quiet: bool = False
+    meter: Meter = unwatched
 
 
 def devices() -> Iterator[Finding]:
@@ -47,60 +75,46 @@ def devices() -> Iterator[Finding]:
         yield Finding("devices", "warn", "there is no sound device", PLUG)
 
 
-async def listen(settings: Settings) -> AsyncIterator[Finding]:
-    """Open the configured device, listen for a moment and play a moment's silence."""
+# ------------------------------------------------------------------------------------------ without a daemon
+
+
+async def listen(settings: Settings, how: Listening = Listening()) -> list[Finding]:  # frozen
+    """Open the configured device, listen for a moment, play a moment's silence and a chirp."""
+    found: list[Finding] = []
     try:
         name, keys = settings.engine("audio")
-        if name in WITHOUT_HARDWARE:
-            yield Finding("microphone", "ok", f"{name} has no hardware")
-            return
+        if name == WITHOUT_HARDWARE:
+            return [Finding("microphone", "ok", f"{name} has no hardware")]
         async with engines.open_engine("audio", name, keys) as device:
-            heard = await _hear(device.microphone)
-            plays = await _plays(device)
+            tape = Tape()
+            async with beside(_record(device.microphone, tape), "taping"):
+                await _look(device, tape, settings, how, found)
     except EngineUnavailable:
-        return  # told among the engines
+        return found  # told among the engines
     except (AudioError, EngineError) as error:
-        yield split("loudspeaker" if "loudspeaker" in error.message else "microphone", "fail", error.message)
-        return
-    yield judge(heard)
-    yield plays
+        found.append(split("loudspeaker" if "loudspeaker" in error.message else "microphone", "fail", error.message))
+    return found
 
 
-async def _hear(microphone: Microphone) -> Samples:
-    """Return what the microphone heard, at 16 kHz; less than ``LISTEN_S`` where it gave no more in its time."""
-    heard: list[Samples] = []
-    try:
-        async with asyncio.timeout(FIRST_SOUND_S) as bound:
-            async for capture in microphone:
-                if not heard:
-                    bound.reschedule(asyncio.get_running_loop().time() + 2 * LISTEN_S)
-                heard.append(capture.near.samples)
-                if sum(map(len, heard)) >= LISTEN_S * RATE:
-                    break
-    except TimeoutError:
-        pass  # judged by what came
-    return np.concatenate([np.zeros(0, np.int16), *heard])
+async def _look(device: SoundDevice, tape: Tape, settings: Settings, how: Listening, found: list[Finding]) -> None:
+    while tape.seconds < LISTEN_S and await tape.grows(FIRST_SOUND_S):
+        how.meter("microphone", tape.last_dbfs)
+    found.append(judge(Heard.of(tape.near)))
+    found.append(await _plays(device))
+    if how.chirps and not any(each.level == "fail" for each in found):
+        how.meter("chirp", None)
+        hours = settings.quiet_hours
+        quiet = hours is not None and hours.holds(datetime.now(settings.zone).time())
+        if quiet and not how.even_quiet:
+            found.append(loop_back(LoopBack(tried=False, why="quiet hours")))
+        else:
+            volume = hours.volume if hours is not None and quiet else 1.0
+            found.append(loop_back(await measure(tape, device.loudspeaker, volume)))
 
 
-def judge(heard: Samples) -> Finding:
-    """Say how a microphone is from what it gave in ``LISTEN_S`` (16 kHz)."""
-    if not len(heard):
-        return Finding("microphone", "fail", "it is open and gives no sound", PLUG)
-    if len(heard) < LISTEN_S * RATE / 2:
-        return Finding("microphone", "fail", f"it froze after {len(heard) / RATE:.1f} s", PLUG)
-    if not heard.any():
-        said = "it is dead silent: nothing but zeros, which no living microphone gives"
-        return Finding("microphone", "fail", said, "unmute it: alsamixer (F4, then M), or its own switch")
-    clipped = float(np.mean(np.abs(heard.astype(np.int32)) >= FULL_SCALE))
-    peak = 20 * np.log10(int(np.abs(heard.astype(np.int32)).max()) / 32768)
-    said = f"{level(heard):.0f} dBFS, peak {peak:.0f} dBFS"
-    if clipped > CLIPPED:
-        return Finding(
-            "microphone", "warn", f"{said}: it is overdriven, {clipped:.1%} of it is cut off", f"lower: {GAIN}"
-        )
-    if level(heard) < FAINT_DBFS:
-        return Finding("microphone", "warn", f"{said}: it hardly hears the room", GAIN)
-    return Finding("microphone", "ok", said)
+async def _record(microphone: Microphone, tape: Tape) -> None:
+    async for capture in microphone:
+        tape.take(capture)
 
 
 async def _plays(device: SoundDevice) -> Finding:
@@ -113,3 +127,92 @@ async def _plays(device: SoundDevice) -> Finding:
         said = "it is open and takes no sound"
         return Finding("loudspeaker", "fail", said, "check its plug; this lists what the system sees: aplay -l")
     return Finding("loudspeaker", "ok", "it runs")
+
+
+# ------------------------------------------------------------------------------------------ through a daemon
+
+
+async def ask(daemon: Path, how: Listening) -> list[Finding]:
+    """Have the running daemon tell how loud it is around it, and chirp."""
+    found = [await _asked("microphone", _levels(daemon, how), 2 * FIRST_SOUND_S)]
+    if how.chirps:
+        how.meter("chirp", None)
+        found.append(await _asked("chirp", _chirp(daemon, how), FREE_S + BOUND_S + FIRST_SOUND_S))
+    return found
+
+
+async def _asked(subject: str, asking: Any, bound_s: float) -> Finding:
+    try:
+        async with asyncio.timeout(bound_s):
+            finding: Finding = await asking
+            return finding
+    except TimeoutError:
+        return Finding(subject, "warn", "the daemon does not tell", "run: sudo systemctl restart roomtone")
+    except AudioError as error:
+        return split(subject, "fail", error.message)
+    except RoomtoneError as error:  # an older daemon does not know how, or the room is talked with
+        said, _, mend = error.message.partition("; ")
+        return Finding(subject, "warn", said, mend or "run: sudo systemctl restart roomtone")
+
+
+async def _levels(daemon: Path, how: Listening) -> Finding:
+    async for message in ask_daemon(daemon, {"command": "levels"}):
+        if "dbfs" in message:
+            how.meter("microphone", float(message["dbfs"]))
+        elif message.get("result") is not None:
+            return judge(Heard(**message["result"]))
+    return Finding("microphone", "ok", "it is muted, so nothing is heard of it")
+
+
+async def _chirp(daemon: Path, how: Listening) -> Finding:
+    async for message in ask_daemon(daemon, {"command": "chirp", "even_quiet": how.even_quiet}):
+        if "result" in message:
+            return loop_back(LoopBack(**message["result"]))
+    return Finding("chirp", "warn", "the daemon gave no answer", "run: sudo systemctl restart roomtone")
+
+
+# -------------------------------------------------------------------------------------------- judgements
+
+
+def judge(heard: Heard) -> Finding:
+    """Say how a microphone is from what it gave in ``LISTEN_S``."""
+    if not heard.seconds:
+        return Finding("microphone", "fail", "it is open and gives no sound", PLUG)
+    if heard.seconds < LISTEN_S / 2:
+        return Finding("microphone", "fail", f"it froze after {heard.seconds:.1f} s", PLUG)
+    if heard.dead:
+        said = "it is dead silent: nothing but zeros, which no living microphone gives"
+        return Finding("microphone", "fail", said, "unmute it: alsamixer (F4, then M), or its own switch")
+    said = f"{heard.dbfs:.0f} dBFS, peak {heard.peak_dbfs:.0f} dBFS"
+    if heard.clipped > CLIPPED:
+        return Finding(
+            "microphone", "warn", f"{said}: it is overdriven, {heard.clipped:.1%} of it is cut off", f"lower: {GAIN}"
+        )
+    if heard.dbfs < FAINT_DBFS:
+        return Finding("microphone", "warn", f"{said}: it hardly hears the room", GAIN)
+    return Finding("microphone", "ok", said)
+
+
+UNTRIED = {
+    "muted": ("warn", "not played: the microphone is off", "switch it on again by its button, or say so on the card"),
+    "quiet hours": ("ok", "not played in quiet hours", "to hear it softly all the same: roomtone doctor --chirp"),
+    "volume": ("warn", "not played: the volume is 0", 'turn it up, or: roomtone ask "set the volume to five"'),
+}
+
+
+def loop_back(echo: LoopBack) -> Finding:
+    """Say what lies between loudspeaker and microphone."""
+    if not echo.tried:
+        level, said, mend = UNTRIED.get(str(echo.why), ("warn", f"not played: {echo.why}", "try again"))
+        return Finding("chirp", "ok" if level == "ok" else "warn", said, mend)
+    if not echo.heard or echo.delay_ms is None or echo.level_db is None:
+        said = "the microphone did not hear it" if echo.why is None else "the loudspeaker did not play it"
+        return Finding("chirp", "warn", f"{said}, in a room of {echo.room_dbfs:.0f} dBFS", UNHEARD)
+    louder = f"{abs(echo.level_db):.0f} dB {'louder' if echo.level_db > 0 else 'fainter'} than it was given"
+    said = f"heard {echo.delay_ms:.0f} ms later, {louder}"
+    if echo.delay_ms > LATE_MS:
+        mend = "use a loudspeaker with a cable; a sound server or Bluetooth keeps sound back"
+        return Finding("chirp", "warn", f"{said}: too late to be known as an echo", mend)
+    if echo.level_db > LOUD_DB:
+        return Finding("chirp", "warn", f"{said}: it drowns who interrupts", f"lower the volume, or {GAIN}")
+    return Finding("chirp", "ok", said)
