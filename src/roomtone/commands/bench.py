@@ -30,6 +30,7 @@ from roomtone.bench import (
     minds,
     personas,
     process,
+    start,
     turns,
     understanding,
     wake,
@@ -57,6 +58,7 @@ SUBJECTS = (
     "house",
     "arbitration",
     "process",
+    "start",
 )
 
 
@@ -92,6 +94,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         "house": lambda: _real(house.measure()),
         "arbitration": lambda: _real(arbitration.measure()),
         "process": process.measure,
+        "start": start.measure,
     }
     before = earlier(args.compare) if args.compare else None
     measured = []
