@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from roomtone.core.dialog import now
 from roomtone.core.errors import StoreError
@@ -146,6 +149,23 @@ def _finish_erasing(connection: sqlite3.Connection) -> None:
             shrink(connection)
         except sqlite3.OperationalError as error:
             log.warning("what was erased is still to be taken out of the file: %s", error)
+
+
+def snapshot(source: Path, target: Path) -> None:
+    """Write what a database holds at one moment into a new file, while others go on writing to it.
+
+    It is a reader in a WAL: no writer waits for it. The new file holds no page that was freed, and the same bytes
+    where the same was kept; it is not synced, since what is made of it is. Raises sqlite3.Error.
+    """
+    log_file = source.with_name(f"{source.name}-wal")
+    still = not os.access(source.parent, os.W_OK) and not (log_file.exists() and log_file.stat().st_size)
+    how = (
+        "mode=ro&immutable=1" if still else "mode=rw"
+    )  # a card that may only be read has no room for the WAL's index
+    address = f"file:{quote(str(source.absolute()))}?{how}"
+    with closing(sqlite3.connect(address, uri=True, timeout=5, isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("VACUUM INTO ?", (str(target),))
 
 
 def speaking(work: Callable[[], Any], path: Path) -> Callable[[], Any]:
