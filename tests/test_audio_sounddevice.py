@@ -21,8 +21,9 @@ from roomtone.core.playback import Playback
 from roomtone.core.sound import HOP, RATE, Samples
 from roomtone.engines import open_engine
 from roomtone.engines.audio import sounddevice as engine
-from roomtone.engines.audio._card import CardMicrophone, Ear, FarEnd, Mouth
+from roomtone.engines.audio._card import CardMicrophone, Ear, FarEnd, Mouth, precede
 from roomtone.engines.audio._vitals import GRACE_S, Vitals
+from roomtone.flow import worker
 from sound_card import Server
 from test_audio_wav import far, listening, near, tone
 
@@ -282,6 +283,56 @@ def test_without_any_device_the_engine_says_so_before_it_is_opened(tmp_path: Pat
     assert done.stdout.count("\n") == 1
 
 
+# -------------------------------------------------------------------------------------------- real-time priority
+
+
+def policies() -> set[int]:
+    """Return how the threads of this process are scheduled."""
+    return {os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task")}
+
+
+def test_the_card_s_thread_alone_runs_before_all_else_where_it_may() -> None:
+    told: list[tuple[str | None, int, int]] = []
+
+    def card() -> None:
+        hindrance = precede()
+        command = [sys.executable, "-c", "import os; print(os.sched_getscheduler(0))"]
+        child = subprocess.run(command, capture_output=True, check=True)
+        told.append((hindrance, os.sched_getscheduler(0), int(child.stdout)))
+
+    thread = threading.Thread(target=card)
+    thread.start()
+    thread.join()
+    [(hindrance, own, child)] = told
+    if hindrance is None:
+        assert own == os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+    else:
+        assert own == os.SCHED_OTHER
+    assert child == os.SCHED_OTHER, "a recogniser must not run before the sound"
+    assert policies() == {os.SCHED_OTHER}
+
+
+def test_a_card_s_thread_that_may_not_hurry_says_so_once_and_goes_on(
+    run: Run[None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    caplog.set_level("INFO")
+
+    async def main() -> None:
+        with worker("portaudio") as portaudio:
+            card = engine.SoundCard(engine.Settings(), portaudio)
+            card.hurry()
+            card.hurry()
+            await asyncio.sleep(0.1)
+
+    run(main())
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert "without real-time priority (Operation not permitted)" in caplog.text
+
+
 # ------------------------------------------------------------------------------------------------ a virtual card
 
 
@@ -313,6 +364,7 @@ def test_a_card_speaks_hears_is_lost_and_comes_back(
         async with opened(silence_s=0) as card, listening(card.microphone) as blocks:
             card.microphone.pace(20)
             await until(lambda: blocks)
+            assert len(policies()) == 2 or precede() is not None
             await card.loudspeaker.play(tone(1.0, 1000, rate=22_050))
             await card.loudspeaker.drained()
             assert card.loudspeaker.heard == card.loudspeaker.queued == RATE

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from roomtone.core.errors import AudioError, EngineTimeout, EngineUnavailable
 from roomtone.core.playback import Playback
 from roomtone.core.sound import RATE
 from roomtone.engines import EngineSettings, lacking
-from roomtone.engines.audio._card import CardMicrophone, Ear, FarEnd, Mouth, call
+from roomtone.engines.audio._card import CardMicrophone, Ear, FarEnd, Mouth, call, precede
 from roomtone.engines.audio._speaker import Speaker
 from roomtone.engines.audio._vitals import Vitals
 from roomtone.flow import Worker, beside, keep_trying, worker
@@ -171,7 +172,7 @@ class Line:
         self._sound = sound = _portaudio()
         self._streams: dict[Kind, Any] = {}
         self._ended: list[str] = []
-        self._loop = device.loop
+        self._loop, self._hurry = device.loop, device.hurry
         self.cards = _cards()
         self.names: list[str] = []
         self.lacks: dict[Kind, AudioError] = {}
@@ -215,9 +216,13 @@ class Line:
             self.lacks[kind] = kind.refused(str(device["name"]), error)
 
     def _to_card(self, out: Any, frames: int, _time: Any, _status: Any) -> None:
+        if not self._mouth.frames:
+            self._hurry()
         out[:] = self._mouth.speak(frames)
 
     def _from_card(self, pcm: Any, frames: int, times: Any, _status: Any) -> None:
+        if not self._ear.frames:
+            self._hurry()
         age = times.currentTime - times.inputBufferAdcTime - frames / self._ear.rate
         late = age if times.inputBufferAdcTime > 0 and 0 <= age < 0.2 else 0.0  # some drivers give no or wrong stamps
         self._ear.hear(bytes(pcm), self._loop.time() - late)
@@ -263,7 +268,7 @@ class SoundCard:
         self.microphone = CardMicrophone()
         self.loudspeaker = Speaker(Playback())
         self._trouble = ""
-        self._deaf = False
+        self._deaf = self._told_of_haste = False
         self._settings = settings
         self._portaudio = portaudio
         self._halves = halves
@@ -281,6 +286,15 @@ class SoundCard:
     def moved(self) -> None:
         """Tell whoever waits for the loudspeaker; called on the card's thread."""
         call(self.loop, self.loudspeaker.moved)
+
+    def hurry(self) -> None:
+        """Let the thread that calls this, one of the card's, run before all others, where that is allowed."""
+        call(self.loop, partial(self._hurried, precede()))
+
+    def _hurried(self, hindrance: str | None) -> None:
+        if hindrance is not None and not self._told_of_haste:
+            self._told_of_haste = True
+            log.info("%s", hindrance)
 
     async def open(self) -> None:
         """Open the card. Raises AudioError or EngineTimeout."""
