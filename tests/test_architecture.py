@@ -17,7 +17,8 @@ FLOORS = """
     bench
     demo hearing asking asking_store
     daemon rehearsal timeline
-    morning joining arriving
+    morning joining arriving restore maintenance
+    backup
     app hub
     metrics loopback
     conversation
@@ -38,7 +39,7 @@ FLOORS = """
     control quiet link enrolling loudness
     llm_router memories past routines mcp_servers first_boot
     failover history personas accounts receipt card
-    discovery
+    discovery clock_trust
     persona_reading ledger
     mind store logs stopwatch model_hub model_import
     config
