@@ -13,7 +13,7 @@ from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 
@@ -160,13 +160,12 @@ def takes_secret(key: Key, *, is_text: bool = True) -> bool:
     """Say whether a key of the configuration holds a secret; one that nobody knows does where it is called so."""
     kind: Any = Settings
     for part in key:
-        fields = next(
-            (found for each in (kind, *get_args(kind)) if (found := _fields(each, key[0])) is not None), None
-        )
-        if fields is None and get_args(kind):
-            kind = get_args(kind)[-1]  # a mapping's values
-        elif fields is not None and part in fields:
-            kind = fields[part]
+        if get_origin(kind) is dict:
+            kind = get_args(kind)[-1]
+            continue
+        sections = [found for each in (kind, *get_args(kind)) if (found := _fields(each, key[0])) is not None]
+        if sections and part in sections[0]:
+            kind = sections[0][part]
         else:
             return is_text and SECRET_NAME.search(key[-1]) is not None
     return "SecretStr" in str(kind)
@@ -196,6 +195,8 @@ def _line(mistake: Mistake) -> int:
 
 def _told(card: Card, mistake: Mistake) -> Mistake:
     key = card.written.get(mistake.key, mistake.key)
+    if "." in mistake.key and takes_secret(tuple(mistake.key.split("."))):
+        mistake = dataclasses.replace(mistake, wrong=re.sub(r"^'.*'", "the value", mistake.wrong))
     mend = mistake.mend
     if mistake.wrong == "unknown key" and "." not in key:
         known = {*SHORT, "secrets", *Settings.model_fields}

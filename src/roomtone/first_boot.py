@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from roomtone.card import Card, read_card, told, wipe
+from roomtone.card import Card, read_card, takes_secret, told, wipe
 from roomtone.config import LAST_GOOD, SYSTEM_FILE, checked
 from roomtone.config_sources import Mistake, Raw, as_written, completed
 from roomtone.credentials import write_durably
@@ -131,10 +131,21 @@ def _laid_over(places: Places, card: Card) -> tuple[dict[str, Any], list[Mistake
     device = values.get("device")
     if isinstance(device, dict) and "id" not in device and (made := _id_of(device)):
         device["id"] = made  # only a room that has none: by its id it is known to the house
-    raw = Raw(str(places.config), values, dict(card.lines), list(card.mistakes))
+    raw = Raw(str(places.config), _opened(values, (), places.credentials), dict(card.lines), list(card.mistakes))
     if not raw.mistakes:
         checked(completed(raw, _environment(places)))
     return values, told(card, raw.mistakes)
+
+
+def _opened(values: Any, key: tuple[str, ...], folder: Path) -> Any:
+    """Return the values with the secrets themselves where they belong, so that these are checked like all others."""
+    if isinstance(values, dict):
+        return {name: _opened(value, (*key, name), folder) for name, value in values.items()}
+    named = values.startswith("credential:") if isinstance(values, str) else False
+    file = folder / values.removeprefix("credential:").strip() if named else folder
+    if named and takes_secret(key) and file.parent == folder and file.is_file():
+        return file.read_text("utf-8", "replace")
+    return values
 
 
 def _base(places: Places) -> tuple[dict[str, Any], dict[str, Any]]:
