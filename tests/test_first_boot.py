@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import stat
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from roomtone import cli, config, first_boot
-from roomtone.arriving import aloud
+from conftest import Run
+from rooms import scripted
+from roomtone import cli, config, engines, first_boot
+from roomtone.app import open_room
+from roomtone.arriving import aloud, tell_of_the_card
 from roomtone.card import LARGEST, SHORT, read_card, takes_secret, wipe
 from roomtone.first_boot import OUTCOME, Outcome, Places, merged, take_in, wanted, what_came_of_it
 
@@ -390,8 +395,8 @@ def test_whatever_is_on_the_card_a_configuration_that_worked_still_does(places: 
     ("mistake", "said"),
     [
         (("line 3", "listen.follow_up_s", "'x' is not a number", "write one such as 1.5"),
-         "line 3: listen follow up s: x is not a number. write one such as 1.5"),
-        (("", "", "line 3: broken YAML: odd", "check it"), "line 3: broken YAML: odd. check it"),
+         "line 3: listen follow up s: x is not a number. Write one such as 1.5."),
+        (("", "", "line 3: broken YAML: odd", "check it"), "line 3: broken YAML: odd. Check it."),
     ],
 )  # fmt: skip
 def test_a_mistake_is_a_sentence_that_can_be_heard(mistake: tuple[str, ...], said: str) -> None:
@@ -472,3 +477,47 @@ def test_the_command_says_what_came_of_it(
 
 def test_no_short_key_hides_one_of_the_configuration() -> None:
     assert not SHORT.keys() & config.Settings.model_fields.keys()
+
+
+MISTAKE = {"key": "rooom", "wrong": "unknown key", "mend": "did you mean room?"}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [
+        (Outcome("ready"), ["I am ready."]),
+        (
+            Outcome("ready", secrets_left=True),
+            ["I am ready.", "I could not take the secrets off my card: it cannot be written."],
+        ),
+        (
+            Outcome(
+                "refused", mistakes=[{"where": "line 2", "key": "rooom", "wrong": "unknown key", "mend": "m"}] * 4
+            ),
+            [
+                "There is a mistake in the file roomtone dot yaml on my card, so I go on as I was.",
+                "Line 2: rooom: unknown key. Did you mean room?",
+                "Line 3: rooom: unknown key. Did you mean room?",
+                "Beside that there are mistakes in it: 2 more.",
+            ],
+        ),
+    ],
+)
+def test_the_room_says_once_what_came_of_the_card(
+    run: Run[None], tmp_path: Path, outcome: Outcome, said: list[str]
+) -> None:
+    async def heard() -> list[str]:
+        wav = engines.open_engine("audio", "wav", engines.load("audio", "wav").Settings())
+        settings = scripted(state_dir=tmp_path)
+        async with wav as device, open_room(settings, tmp_path, device=device, listens=False) as room:
+            with room.feed.watch("turn.ended") as ended:
+                tell_of_the_card(room)
+                await asyncio.sleep(120)
+                return [(await anext(ended)).data.turn.said for _ in range(ended.waiting)]
+
+    async def scenario() -> None:
+        (tmp_path / OUTCOME).write_text(json.dumps({"v": 1, **asdict(outcome)}))
+        assert await heard() == said
+        assert await heard() == []
+
+    run(scenario())

@@ -35,7 +35,9 @@ def aloud(mistake: dict[str, str]) -> str:
     key = re.sub(r"[._]+", " ", mistake.get("key", ""))
     parts = [mistake.get("where", ""), key, mistake.get("wrong", "")]
     sentence = ": ".join(part for part in parts if part)
-    return re.sub(r"[`'\"{}\[\]]", "", f"{sentence}. {mistake.get('mend', '')}").strip()
+    mend = mistake.get("mend", "")
+    whole = f"{sentence}. {mend[:1].upper()}{mend[1:]}".strip()
+    return re.sub(r"[`'\"{}\[\]]", "", whole if whole.endswith(("?", ".")) else f"{whole}.")
 
 
 def _say(room: Room, phrase: str, **values: object) -> None:
