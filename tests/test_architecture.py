@@ -41,10 +41,10 @@ FLOORS = """
     failover history personas accounts receipt card
     discovery clock_trust
     persona_reading ledger
-    mind store logs stopwatch model_hub model_import
+    mind store logs stopwatch model_supply
     config
     settings database
-    config_sources migrations shipped persona_files credentials
+    config_sources migrations shipped persona_files credentials state_swap
     engines
     outbound
     child flow models wyoming_events installed
@@ -64,8 +64,7 @@ ONLY = {
     "models": "core clock",
     "wyoming_events": "core clock",
     "scripted_provider": "core",
-    "model_hub": "core engines models config_sources shipped",
-    "model_import": "core models",
+    "model_supply": "core engines models config_sources shipped outbound",
     "failover": "core clock flow engines settings outbound",
     "mind": "core flow clock engines shipped outbound",
     "store": "core flow database",
@@ -77,10 +76,11 @@ ONLY = {
     "mind outbound credentials",
     "boards": "core",
     "loudness": "core engines store",
-    "control": "core clock",
+    "control": "core clock state_swap",
+    "state_swap": "",
     "link": "core clock flow database store settings outbound discovery",
     "discovery": "core clock flow settings",
-    "hub": "core clock flow link discovery control edges database migrations settings shipped "
+    "hub": "core clock flow link discovery control edges database migrations settings shipped state_swap "
     "config_sources outbound credentials enrolling",
     "credentials": "",
     "enrolling": "core clock flow settings credentials discovery",

@@ -22,6 +22,7 @@ from pydantic_core import to_jsonable_python
 
 from roomtone.clock import engine_working
 from roomtone.core.errors import ConfigError, ControlRefused, DaemonGone, RoomtoneError, StateBusy
+from roomtone.state_swap import finish
 
 SERVICE_SOCKET = Path("/run/roomtone/control.sock")
 SOCKET_NAME = "control.sock"
@@ -60,9 +61,21 @@ async def state_lock(state_dir: Path, wait_s: float = LOCK_WAIT_S) -> AsyncItera
             ) from None
         os.ftruncate(file, 0)
         os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+        _finish_restoring(state_dir)
         yield
     finally:
         os.close(file)
+
+
+def _finish_restoring(state_dir: Path) -> None:
+    """Do what is left of a restore that a power cut came into: whoever owns the folder next finds all of it."""
+    try:
+        finish(state_dir)
+    except OSError as error:
+        raise ConfigError(
+            f"{state_dir} holds a backup that is half restored, and cannot be written ({error.strerror}); "
+            f"mend the disk, or: sudo chown -R roomtone: {state_dir}"
+        ) from error
 
 
 def _open_lock(state_dir: Path) -> int:

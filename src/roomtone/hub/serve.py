@@ -44,6 +44,7 @@ from roomtone.hub.requests import Requests
 from roomtone.hub.setting_up import own_link, read_setup, share_group
 from roomtone.link import Inbound, Link
 from roomtone.settings import Settings
+from roomtone.state_swap import finish
 
 log = logging.getLogger(__name__)
 
@@ -259,6 +260,7 @@ def _id_of(message: Inbound) -> str:
 @asynccontextmanager
 async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     """Run a hub for as long as the context lasts. Raises ConfigError and StoreError."""
+    finish(settings.state_dir)
     async with open_database(database_path(settings.state_dir)) as database:
         if database.mended:
             log.warning("%s", database.mended)
