@@ -16,7 +16,7 @@ from typing import Any
 from roomtone import control
 from roomtone.control import ask_daemon, find_daemon
 from roomtone.core.errors import DaemonGone, RoomtoneError
-from roomtone.doctor import gpio, house, machine, minds, rooms, sound, store
+from roomtone.doctor import board, gpio, house, machine, minds, rooms, sound, store, units, wear
 from roomtone.doctor.findings import Finding, split
 from roomtone.doctor.sound import Listening
 from roomtone.flow import worker
@@ -35,7 +35,7 @@ SERVICE_STATE = Path("/var/lib/roomtone")
 
 SUBJECTS = (
     *("configuration", "daemon", "engines", "listening", "models", "personas", "schedules", "skills", "store"),
-    *("clock", "machine", "devices", "minds", "gpio", "house", "microphone", "chirp"),
+    *("clock", "machine", "board", "wear", "units", "devices", "minds", "gpio", "house", "microphone", "chirp"),
 )
 """What can be looked at alone."""
 
@@ -103,6 +103,9 @@ def _checks(settings: Settings, *, running: bool) -> tuple[tuple[str, Check], ..
         ("store", lambda: store.look(state_dir, running=running)),
         ("clock", lambda: machine.clock(settings.time_zone, datetime.now(settings.zone), state_dir)),
         ("machine", lambda: machine.look(state_dir)),
+        ("board", lambda: board.look(settings.gpio.board)),
+        ("wear", lambda: wear.look(state_dir)),
+        ("units", lambda: units.look(state_dir)),
         ("devices", sound.devices),
         ("minds", lambda: minds.look(settings)),
         ("gpio", lambda: gpio.look(settings.gpio, running=running)),

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from roomtone import engines, model_hub, models
+from roomtone import engines, models
 from roomtone.app import persona_library
 from roomtone.core.errors import EngineUnavailable, RoomtoneError
 from roomtone.core.recurrence import next_time
 from roomtone.doctor.findings import Finding, split
 from roomtone.mind.sentences import Skills
+from roomtone.model_supply.catalogue import catalogue
 from roomtone.persona_answers import mistakes_of
 from roomtone.settings import SEAMS, Settings
 
@@ -92,7 +93,7 @@ def calling(settings: Settings) -> Iterator[Finding]:
 
 def models_in(folder: Path) -> Iterator[Finding]:
     """Tell of each model whether its files are there and whole; sizes and formats, not hashes."""
-    known = model_hub.catalogue()
+    known = catalogue()
     here = [(kind, name) for kind in models.KINDS for name in models.present(kind, folder)]
     for kind, name in here:
         typed = models.typed(kind, name)
