@@ -491,9 +491,7 @@ MISTAKE = {"key": "rooom", "wrong": "unknown key", "mend": "did you mean room?"}
             ["I am ready.", "I could not take the secrets off my card: it cannot be written."],
         ),
         (
-            Outcome(
-                "refused", mistakes=[{"where": "line 2", "key": "rooom", "wrong": "unknown key", "mend": "m"}] * 4
-            ),
+            Outcome("refused", mistakes=[MISTAKE | {"where": f"line {line}"} for line in (2, 3, 4, 5)]),
             [
                 "There is a mistake in the file roomtone dot yaml on my card, so I go on as I was.",
                 "Line 2: rooom: unknown key. Did you mean room?",
