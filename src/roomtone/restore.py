@@ -203,10 +203,9 @@ def _as_the_same(prepared: Prepared) -> None:
 def _as_another(prepared: Prepared, name: str) -> None:
     """Let this machine be another room, which only knows what the first one knew."""
     id_ = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-")
-    if not id_ or id_ == prepared.manifest.device.id:
-        raise BackupError(
-            f"'{name}' cannot be a new room's name: choose one that is not {prepared.manifest.device.id}"
-        )
+    first = prepared.manifest.device.id
+    if id_ in ("", first):
+        raise BackupError(f"'{name}' cannot be a new room's name; choose one that is not {first}")
     edit_config(prepared.folder / "config" / "config.yaml", {"id": id_, "name": name})
     had_hub = (prepared.folder / NEW / "hub").exists()
     shutil.rmtree(prepared.folder / NEW / "hub", ignore_errors=True)
@@ -217,7 +216,7 @@ def _as_another(prepared: Prepared, name: str) -> None:
             for statement in _ANOTHER:
                 connection.execute(statement, {"now": now().isoformat()} if ":now" in statement else {})
     prepared.lines.append(
-        f"this machine is '{id_}' now, a room beside '{prepared.manifest.device.id}', without its timers; "
+        f"this machine is '{id_}' now, a room beside '{first}', without its timers; "
         "say in the configuration where it stands (device.room)"
     )
     if had_hub:
@@ -365,6 +364,5 @@ def _models_to_fetch(state_dir: Path) -> Sequence[str]:
     folder = state_dir / "models"
     here = {models.typed(kind, name) for kind in models.KINDS for name in models.installed(kind, folder)}
     lacking = sorted(name for name in models.pins(folder) if name not in here)
-    return (
-        [f"models are not in a backup; fetch them again: roomtone models pull {' '.join(lacking)}"] if lacking else []
-    )
+    fetch = f"models are not in a backup; fetch them again: roomtone models pull {' '.join(lacking)}"
+    return [fetch] if lacking else []

@@ -40,7 +40,7 @@ def decide(state_dir: Path, prepared: Path, stamp: str) -> None:
 
 
 def finish(state_dir: Path) -> Path | None:
-    """Do what is left of a swap that was decided; return the folder with what was there, None where none was.
+    """Do what is left of a swap that was decided; return the folder with what was there, None where nothing was.
 
     Raises OSError; what is left then is done by the next call.
     """
@@ -67,7 +67,10 @@ def finish(state_dir: Path) -> Path | None:
         shutil.rmtree(rubbish, ignore_errors=True)
         decided.rename(rubbish)
         shutil.rmtree(rubbish, ignore_errors=True)
-        return aside
+        if any(aside.iterdir()):
+            return aside
+        aside.rmdir()
+        return None
 
 
 @contextmanager
