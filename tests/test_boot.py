@@ -1,0 +1,152 @@
+"""The appliance on a real systemd: it boots, is killed, hangs, is asked, switched off and on again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from machine import Machine, a_copy, booted, installed, need_nspawn, renew, until
+
+CONFIG = {
+    "audio": {"engine": "sim"},
+    "listen": {"mode": "open"},
+    "hub": {"url": "mqtt://127.0.0.1:1", "username": "kitchen", "password": "credential:broker"},
+}
+SECRET = "xylophone-secret"
+
+DROP_IN = """
+[Service]
+WatchdogSec=3
+# In the sandbox, as the user: what the sound card's thread does
+ExecStartPre=/opt/roomtone/current/venv/bin/python -c \
+    "from roomtone.engines.audio._card import precede; print('precedence', precede())"
+"""
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+@pytest.fixture(scope="module", params=["bookworm", pytest.param("trixie", marks=pytest.mark.long)])
+def root(request: pytest.FixtureRequest) -> Iterator[Path]:
+    need_nspawn()
+    with a_copy(installed(request.param)) as root:
+        renew(root)
+        etc = root / "etc"
+        (etc / "roomtone/credentials/broker").write_text(SECRET)
+        (etc / "roomtone/credentials/broker").chmod(0o600)
+        configure(root, CONFIG)
+        for name in ("roomtone", "roomtone-hub"):
+            (etc / f"systemd/system/{name}.service.d").mkdir()
+        (etc / "systemd/system/roomtone.service.d/test.conf").write_text(DROP_IN)
+        (etc / "systemd/system/roomtone-hub.service.d/test.conf").write_text("[Service]\nWatchdogSec=3\n")
+        hub = etc / "systemd/system/roomtone-hub.service"
+        hub.unlink(missing_ok=True)
+        hub.symlink_to("/opt/roomtone/current/systemd/roomtone-hub.service")
+        yield root
+
+
+def configure(root: Path, config: dict[str, object]) -> None:
+    (root / "etc/roomtone/config.yaml").write_text(yaml.safe_dump(config))
+
+
+@pytest.fixture(scope="module")
+def machine(root: Path) -> Iterator[Machine]:
+    with booted(root) as machine:
+        machine.until_active("roomtone")
+        yield machine
+
+
+def ask(machine: Machine, text: str) -> dict[str, object]:
+    return dict(json.loads(machine.run("roomtone", "ask", "--json", text)))
+
+
+def main_pid(machine: Machine, unit: str) -> str:
+    return machine.unit(unit)["MainPID"]
+
+
+@pytest.mark.parametrize("unit", ["roomtone", "roomtone-hub"])
+def test_a_service_that_is_killed_is_there_again(machine: Machine, unit: str) -> None:
+    machine.run("systemctl", "start", unit)  # returns once it is ready
+    before = machine.unit(unit)
+    assert (before["ActiveState"], before["Type"]) == ("active", "notify")
+    machine.run("sh", "-c", f"kill -KILL {before['MainPID']}")
+    after = machine.until_active(unit, than=before["InvocationID"])
+    assert int(after["NRestarts"]) == int(before["NRestarts"]) + 1
+
+
+@pytest.mark.parametrize("unit", ["roomtone", "roomtone-hub"])
+def test_a_service_that_hangs_is_begun_anew_and_says_where_it_hung(machine: Machine, unit: str) -> None:
+    machine.run("systemctl", "start", unit)
+    before = machine.unit(unit)
+    machine.run("sh", "-c", f"kill -STOP {before['MainPID']}")
+    machine.until_active(unit, than=before["InvocationID"])
+    said = [record["MESSAGE"] for record in machine.journal(f"_SYSTEMD_INVOCATION_ID={before['InvocationID']}")]
+    assert "Fatal Python error: Aborted" in said
+    assert any("asyncio" in line for line in said), "the traceback says where"
+    core = machine.ask("sh", "-c", "ls /var/lib/roomtone | grep core")
+    assert core == ""
+
+
+def test_the_status_of_a_service_says_how_it_stands(machine: Machine) -> None:
+    machine.run("systemctl", "start", "roomtone-hub")
+    assert machine.unit("roomtone-hub")["StatusText"].startswith("Without the broker: ")
+    until(lambda: machine.unit("roomtone")["StatusText"] != "", "the room says how it stands")
+
+
+def test_the_journal_finds_a_conversation_by_its_session_and_holds_nothing_of_what_was_said(machine: Machine) -> None:
+    turn = ask(machine, "what time is it")
+    assert turn["answered_by"] == "skill"
+
+    def records() -> list[dict[str, str]]:
+        return machine.journal(f"ROOMTONE_SESSION={turn['session']}", f"ROOMTONE_TURN={turn['turn']}")
+
+    until(lambda: bool(records()), "the journal has the turn")
+    record = records()[-1]
+    assert (record["SYSLOG_IDENTIFIER"], record["PRIORITY"]) == ("roomtone", "6")
+    assert record["ROOMTONE_TRACE"] == turn["trace"]
+    assert record["_SYSTEMD_UNIT"] == "roomtone.service"
+    whole = machine.run("journalctl", "--output=export", "--all")
+    assert str(turn["said"]) not in whole
+    assert SECRET not in whole
+
+
+def test_the_room_reads_its_secrets_and_nobody_else_does(machine: Machine) -> None:
+    said = [record["MESSAGE"] for record in machine.journal("_SYSTEMD_UNIT=roomtone.service")]
+    assert not any("no credential" in line for line in said)
+    pid = main_pid(machine, "roomtone")
+    loaded = f"/proc/{pid}/root/run/credentials/roomtone.service/roomtone_broker"
+    assert machine.run("cat", loaded) == SECRET
+    as_who = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+    assert machine.ask(*as_who, "cat", loaded, "/etc/roomtone/credentials/broker") == ""
+    assert SECRET not in machine.run("sh", "-c", f"tr '\\0' '\\n' </proc/{pid}/environ")
+
+
+def test_the_user_has_the_groups_of_the_hardware_and_its_thread_for_sound_may_run_before_all(
+    machine: Machine,
+) -> None:
+    pid = main_pid(machine, "roomtone")
+    groups = machine.run("sh", "-c", f"grep ^Groups: /proc/{pid}/status | cut -f2").split()
+    names = {line.split(":")[2]: line.split(":")[0] for line in machine.run("getent", "group").splitlines()}
+    assert {names[group] for group in groups} >= {"audio", "gpio", "spi", "i2c"}
+    said = [record["MESSAGE"] for record in machine.journal("_SYSTEMD_UNIT=roomtone.service")]
+    assert "precedence None" in said
+
+
+def test_it_ends_well_and_boots_without_a_sound_card_with_all_that_it_knew(root: Path, machine: Machine) -> None:
+    ask(machine, "set a pasta timer for two hours")
+    assert machine.power_off() == 0
+    configure(root, {**CONFIG, "audio": {"engine": "sounddevice"}})
+    with booted(root) as again:
+        unit = again.until_active("roomtone")
+        assert unit["NRestarts"] == "0"
+        assert "audio: " in unit["StatusText"], "it says what is missing"
+        assert "pasta" in str(ask(again, "how much time is left on my timer")["said"])
+        until(
+            lambda: again.ask("systemctl", "is-system-running").strip() in ("running", "degraded"), "all has started"
+        )
+        failed = again.ask("systemctl", "list-units", "--failed", "--no-legend", "roomtone*")
+        assert failed == ""
+        assert again.power_off() == 0
