@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_hub_server import COMMIT, Hub, serving
-from roomtone import cli, config, model_hub, model_import, models, outbound
+from roomtone import cli, config, models, outbound
 from roomtone.core.errors import ModelError, StateBusy, UsageError
 from roomtone.core.model_files import (
     GGML_BLOCKS,
@@ -30,6 +30,10 @@ from roomtone.core.model_files import (
     read_gguf,
 )
 from roomtone.core.persona import Egress
+from roomtone.model_supply import catalogue, fetching
+from roomtone.model_supply import hub as model_hub
+from roomtone.model_supply import taking_in as model_import
+from roomtone.models import placing
 from roomtone.store import FILE_NAME
 
 VOICE = {
@@ -124,7 +128,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         monkeypatch.setenv("HF_ENDPOINT", made.url)
         monkeypatch.delenv("HF_TOKEN", raising=False)
         monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-        monkeypatch.setattr(model_hub, "AGAIN_S", 0)
+        monkeypatch.setattr(fetching, "AGAIN_S", 0)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
         made.files |= {f"Systran/faster-whisper-tiny.en/{name}": content for name, content in WHISPER.items()}
         made.files |= {"Qwen/Qwen3-4B-GGUF/Qwen3-4B-Q4_K_M.gguf": WEIGHTS}
@@ -147,8 +151,8 @@ def _no_file_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setattr(config, "SYSTEM_FILE", tmp_path / "etc" / "config.yaml")
 
 
-def entry(name: str) -> model_hub.Entry:
-    return model_hub.find(name, model_hub.catalogue())
+def entry(name: str) -> catalogue.Entry:
+    return catalogue.find(name, catalogue.catalogue())
 
 
 def roomtone(tmp_path: Path, *words: str) -> int:
@@ -163,18 +167,20 @@ def json_rows(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 
 
 def test_the_catalogue_says_of_each_model_where_it_is_and_what_it_consists_of() -> None:
-    known = model_hub.catalogue()
+    known = catalogue.catalogue()
     assert {entry.kind for entry in known.values()} == set(models.KINDS)
     for name, one in known.items():
         assert models.read_name(name) == (one.kind, one.name)
         named = {path.rpartition("/")[2] for path in one.files}
         form = models.FORMS[one.kind]
         needed = {path.name for path in form.parts(form.path(one.name, Path()))}
-        if one.kind == "llama":  # it is kept under another name
+        if one.kind == "wake" and not one.files:
+            assert "comes with" in one.use
+        elif one.kind == "llama":  # it is kept under another name
             assert [Path(name).suffix for name in named] == [".gguf"]
         else:
             assert needed <= named <= needed | set(form.extras)
-        assert one.repo.count("/") == 1
+        assert one.repo.count("/") == 1 or one.url.startswith("https://") or not one.files
         assert one.language
         assert one.licence
     amy = known["en_US-amy-low"]
@@ -300,7 +306,7 @@ def test_a_disk_that_fills_while_a_model_is_put_in_place_is_one_line(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(models, "put_in_place", full)
-    with pytest.raises(ModelError, match=f"No space left on device.*run again: roomtone models pull {SMALL}"):
+    with pytest.raises(ModelError, match=r"No space left on device.*what has arrived is kept"):
         model_hub.pull(entry(SMALL), folder, Silent())
 
 
@@ -335,7 +341,7 @@ def test_a_hub_that_hangs_is_given_up(hub: Hub, folder: Path) -> None:
     with pytest.raises(ModelError, match="cannot be reached") as caught:
         model_hub.pull(entry(SMALL), folder, Silent())
     assert "\n" not in caught.value.message
-    assert len(hub.gets()) == model_hub.TRIES
+    assert len(hub.gets()) == fetching.TRIES
     assert models.present("whisper", folder) == []
 
 
@@ -365,7 +371,7 @@ def test_a_disk_without_room_is_told_before_anything_is_fetched(
     class Full:
         free = models.SPARE_BYTES + 5000
 
-    monkeypatch.setattr(models.shutil, "disk_usage", lambda _: Full)
+    monkeypatch.setattr(placing.shutil, "disk_usage", lambda _: Full)
     with pytest.raises(ModelError, match=r"whisper-tiny\.en needs 0\.0 MB and .* has 50 MB free"):
         model_hub.pull(entry(SMALL), folder, Silent())
     assert hub.gets() == []
@@ -381,7 +387,7 @@ def test_one_process_at_a_time_fetches_a_model(hub: Hub, folder: Path) -> None:
 
 
 def test_without_the_hubs_library_it_is_said_what_installs_it(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    monkeypatch.setattr(model_hub, "lacking", lambda module, extra: f"{module} is not installed; run: pip install x")
+    monkeypatch.setattr(fetching, "lacking", lambda module, extra: f"{module} is not installed; run: pip install x")
     with pytest.raises(ModelError, match=r"run: pip install x; or take in a folder: roomtone models import PATH"):
         model_hub.pull(entry(SMALL), folder, Silent())
 
@@ -402,18 +408,17 @@ def test_a_pull_is_on_the_receipt_however_it_ends(
     hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbound, "_declared", {"127.0.0.1": Egress.ANY})
-    where = f"127.0.0.1:{hub.server_address[1]}"
     assert roomtone(tmp_path, "pull", SMALL) == 0
     assert roomtone(tmp_path, "pull", SMALL) == 0
     hub.answers = 503
     assert roomtone(tmp_path, "pull", NAME) == 1
-    monkeypatch.setattr(models, "SPARE_BYTES", 2**62)
+    monkeypatch.setattr(placing, "SPARE_BYTES", 2**62)
     assert roomtone(tmp_path, "pull", NAME) == 1
     capsys.readouterr()
     assert cli.main(["receipt", "--json", "--since", "1h", "--state-dir", str(tmp_path / "state")]) == 0
     *rows, total = json_rows(capsys)
     assert [(row["host"], row["reach"], row["kind"], row["why"]) for row in rows] == [
-        (where, "any", "text", "model download")
+        ("127.0.0.1", "any", "text", "model download")
     ] * 2, "what is here already, and what there is no room for, is not asked for"
     assert total["total"]["text"] == sum(row["bytes"] for row in rows) > 0
 
@@ -576,10 +581,23 @@ def test_a_model_without_a_record_is_judged_by_its_format(
     assert "import PATH --name mine" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("record", ["", "[]", "{}", '{"source": "x", "files": {"../../secret": 1}}', "\x00"])
-def test_a_broken_record_is_no_record(here: Path, record: str) -> None:
-    models.record_path("whisper", "tiny.en", here).write_text(record)
-    assert models.pinned("whisper", "tiny.en", here) is None
+@pytest.mark.parametrize(
+    "lock", ["", "[]", "{}", '{"models": []}', '{"models": {"whisper-tiny.en": {"files": 1}}}', "\x00", "[" * 9000]
+)
+def test_a_broken_lock_pins_nothing_and_the_next_pin_keeps_it_aside(here: Path, lock: str, tmp_path: Path) -> None:
+    (here / models.LOCK).write_text(lock)
+    assert models.pins(here) == {}
+    assert models.verify("whisper", "tiny.en", here) == []
+    model_import.take_in(write(tmp_path / "small", WHISPER), here)
+    assert list(models.pins(here)) == ["whisper-small"]
+    aside = here / f"{models.LOCK}.broken"
+    assert aside.exists() == (lock[:10] != '{"models":' or "[]" in lock)
+    assert not aside.exists() or aside.read_text() == lock
+
+
+def test_a_name_with_a_path_in_it_is_never_looked_at(here: Path) -> None:
+    files = {"../../secret": models.Stamp(1, "x")}
+    models.pin("whisper", "tiny.en", here, models.Pin("elsewhere", files))
     assert models.verify("whisper", "tiny.en", here) == []
 
 
@@ -608,13 +626,14 @@ def test_list_tells_of_each_model_whether_it_is_here(
     assert rows["whisper-tiny"]["megabytes"] == 78
     assert {row["kind"] for row in rows.values()} == set(models.KINDS)
     assert roomtone(tmp_path, "list") == 0
-    assert "roomtone models pull NAME" in capsys.readouterr().out
+    assert "whisper-tiny.en" in capsys.readouterr().out
 
 
 def test_remove_leaves_nothing_of_a_model(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(models.incoming_of("whisper", "tiny.en", here), {"model.bin.abc.part": bytes(100)})
     assert roomtone(tmp_path, "remove", SMALL, NAME) == 0
-    assert [path for path in here.rglob("*") if path.is_file()] == []
+    assert [path for path in here.rglob("*") if path.is_file()] == [here / models.LOCK]
+    assert models.pins(here) == {}
     assert roomtone(tmp_path, "remove", SMALL) == 1
     assert "there is no model" in capsys.readouterr().err
 

@@ -284,6 +284,12 @@ class Web(Section):
     listen: Annotated[str, AfterValidator(_address)] = "none"
 
 
+class Models(Section):
+    """Where models are fetched from: ``mirror`` is the URL of another machine's models folder; None is the hub."""
+
+    mirror: Annotated[str, AfterValidator(_web_url)] | None = None
+
+
 class Wyoming(Section):
     """Where the house may use this room's recogniser and voices: ``none``, or host:port; told to Home Assistant."""
 
@@ -340,6 +346,7 @@ class Settings(Section):
     llm: Llm = Llm()
     memory: Memory = Memory()
     embed: EngineSection = EngineSection()
+    models: Models = Models()
     mcp: dict[Id, McpServer] = Field(default_factory=dict)
     routines: Routines = Routines()
     personas: Personas = Personas()

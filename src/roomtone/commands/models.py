@@ -7,250 +7,215 @@ en_US-amy-low a voice. Nothing is ever fetched but by `pull`. Models lie in the 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from roomtone import model_hub, model_import, models, outbound
+from roomtone import models, outbound
 from roomtone.commands import common_options, receipt, say_json, say_line
+from roomtone.commands.models_list import bar, recommended_here, show_list, show_sticks
 from roomtone.config import Settings
-from roomtone.core.errors import ModelError, RoomtoneError
+from roomtone.core.errors import ModelError
 from roomtone.core.persona import Egress
-from roomtone.engines.llm import llama_cpp
-from roomtone.engines.stt import _whisper_models
-from roomtone.engines.tts import piper
+from roomtone.model_supply import hub, mirror, sticks, taking_in
+from roomtone.model_supply.catalogue import catalogue, find
+from roomtone.model_supply.fetching import Bar
 
-SEAMS = {"whisper": "stt", "piper": "tts"}
+RECOMMENDED, PINNED = "recommended", "pinned"
+"""What may stand for names: what suits this machine, and all that the lock pins."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the five things that can be done."""
     verbs = parser.add_subparsers(metavar="WHAT", required=True)
-    for name, run_it, about, arguments in (
+    for name, run_it, about, names in (
         ("list", _list, "the catalogue, and what is here", None),
         ("pull", _pull, "fetch models by name; goes on where it broke off", "+"),
-        ("import", _import, "take in a Whisper model's folder, a voice's .onnx, a .gguf", None),
+        ("import", _import, "take in models from a file, a folder or a stick", None),
         ("verify", _verify, "look whether models are whole; all of them where none is named", "*"),
         ("remove", _remove, "remove models", "+"),
     ):
         verb = verbs.add_parser(name, help=about, description=about, parents=[common_options()], allow_abbrev=False)
         verb.set_defaults(verb=run_it)
-        if arguments:
-            verb.add_argument("names", nargs=arguments, metavar="NAME", help="as roomtone models list shows it")
-        if name == "import":
-            verb.add_argument("path", type=Path, help=model_import.IMPORTED)
-            verb.add_argument("--name", help="the name it is to have here; without it, that of the folder or file")
+        if names:
+            also = f"; or {RECOMMENDED}: what suits this machine; or {PINNED}: all in {models.LOCK}"
+            told = f"as roomtone models list shows it{also if name == 'pull' else ''}"
+            verb.add_argument("names", nargs=names, metavar="NAME", help=told)
+        _add_options(verb, name)
+
+
+def _add_options(verb: argparse.ArgumentParser, name: str) -> None:
+    if name == "list":
+        verb.add_argument("--recommended", action="store_true", help="only what suits this machine and its language")
+    elif name == "pull":
+        verb.add_argument("--update", action="store_true", help="take what is there now, whatever was pinned before")
+    elif name == "import":
+        told = f"{taking_in.IMPORTED}, or a folder with any number of these; without it, the sticks are listed"
+        verb.add_argument("path", type=Path, nargs="?", help=told)
+        verb.add_argument("--name", help="the name one model is to have here; without it, that of the folder or file")
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    """Do what was asked for."""
+    """Do what was asked for, as the owner of the state folder."""
+    _become_owner(settings.state_dir)
     code: int = args.verb(args, settings.state_dir / "models", settings)
     return code
 
 
-# ---------------------------------------------------------------------------------------------- list
+def _become_owner(state_dir: Path) -> None:
+    """Let what root puts into the service's folder be the service's, which could not read it otherwise."""
+    if os.geteuid() != 0 or not state_dir.is_dir():
+        return
+    owner = state_dir.stat()
+    if owner.st_uid != 0:
+        os.setegid(owner.st_gid)
+        os.seteuid(owner.st_uid)
 
 
 def _list(args: argparse.Namespace, folder: Path, settings: Settings) -> int:
-    rows = list(_rows(folder, settings))
-    if args.json:
-        for row in rows:
-            say_json(row)
-    else:
-        _show(rows, folder)
+    show_list(folder, settings, only_recommended=args.recommended, as_json=args.json)
     return 0
-
-
-def _rows(folder: Path, settings: Settings) -> Iterator[dict[str, Any]]:
-    """Describe every model of the catalogue, and every other one that is here."""
-    known = model_hub.catalogue()
-    for kind in models.KINDS:
-        used = _used(kind, settings, folder)
-        here = models.present(kind, folder)
-        listed = [entry.name for entry in known.values() if entry.kind == kind]
-        for name in [*listed, *(name for name in here if name not in listed)]:
-            entry = known.get(models.typed(kind, name))
-            state, why = _state(kind, name, folder)
-            yield {
-                "name": models.typed(kind, name),
-                "kind": kind,
-                "state": state,
-                "used": name in used and state == "installed",
-                "bytes": models.size_of(models.path_of(kind, name, folder)) or None,
-                "megabytes": entry.megabytes if entry else None,
-                "language": entry.language if entry else None,
-                "licence": entry.licence if entry else None,
-                "wrong": why,
-            }
-
-
-def _state(kind: str, name: str, folder: Path) -> tuple[str, str | None]:
-    """Tell whether a model is installed, incomplete, begun or absent, and what is wrong with it."""
-    if name in models.present(kind, folder):
-        faults = models.verify(kind, name, folder, thorough=False)
-        return ("incomplete", str(faults[0])) if faults else ("installed", None)
-    waiting = models.arrived(kind, name, folder)
-    return ("begun", f"{models.megabytes(waiting)} have arrived") if waiting else ("absent", None)
-
-
-def _used(kind: str, settings: Settings, folder: Path) -> set[str | None]:
-    """Return the models of a kind that are in use as configured; none where the seam's engine is another."""
-    if kind == "llama":
-        providers = [one for one in settings.llm.providers.values() if one.engine == "llama_cpp"]
-        asked = [one.keys.get("model") for one in providers] or ([] if settings.llm.providers else [None])
-        return {str(name).removeprefix("llm-") if name else llama_cpp.best(folder) for name in asked}
-    try:
-        engine, keys = settings.engine(SEAMS[kind])
-    except (RoomtoneError, LookupError):
-        return set()
-    if engine != kind:
-        return set()
-    chosen: Any = keys
-    if kind == "piper":
-        return {chosen.voice.removesuffix(".onnx") if chosen.voice else piper.find_voice(chosen)}
-    named = chosen.model.removeprefix("whisper-") if chosen.model else None
-    return {named or _whisper_models.best(chosen.models_dir, chosen.language)}
-
-
-def _show(rows: list[dict[str, Any]], folder: Path) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("", "name", "size", "language", "licence", "here"):
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        size = (
-            models.megabytes(row["bytes"]) if row["bytes"] else f"{row['megabytes']} MB" if row["megabytes"] else ""
-        )
-        state = "" if row["state"] == "absent" else row["state"]
-        here = f"{state}; {row['wrong']}" if row["wrong"] else state
-        mark = "[green]*[/]" if row["used"] else ""
-        table.add_row(mark, row["name"], size, row["language"] or "", row["licence"] or "", escape(here))
-    Console(highlight=False, soft_wrap=False).print(table)
-    say_line(f"* in use. Models lie in {folder}. To get one: roomtone models pull NAME")
 
 
 # ---------------------------------------------------------------------------------------------- pull
 
 
 def _pull(args: argparse.Namespace, folder: Path, settings: Settings) -> int:
-    known = model_hub.catalogue()
-    entries = [model_hub.find(name, known) for name in args.names]
-    for entry in entries:
-        there = _is_whole(entry.kind, entry.name, folder)
+    for kind, name in _asked_for(args, folder, settings):
+        there = not args.update and _is_whole(kind, name, folder)
         if not there:
-            with _receipt(args, settings) as on_ask, _bar(entry.typed) as bar:
-                model_hub.pull(entry, folder, bar, on_ask)
-        _tell(
-            args, entry.kind, entry.name, folder, "is here and whole" if there else "was fetched", fetched=not there
-        )
+            pin = None if args.update else models.pinned(kind, name, folder)
+            with _noted(args, settings), bar(models.typed(kind, name)) as shown:
+                _fetch(kind, name, folder, settings, shown, pin)
+        _tell(args, kind, name, folder, "is here and whole" if there else "was fetched", fetched=not there)
     return 0
 
 
+def _asked_for(args: argparse.Namespace, folder: Path, settings: Settings) -> list[tuple[str, str]]:
+    """Return kind and name of what is to be fetched; say what of the recommended could not be used."""
+    wanted: list[tuple[str, str]] = []
+    for text in args.names:
+        if text == RECOMMENDED:
+            wanted += _recommended(args, settings)
+        elif text == PINNED:
+            wanted += [models.read_name(typed) for typed in models.pins(folder)]
+        elif settings.models.mirror and text not in catalogue():
+            wanted.append(models.read_name(text))
+        else:
+            entry = find(text, catalogue())
+            wanted.append((entry.kind, entry.name))
+    return list(dict.fromkeys(wanted))
+
+
+def _recommended(args: argparse.Namespace, settings: Settings) -> Iterator[tuple[str, str]]:
+    machine, choices = recommended_here(settings)
+    if not args.json:
+        say_line(f"This machine has {machine}; the language is {settings.language}.")
+    for choice in choices:
+        if choice.lacks is None:
+            yield choice.entry.kind, choice.entry.name
+        else:
+            sys.stderr.write(f"roomtone: {choice.entry.typed} would suit, but {choice.lacks}\n")
+
+
+def _fetch(kind: str, name: str, folder: Path, settings: Settings, shown: Bar, pin: models.Pin | None) -> None:
+    if settings.models.mirror:
+        mirror.pull(settings.models.mirror, kind, name, folder, shown, pin)
+    else:
+        hub.pull(find(models.typed(kind, name), catalogue()), folder, shown, pin)
+
+
 @contextmanager
-def _receipt(args: argparse.Namespace, settings: Settings) -> Iterator[model_hub.Ask]:
-    """Take what is asked of a hub, and keep a row of it, however the fetching ends."""
+def _noted(args: argparse.Namespace, settings: Settings) -> Iterator[None]:
+    """Let nothing go further than the house allows, and keep a row of what is asked, however the fetching ends."""
     asked: list[outbound.Sent] = []
-
-    def on_ask(host: str, size: int) -> None:
-        asked.append(outbound.Sent(host, outbound.reach(host), size, "text", "model download", datetime.now(UTC)))
-
     try:
-        yield on_ask
+        with outbound.within(Egress.LAN if settings.features.offline_mode else Egress.ANY, asked.append):
+            yield
     finally:
         for sent in asked:
-            if sent.reach is not Egress.NONE:
-                receipt.keep(sent, settings, named=args.state_dir is not None)
+            receipt.keep(sent, settings, named=args.state_dir is not None)
 
 
 def _is_whole(kind: str, name: str, folder: Path) -> bool:
-    recorded = models.pinned(kind, name, folder) is not None
-    return recorded and name in models.present(kind, folder) and not models.verify(kind, name, folder)
+    pinned = models.pinned(kind, name, folder) is not None
+    return pinned and name in models.present(kind, folder) and not models.verify(kind, name, folder)
 
 
 def _tell(args: argparse.Namespace, kind: str, name: str, folder: Path, done: str, **more: Any) -> None:
     """Say what was done to a model."""
     path = models.path_of(kind, name, folder)
-    size = models.size_of(path)
-    typed = models.typed(kind, name)
+    size, typed = models.size_of(path), models.typed(kind, name)
     if args.json:
         say_json({"name": typed, "kind": kind, "path": str(path), "bytes": size, **more})
     else:
         say_line(f"{typed} {done}: {path} ({models.megabytes(size)})")
 
 
-class _Bar:
-    """Shows a pull's progress on a terminal."""
-
-    def __init__(self, progress: Any, name: str) -> None:
-        self._progress = progress
-        self._name = name
-        self._task: Any = None
-
-    def begin(self, file: str, done: int, total: int) -> None:
-        self._task = self._progress.add_task(f"{self._name} {file}", completed=done, total=total)
-
-    def move(self, count: int) -> None:
-        self._progress.advance(self._task, count)
-
-
-@contextmanager
-def _bar(name: str) -> Iterator[_Bar]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
-        yield _Bar(progress, name)
-
-
-# ------------------------------------------------------------------------------------ import, verify, remove
+# -------------------------------------------------------------------------------------------- import
 
 
 def _import(args: argparse.Namespace, folder: Path, _: Settings) -> int:
-    kind, name, _record = model_import.take_in(args.path, folder, args.name)
-    _tell(args, kind, name, folder, "was taken in")
-    return 0
+    """Take in one model by its file or name, else all of a folder; exit code 1 where one could not be."""
+    if args.path is None:
+        return show_sticks(as_json=args.json)
+    if args.name is not None or not args.path.is_dir():
+        kind, name, _pin = taking_in.take_in(args.path, folder, args.name)
+        _tell(args, kind, name, folder, "was taken in")
+        return 0
+    code = 0
+    for outcome in sticks.take_all(args.path, folder):
+        code = 1 if outcome.state == "broken" else code
+        _tell_outcome(args, outcome, folder)
+    return code
+
+
+def _tell_outcome(args: argparse.Namespace, outcome: sticks.Outcome, folder: Path) -> None:
+    if outcome.state in ("taken", "here") and outcome.typed is not None:
+        kind, name = models.read_name(outcome.typed)
+        done = "was taken in" if outcome.state == "taken" else "is here already"
+        _tell(args, kind, name, folder, done, state=outcome.state)
+    elif args.json:
+        say_json({"name": outcome.typed, "path": str(outcome.path), "state": outcome.state, "wrong": outcome.why})
+    elif outcome.state == "broken":
+        sys.stderr.write(f"roomtone: {outcome.why}\n")
+    else:
+        say_line(f"skipped {outcome.path}: {outcome.why}")
+
+
+# ------------------------------------------------------------------------------------- verify, remove
 
 
 def _verify(args: argparse.Namespace, folder: Path, _: Settings) -> int:
     """Print a line a model; exit code 1 where any is not whole."""
-    known = model_hub.catalogue()
-    bad = False
-    for kind, name in _named(args.names, folder):
-        faults = models.verify(kind, name, folder)
-        recorded = models.pinned(kind, name, folder) is not None
-        typed = models.typed(kind, name)
-        mend = models.mending(kind, name, typed in known) if faults else None
-        bad = bad or bool(faults)
+    verdicts = models.verify_all(folder, _named(args.names, folder))
+    for verdict in verdicts:
+        mend = models.mending(verdict.kind, verdict.name, verdict.typed in catalogue()) if verdict.faults else None
         if args.json:
-            wrong = [str(fault) for fault in faults]
             say_json(
-                {"name": typed, "kind": kind, "whole": not faults, "recorded": recorded, "wrong": wrong, "mend": mend}
+                {
+                    "name": verdict.typed,
+                    "kind": verdict.kind,
+                    "whole": not verdict.faults,
+                    "recorded": verdict.pinned,
+                    "wrong": [str(fault) for fault in verdict.faults],
+                    "mend": mend,
+                }
             )
-        elif not faults:
-            say_line(f"{typed}: whole" if recorded else f"{typed}: looks right, but nothing says what it should be")
-        for fault in faults if not args.json else ():
-            sys.stderr.write(f"roomtone: {typed}: {fault}; {mend}\n")
-    return 1 if bad else 0
+        elif not verdict.faults:
+            known = "whole" if verdict.pinned else "looks right, but nothing says what it should be"
+            say_line(f"{verdict.typed}: {known}")
+        for fault in verdict.faults if not args.json else ():
+            sys.stderr.write(f"roomtone: {verdict.typed}: {fault}; {mend}\n")
+    return 1 if any(verdict.faults for verdict in verdicts) else 0
 
 
 def _named(names: list[str], folder: Path) -> list[tuple[str, str]]:
     """Return the models that are meant: those named, else all. Raises ModelError for one that is not here."""
-    here = [(kind, name) for kind in models.KINDS for name in models.present(kind, folder)]
+    here = models.there(folder)
     wanted = [_meant(name, folder) for name in names] or here
     for kind, name in wanted:
         if (kind, name) not in here:

@@ -1,6 +1,6 @@
 """The lock: one file in the models folder that pins what was put there, by size and SHA-256 of each file.
 
-    {"v": 1, "models": {"whisper-base.en": {"source": "OWNER/NAME@COMMIT", "files": {"model.bin": {"size", "sha256"}}}}}
+    {"v": 1, "models": {"whisper-base.en": {"source": "OWNER/NAME@COMMIT", "files": {"model.bin": {"size": 1, ...}}}}}
 
 Copied into the models folder of another machine it makes that one fetch the same bytes. ``spoilt`` is noted in it of
 a model whose bytes were found to be others than those pinned: such a model is not opened.

@@ -37,7 +37,7 @@ def need_room(models: Path, needed: int, what: str) -> None:
 def cannot_write(error: OSError, models: Path, what: str) -> ModelError:
     """Say in a line why nothing can be written to the models folder, and what mends that."""
     if error.errno == errno.EROFS:
-        mend = "the disk is mounted read-only: run: sudo mount -o remount,rw / (where it does so by itself, the card dies)"
+        mend = "the disk is mounted read-only: run: sudo mount -o remount,rw / (if that fails, the card is worn out)"
     elif error.errno in (errno.EACCES, errno.EPERM):
         mend = "run the same with sudo: it is then done as the folder's owner"
     elif error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,8 @@ FOREIGN = {
     "model.safetensors": "a Transformers model",
     "pytorch_model.bin": "a PyTorch model",
 }
-IMPORTED = "a CTranslate2 Whisper folder, a Piper voice's .onnx, a .gguf, or an embedder's folder"
+IMPORTED = "a CTranslate2 Whisper folder, a Piper voice's .onnx, a .gguf, an embedder's folder, a wake word's .json"
+BLOCK = 4_000_000
 _OF_A_FOLDER = ("faster-whisper-", "whisper-")
 
 
@@ -21,7 +23,8 @@ def recognise(path: Path, name: str | None = None) -> tuple[str, str, list[Path]
     """Return which kind of model a path holds, its name, and its files.
 
     A Whisper model is a folder with ``model.bin``; a voice is an ``.onnx`` with its ``.json``, or a folder with one
-    such pair; a language model is a ``.gguf``; an embedder is a folder with ``model.onnx`` and ``tokenizer.json``.
+    such pair; a language model is a ``.gguf``; an embedder is a folder with ``model.onnx`` and ``tokenizer.json``; a
+    wake word is a ``.json`` with its ``.tflite``.
     Raises ModelError, with what is wrong, for anything else.
     """
     if not path.exists():
@@ -34,6 +37,8 @@ def _of_file(path: Path, name: str | None) -> tuple[str, str, list[Path]]:
         return _voice(path, name)
     if path.is_file() and path.suffix == ".gguf":
         return "llama", _name(name or path.stem, path, "llama"), [path]
+    if path.is_file() and path.suffix in (".json", ".tflite") and path.with_suffix(".tflite").exists():
+        return _word(path.with_suffix(".json"), name)
     raise ModelError(f"{path} is no model: name {IMPORTED}")
 
 
@@ -62,6 +67,14 @@ def _voice(path: Path, name: str | None) -> tuple[str, str, list[Path]]:
             f"{path.name}.json is missing beside {path}; a voice needs both: fetch it from where it came"
         )
     return "piper", _name(name or path.stem, path, "piper"), _inside(models.files_of("piper", path), path.parent)
+
+
+def _word(path: Path, name: str | None) -> tuple[str, str, list[Path]]:
+    """Return a wake word's files. Its name cannot be another: the one file names the other."""
+    own = _name(path.stem, path, "wake")
+    if name is not None and _name(name, path, "wake") != own:
+        raise UsageError(f"a wake word keeps its name; run: roomtone models import {path}")
+    return "wake", own, _inside(models.files_of("wake", path), path.parent)
 
 
 def _folder_name(path: Path) -> str:
@@ -94,11 +107,13 @@ def _inside(files: list[Path], folder: Path) -> list[Path]:
     return files
 
 
-def take_in(path: Path, folder: Path, name: str | None = None) -> tuple[str, str, models.Pin]:
-    """Copy a model into the models folder; return its kind, its name and its record.
+def take_in(
+    path: Path, folder: Path, name: str | None = None, expected: models.Pin | None = None
+) -> tuple[str, str, models.Pin]:
+    """Copy a model into the models folder; return its kind, its name and its pin.
 
-    What was there under that name is replaced only by a model that is whole and of the right format. Raises
-    ModelError, and UsageError for an impossible name, with nothing changed.
+    What was there under that name is replaced only by a model that is whole, of the right format, and what is
+    ``expected`` of it. Raises ModelError, and UsageError for an impossible name, with nothing changed.
     """
     kind, name, files = recognise(path, name)
     typed = models.typed(kind, name)
@@ -107,18 +122,41 @@ def take_in(path: Path, folder: Path, name: str | None = None) -> tuple[str, str
             models.check_format(file)
         except Flawed as error:
             raise ModelError(f"{file} {error}; nothing was changed") from None
+        except OSError as error:
+            raise _unreadable(file, error) from None
     models.need_room(folder, sum(file.stat().st_size for file in files), typed)
     incoming = models.incoming_of(kind, f"{name}.import", folder)
     shutil.rmtree(incoming, ignore_errors=True)
     try:
         incoming.mkdir(parents=True, mode=0o700)
-        endings = models.FORMS[kind].endings
         for file in files:
-            stem = files[0].name
-            target = file.name if not endings else file.name.replace(stem, f"{name}{endings[0]}", 1)
-            shutil.copyfile(file, incoming / target)
-        return kind, name, models.put_in_place(incoming, kind, name, folder, str(path.resolve()))
+            _copy(file, incoming / _kept_as(file, kind, name))
+        source = expected.source if expected else str(path.resolve())
+        return kind, name, models.put_in_place(incoming, kind, name, folder, source, expected)
     except OSError as error:
-        raise ModelError(f"{typed} cannot be copied ({error.strerror}); mend that and run it again") from error
+        raise models.cannot_write(error, folder, typed) from error
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
+
+
+def _kept_as(file: Path, kind: str, name: str) -> str:
+    """Return what a file of a model is called here: after the model, where that is what its kind's are called."""
+    ending = next((ending for ending in reversed(models.FORMS[kind].endings) if file.name.endswith(ending)), None)
+    return f"{name}{ending}" if ending else file.name
+
+
+def _copy(file: Path, target: Path) -> None:
+    """Copy a file; what is wrong with the side that is read is told as that, since sticks go bad too."""
+    with target.open("wb") as copy:
+        try:
+            with file.open("rb") as content:
+                while block := content.read(BLOCK):
+                    copy.write(block)
+        except OSError as error:
+            if error.errno in (errno.EIO, errno.EACCES, errno.ENODEV, errno.ENOENT):
+                raise _unreadable(file, error) from None
+            raise
+
+
+def _unreadable(file: Path, error: OSError) -> ModelError:
+    return ModelError(f"{file} cannot be read ({error.strerror}); copy it anew onto the stick, or use another one")
