@@ -47,9 +47,11 @@ LEFT_OUT = ("models", "backups", "lock", "maintenance.json", "first-boot.json")
 NOT_KEPT = (".", "before-restore-")
 """Nothing whose name begins so is in a backup: what is on its way, and what an earlier restore set aside."""
 
-COPY_BYTES = 1024 * 1024
 SERVICE_STATE = Path("/var/lib/roomtone")
 """Where the service keeps its state."""
+
+SPARE_BYTES = 50_000_000
+"""Room that is left on a disk beside a backup, or what is restored from one."""
 
 TRIES = 3
 """How often a backup is begun again where somebody edits a file in the middle of it."""

@@ -23,7 +23,7 @@ import yaml
 
 from roomtone import config as configuration
 from roomtone import models
-from roomtone.backup import MANIFEST, MODELS_LOCK, SERVICE_STATE, Manifest, opened, read_manifest
+from roomtone.backup import MANIFEST, MODELS_LOCK, SERVICE_STATE, SPARE_BYTES, Manifest, opened, read_manifest
 from roomtone.core.dialog import now
 from roomtone.core.errors import BackupError, ConfigError, StoreError
 from roomtone.credentials import write_durably
@@ -31,9 +31,6 @@ from roomtone.hub import database as hub_database
 from roomtone.migrations import STEPS, Steps, migrate
 from roomtone.state_swap import KEPT_AS, NEW, PREPARING, decide, finish
 from roomtone.store import FILE_NAME
-
-SPARE_BYTES = 50_000_000
-"""Room that must be left on the disk beside what is restored."""
 
 BLOCK = 1024 * 1024
 
