@@ -115,7 +115,7 @@ class Night:
 
 
 def maintain(settings: Settings, config: Path | None = None) -> Outcome:
-    """Do the night's work and write down what it came to. Whatever fails is a line; only OSError for that is raised."""
+    """Do the night's work and write down what it came to; what fails is a line. Raises OSError where it cannot be."""
     written = _written_kb()
     before = read(settings.state_dir)
     night = Night(settings, config, before, dict(before.looked_at if before else {}), before.digest if before else "")
