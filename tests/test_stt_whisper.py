@@ -177,6 +177,19 @@ def test_a_model_that_is_taken_away_while_it_is_in_use_is_one_line(run: Run[None
     run(scenario())
 
 
+def test_a_model_that_was_cut_short_after_the_engine_was_opened_is_not_loaded(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with whisper.open(whisper.Settings(models_dir=copied(tmp_path, "fixture"))) as stt:
+            file = tmp_path / "whisper" / "fixture" / "model.bin"
+            file.write_bytes(file.read_bytes()[:-1])
+            with pytest.raises(
+                EngineError, match=r"model\.bin is cut short; run: roomtone models pull whisper-fixture"
+            ):
+                await heard(stt)
+
+    run(scenario())
+
+
 def test_without_a_model_for_the_language_the_command_that_gets_one_is_told(tmp_path: Path) -> None:
     copied(tmp_path, "base.en")
     assert whisper.missing(whisper.Settings(models_dir=tmp_path)) is None

@@ -278,3 +278,20 @@ def test_a_voice_that_fails_in_mid_reply_is_an_error_and_the_next_call_works(run
             assert (await spoken(engine, SENTENCE)).seconds > 1
 
     run(scenario())
+
+
+def test_a_personas_voice_that_is_cut_short_is_not_loaded_and_another_speaks(
+    run: Run[None], voices: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with piper.open(settings(models_dir=voices, voice=FIRST)) as engine:
+            cut = voices / "piper" / f"{SECOND}.onnx"
+            cut.write_bytes(cut.read_bytes()[:-1])
+            assert await spoken(engine, SENTENCE, Voice(voice_id=SECOND))
+            assert list(engine._voices._loaded) == [FIRST]
+
+    run(scenario())
+    (line,) = caplog.messages
+    assert line.startswith(f"there is no whole Piper voice '{SECOND}' here, {FIRST} speaks instead; ")
+    assert "is cut short" in line
+    assert line.endswith(f"run: roomtone models pull {SECOND}")

@@ -13,7 +13,7 @@ The folder is ``models`` in the state folder. Engines look here, and nothing her
 
 from __future__ import annotations
 
-from roomtone.models.checking import Fault, Verdict, check_format, flaw, mending, there, verify, verify_all
+from roomtone.models.checking import Fault, Verdict, check_format, flaw, flaw_at, mending, there, verify, verify_all
 from roomtone.models.kinds import (
     FORMS,
     KINDS,
@@ -54,6 +54,7 @@ __all__ = [
     "check_format",
     "files_of",
     "flaw",
+    "flaw_at",
     "incoming_of",
     "installed",
     "lacking",

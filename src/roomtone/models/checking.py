@@ -95,12 +95,25 @@ def there(models: Path) -> list[tuple[str, str]]:
 
 def flaw(kind: str, name: str, models: Path) -> str | None:
     """Return what is wrong with a model as far as its files tell it, and what mends it; None where it is whole."""
-    faults = verify(kind, name, models, thorough=False)
-    return f"{faults[0]}; run: roomtone models pull {typed(kind, name)}" if faults else None
+    faults, pin = verify(kind, name, models, thorough=False), pinned(kind, name, models)
+    return f"{faults[0]}; {mending(kind, name, not (pin and pin.source.startswith('/')))}" if faults else None
+
+
+def flaw_at(model: Path) -> str | None:
+    """Return what is wrong with the model at a path, as ``flaw`` does; None too where it is in no models folder.
+
+    For whoever is about to load it: it may have been whole when the engine was opened, and its process starts later.
+    """
+    kind = model.parent.name
+    if kind not in FORMS:
+        return None
+    endings = FORMS[kind].endings
+    name = model.name.removesuffix(endings[0]) if endings else model.name
+    return flaw(kind, name, model.parent.parent)
 
 
 def mending(kind: str, name: str, known: bool) -> str:
-    """Return the command that mends a model; ``known``: it is in the catalogue."""
+    """Return the command that mends a model; ``known``: it can be fetched by its name."""
     if known:
         return f"run: roomtone models pull {typed(kind, name)}"
     return f"take it in anew: roomtone models import PATH --name {name}"

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from roomtone import models
 from roomtone.child_main import Stop
 from roomtone.core.errors import EngineUnavailable
 
@@ -48,6 +49,8 @@ class Native:
 
         self._api: Any = llama_cpp.llama_cpp
         self._path = path
+        if (reason := models.flaw_at(Path(path))) is not None:
+            raise EngineUnavailable(reason)
         self._api.llama_backend_init()
         given = self._api.llama_model_default_params()
         given.n_gpu_layers = gpu_layers
@@ -179,6 +182,8 @@ class Native:
             raise Refusal("model", f"the adapter {path} is not there") from None
         mark = (path, about.st_size, about.st_mtime_ns)
         if mark not in self._adapters:
+            if (reason := models.flaw_at(Path(path))) is not None:
+                raise Refusal("model", reason)
             loaded = self._api.llama_adapter_lora_init(self._model, path.encode())
             if not loaded:
                 model = Path(self._path).name

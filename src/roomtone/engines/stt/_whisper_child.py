@@ -60,6 +60,8 @@ class Recogniser:
         name = models.typed("whisper", Path(model).name)
         if not Path(model, "model.bin").is_file():  # else the library takes the path for a name to fetch
             raise EngineUnavailable(f"the model {model} is gone; run: roomtone models pull {name}")
+        if (reason := models.flaw_at(Path(model))) is not None:
+            raise EngineUnavailable(reason)
         try:
             self._model: Any = WhisperModel(
                 model, device="cpu", compute_type="int8", cpu_threads=threads, local_files_only=True

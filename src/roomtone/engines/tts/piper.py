@@ -102,12 +102,12 @@ def missing(settings: Settings) -> str | None:
 def find_voice(settings: Settings) -> str | None:
     """Return the voice that speaks where none is named; None where there is none for the language."""
     language = settings.language.partition("-")[0]
-    fit = [
-        name
-        for name in models.installed(NAME, settings.models_dir)
-        if re.split("[_-]", name)[0] == language and models.flaw(NAME, name, settings.models_dir) is None
-    ]
+    fit = [name for name in _whole(settings.models_dir) if re.split("[_-]", name)[0] == language]
     return min(fit, key=_rank, default=None)
+
+
+def _whole(folder: Path) -> list[str]:
+    return [name for name in models.installed(NAME, folder) if models.flaw(NAME, name, folder) is None]
 
 
 def _rank(name: str) -> tuple[int, str]:
@@ -244,22 +244,23 @@ class Voices:
         name = voice.voice_id if voice.engine in (None, NAME) else None
         if name is None or name in self._loaded:
             return name or self._default
-        if name in models.installed(NAME, self._settings.models_dir):
+        folder = self._settings.models_dir
+        here = name in models.present(NAME, folder)
+        reason = models.flaw(NAME, name, folder) if here else f"run: roomtone models pull {name}"
+        if reason is None:
             return name
         nearest = self._nearest(name)
         if name not in self._absent and not _ESPEAK.fullmatch(name):
             self._absent.add(name)
-            log.warning(
-                "there is no Piper voice '%s' here, %s speaks instead; run: roomtone models pull %s",
-                *(name, nearest, name),
-            )
+            there = "is no whole" if here else "is no"
+            log.warning("there %s Piper voice '%s' here, %s speaks instead; %s", there, name, nearest, reason)
         return nearest
 
     def _nearest(self, name: str) -> str:
         """Return the best voice on disk that speaks the language of the same country, else the default one."""
         spoken = name.lower().replace("_", "-").split("-")[:2]
-        installed = models.installed(NAME, self._settings.models_dir)
-        kin = [each for each in installed if each.lower().replace("_", "-").split("-")[:2] == spoken]
+        whole = _whole(self._settings.models_dir)
+        kin = [each for each in whole if each.lower().replace("_", "-").split("-")[:2] == spoken]
         return self._default if self._default in kin else min(kin, key=_rank, default=self._default)
 
     def load(self, name: str = "") -> Loaded:
@@ -273,6 +274,8 @@ class Voices:
 
     def _fresh(self, name: str) -> Loaded:
         file = models.path_of(NAME, name, self._settings.models_dir)
+        if (reason := models.flaw_at(file)) is not None:
+            raise EngineUnavailable(f"the Piper voice '{name}' cannot be loaded ({reason})", voice=name)
         try:
             config = json.loads(file.with_name(f"{file.name}.json").read_text("utf-8"))
             session = Session(self._session(file))

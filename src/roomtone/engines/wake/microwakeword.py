@@ -22,6 +22,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from roomtone import models
 from roomtone.core.errors import EngineUnavailable
 from roomtone.core.sound import HOP, RATE, Audio
 from roomtone.engines import EngineSettings, lacking
@@ -80,6 +81,8 @@ def _fault(model: str) -> str | None:
         with network.open("rb") as file:
             if file.read(8)[4:] != MAGIC:
                 return f"{network} is no TensorFlow Lite model; fetch it again"
+        if path.parent.name == "wake":
+            return models.flaw_at(path)
     except OSError as error:
         return f"{error.filename} cannot be read: {error.strerror}"
     except (ValueError, TypeError, KeyError) as error:
