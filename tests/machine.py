@@ -143,7 +143,6 @@ class Machine:
                     "--register=no",
                     "--keep-unit",
                     "--private-network",
-                    "--capability=CAP_SYS_NICE",
                     "--console=pipe",
                     f"--machine={root.parent.name.replace('_', '-')}",
                 ],
