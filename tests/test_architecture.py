@@ -13,6 +13,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "roomtone"
 FLOORS = """
     cli
     commands
+    support_bundle
     doctor
     bench
     demo hearing asking asking_store
@@ -39,7 +40,7 @@ FLOORS = """
     control quiet link enrolling loudness
     llm_router memories past routines mcp_servers first_boot
     failover history personas accounts receipt card
-    discovery clock_trust
+    discovery clock_trust own_words
     persona_reading ledger
     mind store logs stopwatch model_supply
     config

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from roomtone.commands import say_json
@@ -40,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--chirp", action="store_true", help="play the chirp in quiet hours too, softly")
     parser.add_argument("--say", action="store_true", help="say aloud what is wrong")
+    parser.add_argument(
+        "--bundle",
+        type=Path,
+        metavar="FILE",
+        help="write for a helper what they need to know, no secrets and no texts",
+    )
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
@@ -55,6 +62,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         _print(found)
     if args.say:
         _say(found, settings, named=args.state_dir is not None)
+    if args.bundle is not None:
+        _bundle(args.bundle, found, settings, named=args.state_dir is not None)
     unheard = "chirp" in only and not any((each.subject, each.level) == ("chirp", "ok") for each in found)
     return 1 if unheard or any(each.level == "fail" for each in found) else 0
 
@@ -72,6 +81,15 @@ def _say(found: Sequence[Finding], settings: Settings, *, named: bool) -> None:
         ask(settings, summary(found, settings.language), verbatim=True, named=named)
     except RoomtoneError as error:
         sys.stderr.write(f"roomtone: it cannot be said: {error.message}\n")
+
+
+def _bundle(file: Path, found: Sequence[Finding], settings: Settings, *, named: bool) -> None:
+    from roomtone.support_bundle import gather, write
+
+    write(file, asyncio.run(gather(settings, found, named=named)))
+    sys.stderr.write(
+        f"roomtone: written to {file}; look through it before you give it away: tar -xzOf {file} | less\n"
+    )
 
 
 @contextmanager

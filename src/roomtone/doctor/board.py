@@ -106,11 +106,11 @@ def model(root: Path) -> Finding:
 
 def system(root: Path, now: datetime) -> Iterator[Finding]:
     """Tell which system it is, until when it is mended, and when it last was."""
-    release = _release(root)
-    name = release.get("PRETTY_NAME", "an unknown system")
+    told = release(root)
+    name = told.get("PRETTY_NAME", "an unknown system")
     image = re.search(r"\d{4}-\d\d-\d\d", _text(root / "etc/rpi-issue"))
     made = f", of an image of {image.group()}" if image else ""
-    until = SUPPORTED_UNTIL.get(release.get("VERSION_CODENAME", ""))
+    until = SUPPORTED_UNTIL.get(told.get("VERSION_CODENAME", ""))
     if until is not None and now.date() > until:
         yield Finding("system", "warn", f"{name}{made} is mended no more, since {until:%d %B %Y}", FLASH)
     else:
@@ -130,7 +130,8 @@ def userland(bits: int, machine: str) -> Iterator[Finding]:
     yield Finding("system", "warn", said, "back up and flash the 64-bit one: roomtone backup FILE")
 
 
-def _release(root: Path) -> dict[str, str]:
+def release(root: Path) -> dict[str, str]:
+    """Return what the system says of itself (os-release(5))."""
     pairs = (line.partition("=") for line in _text(root / "etc/os-release").splitlines())
     return {key: value.strip("\"'") for key, _, value in pairs}
 
