@@ -105,7 +105,7 @@ async def serve(settings: Settings, mistakes: list[str], watch: Watch, on_ready:
 def standing(room: Room) -> str:
     """Say in a line how the room stands: what is wrong, or how it is called."""
     wrong = "; ".join(f"{part}: {health}" for part, health in room.health().items() if health != "ok")
-    return wrong or how_called(room.settings).capitalize()
+    return wrong or how_called(room.settings)
 
 
 def settle() -> None:
