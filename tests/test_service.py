@@ -17,14 +17,18 @@ from hypothesis import strategies as st
 
 from conftest import Run
 from rooms import room, scripted, until
+from roomtone.control import ask_daemon
 from roomtone.core.dialog import Source
 from roomtone.core.machine import Mode
 from roomtone.core.signals import Beat, Prompt
 from roomtone.edges import service
 from roomtone.engines.audio import Capture
 from roomtone.flow import beside
+from roomtone.hub.serve import serve
 from roomtone.link.subscription import Inbound, Subscription
 from roomtone.rehearsal import Rehearsal
+from roomtone.settings import Settings
+from test_daemon import BOUND_S, running
 
 WATCHDOG_S = 15.0
 
@@ -46,6 +50,14 @@ class Systemd:
                 said.append(self._socket.recv(4096).decode())
             except BlockingIOError:
                 return said
+
+    def waits_for(self, start: str) -> str:
+        """Return the next message that begins so."""
+        self._socket.settimeout(BOUND_S)
+        while not (said := self._socket.recv(4096).decode()).startswith(start):
+            pass
+        self._socket.setblocking(False)
+        return said
 
     def close(self) -> None:
         self._socket.close()
@@ -207,6 +219,47 @@ def test_a_conversation_that_hangs_is_not_said_to_live_though_all_else_goes_on(
             inbox.post = post  # type: ignore[method-assign]
 
     run(scene())
+
+
+# ------------------------------------------------------------------------------------ as processes
+
+
+def test_the_daemon_tells_systemd_when_its_room_is_open_that_it_goes_on_and_that_it_stops(
+    run_in_real_time: Run[str], systemd: Systemd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def state_at(path: Path) -> str:
+        [answer] = [message async for message in ask_daemon(path, {"command": "status"})]
+        return str(answer["result"]["state"])
+
+    for name, value in (systemd.env | {"WATCHDOG_USEC": "300000", "RUNTIME_DIRECTORY": str(tmp_path)}).items():
+        monkeypatch.setenv(name, value)
+    with running(tmp_path, {"audio": {"engine": "wav"}, "listen": {"mode": "button"}}) as daemon:
+        first = systemd.waits_for("READY=1")
+        assert first.endswith("STATUS=press the button (here: Enter), and it listens")
+        assert run_in_real_time(state_at(tmp_path / "control.sock")) == "idle", "ready is ready"
+        for _ in range(5):
+            systemd.waits_for("WATCHDOG=1")
+        assert daemon.stop() == 0
+        systemd.waits_for("STOPPING=1")
+        assert (tmp_path / "starts").read_text() == "", "a good end is no crash"
+
+
+def test_a_hub_is_ready_once_it_knows_that_the_broker_is_not_there(
+    run_in_real_time: Run[None], systemd: Systemd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", systemd.env["NOTIFY_SOCKET"])
+    settings = Settings.model_validate({"state_dir": tmp_path, "hub": {"url": "mqtt://127.0.0.1:1"}})
+
+    async def scene() -> None:
+        async with beside(serve(settings), "hub"):
+            told: list[str] = []
+            async with asyncio.timeout(BOUND_S):
+                while not (told := systemd.told()):  # noqa: ASYNC110  # nobody says when a datagram comes
+                    await asyncio.sleep(0.01)
+            assert told[0].startswith("READY=1\nSTATUS=Without the broker: ")
+        assert systemd.told()[-1] == "STOPPING=1"
+
+    run_in_real_time(scene())
 
 
 # ------------------------------------------------------------------------------------------------ the hub
