@@ -1,0 +1,1 @@
+"""Power cuts of a whole virtual machine in mid-conversation: see scripts/power-cuts."""
