@@ -15,6 +15,7 @@ import pytest
 
 from conftest import Run
 from rooms import HELP, room, scripted, somebody_speaks, speaks, until
+from roomtone import clock_trust
 from roomtone import timers as ringing
 from roomtone.clock import utc_now
 from roomtone.core.dialog import Ended, Source, Timer, TimerKind, Turn
@@ -431,6 +432,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, behind: timedelta = timedelta(0)) -> None:
         self.behind = behind
         monkeypatch.setattr(ringing, "utc_now", self.now)
+        monkeypatch.setattr(clock_trust, "utc_now", self.now)
 
     def now(self) -> datetime:
         return utc_now() - self.behind

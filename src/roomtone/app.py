@@ -11,6 +11,7 @@ from typing import Any
 
 from roomtone import engines, logs, persona_versions
 from roomtone.cast import Cast, ReadyPersona
+from roomtone.clock_trust import ClockTrust
 from roomtone.conversation import Conversation
 from roomtone.core.endpoint import Endpointer
 from roomtone.core.errors import EngineError, PersonaError, StoreError
@@ -154,7 +155,9 @@ async def _come_round(settings: Settings, parts: Parts, stack: AsyncExitStack) -
     await stack.enter_async_context(beside(parts.timers.ring(), "timers"))
     await parts.timers.looked.wait()
     await stack.enter_async_context(beside(parts.quiet.run(), "quiet hours"))
-    schedules = Schedules(settings.schedules, parts.cast.all, parts.quiet, parts.store, settings.zone)
+    schedules = Schedules(
+        settings.schedules, parts.cast.all, parts.quiet, parts.store, settings.zone, parts.clock.serves
+    )
     await stack.enter_async_context(beside(schedules.run(parts.feed), "schedules"))
     await schedules.looked.wait()
 
@@ -172,9 +175,11 @@ async def _parts(
     echo, vad = await opened.engine("echo"), await opened.engine("vad")
     opened.device = sound = device or await opened.sound()
     inbox = Inbox[Signal]()
-    quiet = Quiet(settings.quiet_hours, settings.zone, store, inbox.post)
+    trust = ClockTrust(store)
+    await trust.learn()
+    quiet = Quiet(settings.quiet_hours, settings.zone, store, inbox.post, trust.is_possible)
     library = persona_library(settings, state_dir)
-    minds = await opened.minds(store, feed, phrases, is_idle)
+    minds = await opened.minds(store, feed, phrases, is_idle, trust)
     cast = Cast(library, skills, stt, tts, opened.thread("personas"), settings.device.room, minds)
     minds.abilities.agents = lambda: cast.agents
     parts = Parts(
@@ -183,7 +188,8 @@ async def _parts(
         cast=cast,
         phrases=phrases,
         mouth=Mouth(tts, sound.loudspeaker, settings.language),
-        timers=Timers(store, settings.zone, phrases, inbox.post, quiet.now),
+        timers=Timers(store, settings.zone, phrases, inbox.post, trust, quiet.now),
+        clock=trust,
         quiet=quiet,
         minds=minds,
         store=store,
@@ -236,9 +242,12 @@ class _Opener:
         opened: Wake = await self._stack.enter_async_context(engines.open_engine("wake", name, settings))
         return opened
 
-    async def minds(self, store: Store, feed: Feed, phrases: Phrases, is_idle: Callable[[], bool]) -> Minds:
+    async def minds(
+        self, store: Store, feed: Feed, phrases: Phrases, is_idle: Callable[[], bool], clock: ClockTrust
+    ) -> Minds:
         """Open what the room thinks with."""
-        return await self._stack.enter_async_context(open_minds(self.settings, store, feed, phrases, is_idle))
+        minds = open_minds(self.settings, store, feed, phrases, is_idle, clock.is_right)
+        return await self._stack.enter_async_context(minds)
 
     def thread(self, name: str) -> Worker:
         return self._stack.enter_context(worker(name))

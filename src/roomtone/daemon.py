@@ -86,6 +86,7 @@ async def serve(settings: Settings, mistakes: list[str], watch: Watch, on_ready:
         await stack.enter_async_context(beside(join_the_house(room), "house"))
         await stack.enter_async_context(beside(watch_device(room), "device watch"))
         await stack.enter_async_context(beside(watch_store(room), "store watch"))
+        await stack.enter_async_context(beside(room.parts.clock.watch(room.parts.timers.moved), "clock"))
         await stack.enter_async_context(beside(keep_volume(room), "volume"))
         await stack.enter_async_context(beside(follow_personas(room), "personas"))
         await stack.enter_async_context(beside(be_touched(room), "gpio"))

@@ -57,7 +57,12 @@ class Minds:
 
 @asynccontextmanager
 async def open_minds(
-    settings: Settings, store: Store, feed: Feed, phrases: Phrases, is_idle: Callable[[], bool]
+    settings: Settings,
+    store: Store,
+    feed: Feed,
+    phrases: Phrases,
+    is_idle: Callable[[], bool],
+    knows_the_time: Callable[[], bool],
 ) -> AsyncIterator[Minds]:
     """Open all of it, and keep it in order for as long as the context lasts.
 
@@ -85,7 +90,7 @@ async def open_minds(
         tools = Toolbox(abilities.tools, ToolRuns(store), lambda run: publish("tool.run", run), phrases)
         yield Minds(
             router=router,
-            talk=_talk(settings, router, tools, memory) if router.places else None,
+            talk=_talk(settings, router, tools, memory, knows_the_time) if router.places else None,
             memory=memory,
             embed=embed,
             tools=tools,
@@ -106,12 +111,15 @@ def routines_of(settings: Settings, state_dir: Path, warn: Callable[[str], None]
     return Routines([settings.routines.dir or state_dir / "routines", SHIPPED], warn)
 
 
-def _talk(settings: Settings, router: Router, tools: Toolbox, memory: Memory) -> Talk:
+def _talk(
+    settings: Settings, router: Router, tools: Toolbox, memory: Memory, knows_the_time: Callable[[], bool]
+) -> Talk:
     household = settings.household
 
     def where() -> Surroundings:
         now = utc_now().astimezone(settings.zone)
-        return Surroundings(settings.device.room, now, household.names, household.preferences)
+        room = settings.device.room
+        return Surroundings(room, now, household.names, household.preferences, known=knows_the_time())
 
     return Talk(
         llm=router,

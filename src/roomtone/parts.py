@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from roomtone.carrying import Carrier
 from roomtone.cast import Cast
+from roomtone.clock_trust import ClockTrust
 from roomtone.core.signals import Signal
 from roomtone.ears import Ears
 from roomtone.failover import SttLine
@@ -67,6 +68,7 @@ class Parts:
     phrases: Phrases
     mouth: Mouth
     timers: Timers
+    clock: ClockTrust
     quiet: Quiet
     minds: Minds
     store: Store

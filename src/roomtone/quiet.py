@@ -50,12 +50,18 @@ async def _stays(_: str) -> None:
 class Quiet:
     """Knows whether it is quiet, and lets through or holds what the room says by itself.
 
-    ``hours`` are the household's. ``speaker`` returns who speaks, and is set once somebody does; so is ``hand_off``,
-    which lets the conversation go on in a room, or returns why it does not.
+    ``hours`` are the household's, and hold where it ``is_known`` what time it is. ``speaker`` returns who speaks, and
+    is set once somebody does; so is ``hand_off``, which lets the conversation go on in a room, or returns why it does
+    not.
     """
 
     def __init__(
-        self, hours: QuietHours | None, zone: ZoneInfo, store: Store, post: Callable[[Signal], None]
+        self,
+        hours: QuietHours | None,
+        zone: ZoneInfo,
+        store: Store,
+        post: Callable[[Signal], None],
+        is_known: Callable[[], bool] = lambda: True,
     ) -> None:
         self.speaker: Callable[[], Persona | None] = lambda: None
         self.hand_off: Callable[[str], Awaitable[str | None]] = _stays
@@ -63,6 +69,7 @@ class Quiet:
         self._zone = zone
         self._store = store
         self._post = post
+        self._is_known = is_known
         self._ends: float | None = None
         self._held: list[Prompt] = []
         self._changed = asyncio.Event()
@@ -80,7 +87,7 @@ class Quiet:
         at = utc_now().astimezone(self._zone).time()
         speaker = self.speaker()
         for hours in (self._hours, speaker.quiet_hours if speaker else None):
-            if hours is not None and hours.holds(at):
+            if hours is not None and hours.holds(at) and self._is_known():
                 yield hours.volume
         if self._ends is not None and elapsed() < self._ends:
             yield self._hours.volume if self._hours else QuietHours.model_fields["volume"].default

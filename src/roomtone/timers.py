@@ -21,9 +21,10 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from roomtone.clock import elapsed, utc_now
+from roomtone.clock_trust import ClockTrust
 from roomtone.core.dialog import Ended, Source, Timer, TimerKind, new_id
 from roomtone.core.errors import StoreError
-from roomtone.core.recurrence import next_time
+from roomtone.core.recurrence import Clock, every, next_time
 from roomtone.core.signals import Prompt, Signal
 from roomtone.mind import announcing
 from roomtone.mind.phrases import Phrases
@@ -45,6 +46,9 @@ JUST_RANG_S = 8.0
 
 ALIVE = "alive"
 """Under this the store keeps when the room was last known to be on, and whether it was then stopped in order."""
+
+BLIND = "timers/blind"
+"""Under this the store keeps which alarms were set for a time of day before that was known."""
 
 RETURNED_S = 900.0
 """For so long after its start the room tells how long it was off: a clock that is set later has another reason."""
@@ -86,6 +90,7 @@ class Timers:
         time_zone: ZoneInfo,
         phrases: Phrases,
         post: Callable[[Signal], None],
+        trust: ClockTrust,
         is_quiet: Callable[[], bool] = lambda: False,
     ) -> None:
         self.looked = asyncio.Event()
@@ -93,6 +98,7 @@ class Timers:
         self._time_zone = time_zone
         self._phrases = phrases
         self._post = post
+        self._trust = trust
         self._is_quiet = is_quiet
         self._changed = asyncio.Event()
         self._rung: dict[str, datetime] = {}
@@ -102,7 +108,7 @@ class Timers:
         self._anything_missed = True
         self._known_since = utc_now()
         self._drift = self._known_since.timestamp() - elapsed()
-        self._floor: datetime | None = None
+        self._blind: set[str] | None = None
         self._off_since: datetime | None = None
         self._started = elapsed()
         self._marked = -LONGEST_WAIT_S
@@ -112,7 +118,11 @@ class Timers:
     async def save(self, timers: Sequence[Timer]) -> None:
         """Keep timers, new or changed; they have reached the disk when this returns. Raises StoreError."""
         self._lengths |= {timer.id for timer in timers if timer.seconds}
+        blind = {timer.id for timer in timers if timer.kind is TimerKind.ALARM and not timer.seconds}
         try:
+            if blind and not self.clock_is_right():
+                self._blind = (self._blind or set()) | blind
+                await self._store.keep(BLIND, sorted(self._blind))
             await self._store.save_timers(timers)
         finally:
             self._changed.set()
@@ -163,8 +173,8 @@ class Timers:
         return later
 
     def clock_is_right(self) -> bool:
-        """Say whether the clock may be believed: it shows no time before one that was already kept."""
-        return self._floor is None or utc_now() >= self._floor
+        """Say whether the clock may be believed."""
+        return self._trust.is_right()
 
     # --------------------------------------------------------------------------------------------- ring
 
@@ -189,17 +199,33 @@ class Timers:
     async def _look(self) -> float:
         """Ring what is due; return the seconds until it must be looked again."""
         try:
-            if self._floor is None:
+            if self._blind is None:
                 self._off_since = await self._last_alive()
-                self._floor = await self._store.last_known() or utc_now()
+                self._blind = set(await self._store.kept(BLIND) or ())
+            if self._blind and self.clock_is_right():
+                await self._open_eyes()
             running = [timer for timer in await self.running() if timer.paused_s is None]
-            self._begin([timer for timer in running if timer.due <= utc_now()])
+            known = self._trust.serves()
+            self._begin([each for each in running if each.due <= utc_now() and (known or each.id not in self._blind)])
             await self._mark(running)
         except StoreError as error:
             log.error("timers cannot be read: %s", error.message)
             return LONGEST_WAIT_S
         waits = [(timer.due - utc_now()).total_seconds() for timer in running if timer.due > utc_now()]
         return max(0.0, min([LONGEST_WAIT_S, *waits]))
+
+    async def _open_eyes(self) -> None:
+        """Let alarms that were set before the time was known ring at their time of day, the next that comes."""
+        zone, blind = self._time_zone, self._blind or set()
+        saved = []
+        for timer in await self._store.timers():
+            due = timer.due.astimezone(zone)
+            repeat = timer.repeat or every(Clock(due.hour, due.minute))
+            if timer.id in blind and not timer.missed:
+                saved.append(timer.model_copy(update={"due": next_time(repeat, utc_now(), zone)}))
+        await self._store.save_timers(saved)
+        await self._store.keep(BLIND, None)
+        self._blind = set()
 
     def line(self, alarm: str) -> str | None:
         """Return what a ring says in its next round; None where it has rung long enough, or told what it tells."""

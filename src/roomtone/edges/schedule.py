@@ -33,21 +33,33 @@ OF_PERSONA = "persona:"
 """Begins the id of a schedule that stands in a persona's own file; no id of the household's has a colon."""
 
 LONGEST_WAIT_S = 60.0
+UNKNOWN_WAIT_S = 10.0
+"""How often the clock is looked at, at longest: it may be set at any time, and before that nobody knows the time."""
 
 Personas = Callable[[], Awaitable[list[Persona]]]
 
 
 class Schedules:
-    """The ``household``'s schedules by id, and those of its ``personas``, which may change while this runs."""
+    """The ``household``'s schedules by id, and those of its ``personas``, which may change while this runs.
+
+    None is run before the time ``is_known``: a clock that will be set would let them come at any hour, and twice.
+    """
 
     def __init__(
-        self, household: Mapping[str, Schedule], personas: Personas, quiet: Quiet, store: Store, zone: ZoneInfo
+        self,
+        household: Mapping[str, Schedule],
+        personas: Personas,
+        quiet: Quiet,
+        store: Store,
+        zone: ZoneInfo,
+        is_known: Callable[[], bool] = lambda: True,
     ) -> None:
         self._household = household
         self._personas = personas
         self._quiet = quiet
         self._store = store
         self._zone = zone
+        self._is_known = is_known
         self._schedules: dict[str, Schedule] | None = None
         self._pasts: dict[str, Past] = {}
         self._seen: dict[str, datetime] = {}
@@ -81,6 +93,8 @@ class Schedules:
         """Run what is due; return the seconds until it must be looked again, None where there is no schedule."""
         if self._schedules is None:
             self._schedules = await self._all()
+        if not self._is_known():
+            return UNKNOWN_WAIT_S if self._schedules else None
         schedules, now = self._schedules, utc_now()
         found = [(at, id_) for id_, schedule in schedules.items() if (at := await self._due(id_, schedule, now))]
         for at, id_ in sorted(found):

@@ -35,12 +35,16 @@ dollar. The time of day is morning, afternoon, evening or night: it changes four
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """Where and when: the room's name, the present in the household's zone, who lives here and what they like."""
+    """Where and when: the room's name, the present in the household's zone, who lives here and what they like.
+
+    The present is ``known`` once the clock may be believed.
+    """
 
     room: str
     now: datetime
     names: Sequence[str] = ()
     preferences: Mapping[str, str] = field(default_factory=dict)
+    known: bool = True
 
 
 def mistakes_in(template: str) -> list[tuple[str, str]]:
@@ -136,7 +140,8 @@ def passing(
     Without ``clock`` the time is left out; "" where nothing is left.
     """
     texts = phrases.language.prompt
-    now = texts["now"].format(weekday=phrases.weekday(where.now), at=f"{where.now:%Y-%m-%d %H:%M}")
+    told = texts["now" if where.known else "now_unknown"]
+    now = told.format(weekday=phrases.weekday(where.now), at=f"{where.now:%Y-%m-%d %H:%M}")
     parts = [now] if clock else []
     if facts:
         parts.append("\n".join([texts["remembered"], *(f"- {' '.join(fact.split())}" for fact in facts)]))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from roomtone.core.dialog import Timer, TimerKind
 from roomtone.core.recurrence import Half, every, next_time, on_day
 from roomtone.mind.moments import Moment, after, clock, days_of_week, due_of, moment, named_days, said_half, seconds
-from roomtone.mind.skills import Asked, Heard
+from roomtone.mind.skills import Asked, Heard, Match
 
 SNOOZE_S = 9 * 60
 """What clock radios have given since the first of them."""
@@ -51,9 +52,11 @@ async def _set(asked: Asked, old: Timer | None) -> str:
     now, length = asked.household.now(), seconds(asked.match)
     if not length and clock(asked.match) is None:
         return asked.say("when")
-    if not length and not asked.household.clock_is_right():
+    blind = not length and not asked.household.clock_is_right()
+    if blind and (old is not None or named_days(asked.match, now)):
         return asked.say("no_clock")
-    when = Moment(after(now, length)) if length else moment(asked.match, now, wakes=True)
+    said = _morning(asked.match) if blind else asked.match
+    when = Moment(after(now, length)) if length else moment(said, now, wakes=True)
     if old is not None:
         when = _on_its_days(asked, old)
     if when is None:
@@ -63,7 +66,17 @@ async def _set(asked: Asked, old: Timer | None) -> str:
     fresh = {"due": when.due, "set_at": now, "repeat": when.repeat, "kind": TimerKind.ALARM, "seconds": length}
     alarm = old.model_copy(update=fresh) if old else Timer(name=_name(asked), **fresh)
     await asked.household.save_timers([alarm])
+    if blind:
+        time = asked.phrases.time(alarm.due.astimezone(now.tzinfo))
+        return asked.say("set_blind", when=due_of(asked, alarm) if alarm.repeat else time)
     return asked.say("set_named" if alarm.name else "set", name=alarm.name, when=due_of(asked, alarm))
+
+
+def _morning(match: Match) -> Match:
+    """Return a sentence with the morning named where it named no half of the day: which is nearer nobody knows."""
+    face = clock(match)
+    named = face is None or not face.either or said_half(match, face) is not None
+    return match if named else replace(match, slots=(*match.slots, ("half", Half.AM.value)))
 
 
 async def _same(asked: Asked, when: Moment) -> Timer | None:

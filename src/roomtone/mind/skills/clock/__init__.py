@@ -6,7 +6,9 @@ from roomtone.mind.skills import Asked
 
 
 async def answer(asked: Asked) -> list[str]:
-    """Tell what the household's clock shows."""
+    """Tell what the household's clock shows, if it can be right."""
+    if not asked.household.clock_is_right():
+        return [asked.say("no_clock" if asked.match.name == "time" else "no_date")]
     now = asked.household.now()
     say = asked.phrases
     values = {

@@ -37,6 +37,8 @@ def accepts(heard: Heard) -> bool:
 async def answer(asked: Asked) -> list[str]:
     """Count the days, or name the day."""
     name, today = asked.match.name, asked.household.now().date()
+    if name != "unknown" and not asked.household.clock_is_right():
+        return [asked.say("no_date")]
     try:
         if name == "week":
             return [asked.say("week", week=asked.phrases.number(today.isocalendar().week))]

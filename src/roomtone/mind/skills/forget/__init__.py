@@ -16,6 +16,8 @@ LATEST = 10
 
 async def answer(asked: Asked) -> list[str] | Offering:
     """Erase what was meant, for good; timers, alarms, lists and what was told to be remembered stay."""
+    if asked.match.name in ("since", "today") and not asked.household.clock_is_right():
+        return [asked.say("no_clock")]  # the last hour of a clock at 1970 is all that was ever said
     now = asked.household.now()  # read once: the last hour is no longer than an hour
     since = await _since(asked, now)
     if since is None:
