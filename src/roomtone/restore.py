@@ -235,7 +235,8 @@ def _with_device(text: str, key: str, value: str) -> str:
     if "device" not in top:
         gap = "" if not text or text.endswith("\n") else "\n"
         if isinstance(root, yaml.MappingNode) and root.flow_style:
-            raise BackupError("the backup's configuration is written in one line; give it a line for each section")
+            inside = root.start_mark.index + 1
+            return f"{text[:inside]}device: {{{key}: {value}}}, {text[inside:]}"
         return f"{text}{gap}device:\n  {key}: {value}\n"
     name, device = top["device"]
     if not isinstance(device, yaml.MappingNode):  # `device:` with nothing in it

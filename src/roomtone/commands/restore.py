@@ -83,7 +83,7 @@ def _folder(target: restore.Target) -> Iterator[Path]:
 async def _put(prepared: restore.Prepared, state_dir: Path) -> list[str]:
     if await listens(socket_of(state_dir, {})):
         raise StateBusy(f"a hub runs in {state_dir}; stop it first, then try again")
-    async with state_lock(state_dir):
+    async with state_lock(state_dir, wait_s=1.0):
         return restore.put_in_place(prepared)
 
 
