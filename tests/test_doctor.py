@@ -652,7 +652,7 @@ def test_a_card_is_listed_listened_to_and_played_to(run_in_real_time: Run[Any], 
     microphone, loudspeaker, *_ = run_in_real_time(listened(chosen))
     assert "dead silent" in microphone.said, "nothing is fed to it"
     assert loudspeaker.level == "ok"
-    tone = Audio(np.round(3276.8 * np.sqrt(2) * np.sin(np.arange(8 * RATE) * 0.3)).astype(np.int16))
+    tone = Audio(np.round(327.68 * np.sqrt(2) * np.sin(np.arange(8 * RATE) * 0.3)).astype(np.int16))
     feeding = threading.Thread(target=server.feed, args=(tone,))
     feeding.start()
     microphone, loudspeaker, chirp = run_in_real_time(listened(chosen))
@@ -660,4 +660,4 @@ def test_a_card_is_listed_listened_to_and_played_to(run_in_real_time: Run[Any], 
     assert microphone.level == loudspeaker.level == chirp.level == "ok"
     assert chirp.said.startswith("heard "), "the card leads its loudspeaker to its microphone"
     heard = float(microphone.said.partition(" ")[0])
-    assert heard == pytest.approx(-20, abs=3)
+    assert heard == pytest.approx(-40, abs=3)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from roomtone import maintenance
 from roomtone.doctor import board, units, wear
 from roomtone.doctor.findings import Finding
+from roomtone.maintenance import Line, Outcome
 
 NOW = datetime(2026, 11, 22, 2, 0, tzinfo=UTC)
 
@@ -323,30 +324,33 @@ def test_an_installation_that_is_not_whole_is_told(root: Path) -> None:
 # ----------------------------------------------------------------------------------------- the maintenance
 
 
-def told(state: Path, **keys: object) -> None:
-    (state / "maintenance.json").write_text(json.dumps({"at": NOW.isoformat(), **keys}))
+def told(state: Path, *lines: Line) -> None:
+    maintenance.keep(state, Outcome(NOW, lines))
 
 
-def test_how_the_last_maintenance_went_is_told(tmp_path: Path) -> None:
-    assert list(units.maintenance(tmp_path, NOW, expected=False)) == []
-    assert only(units.maintenance(tmp_path, NOW, expected=True)).level == "ok"
-    told(tmp_path)
-    assert only(units.maintenance(tmp_path, NOW, expected=True)).said.startswith("all was well")
-    told(tmp_path, wrong=["no room for the backup"])
-    assert only(units.maintenance(tmp_path, NOW, expected=True)).said == "no room for the backup"
+def test_how_the_last_night_went_is_told(tmp_path: Path) -> None:
+    assert list(units.nights(tmp_path, NOW, expected=False)) == []
+    assert only(units.nights(tmp_path, NOW, expected=True)).level == "ok"
+    told(tmp_path, Line("store", True, "sound"))
+    assert only(units.nights(tmp_path, NOW, expected=True)).said.startswith("all was well")
+    told(tmp_path, Line("store", True, "sound"), Line("backup", False, "there is no room for it", "make room"))
+    night = only(units.nights(tmp_path, NOW, expected=True))
+    assert (night.said, night.mend) == ("backup: there is no room for it", "make room")
+    told(tmp_path, Line("backup", False, "there is no room for it"))
+    assert only(units.nights(tmp_path, NOW, expected=True)).mend == units.AGAIN
 
 
-def test_maintenance_that_has_not_come_for_days_is_told(tmp_path: Path) -> None:
+def test_nights_without_maintenance_are_told(tmp_path: Path) -> None:
     told(tmp_path)
     later = NOW + timedelta(days=5)
-    assert only(units.maintenance(tmp_path, later, expected=True)).level == "warn"
-    assert only(units.maintenance(tmp_path, later, expected=False)).level == "ok"
+    assert only(units.nights(tmp_path, later, expected=True)).level == "warn"
+    assert only(units.nights(tmp_path, later, expected=False)).level == "ok"
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"at": 3}', '{"at": "yesterday"}', "\0"])
 def test_an_outcome_that_cannot_be_read_is_told(tmp_path: Path, content: str) -> None:
     (tmp_path / "maintenance.json").write_text(content)
-    assert only(units.maintenance(tmp_path, NOW, expected=True)).level == "warn"
+    assert only(units.nights(tmp_path, NOW, expected=True)).level == "warn"
 
 
 # ------------------------------------------------------------------------------------------ asking programs

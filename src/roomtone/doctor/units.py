@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from roomtone import maintenance
 from roomtone.doctor.board import ROOT, Ask, ask
 from roomtone.doctor.findings import Finding
 
@@ -42,6 +43,8 @@ STALE = timedelta(days=3)
 
 OPT = "opt/roomtone"
 
+AGAIN = "run: sudo systemctl start roomtone-maintenance"
+
 
 def look(state_dir: Path, root: Path = ROOT, asks: Ask = ask) -> Iterator[Finding]:
     """Tell how the units are, and what installer and maintenance left behind; nothing where there is no service."""
@@ -53,7 +56,7 @@ def look(state_dir: Path, root: Path = ROOT, asks: Ask = ask) -> Iterator[Findin
         said = "the nightly maintenance is not scheduled"
         yield Finding("units", "warn", said, f"run: sudo systemctl enable --now {TIMER}")
     yield from installation(root)
-    yield from maintenance(state_dir, datetime.now(UTC), expected=TIMER in units)
+    yield from nights(state_dir, datetime.now(UTC), expected=TIMER in units)
 
 
 def shown(text: str) -> Iterator[Mapping[str, str]]:
@@ -110,27 +113,20 @@ def installation(root: Path) -> Iterator[Finding]:
         yield Finding("installation", "ok", said)
 
 
-def maintenance(state_dir: Path, now: datetime, *, expected: bool) -> Iterator[Finding]:
-    """Tell how the last night's maintenance went (``maintenance.json``); where a timer asks for it, that it did."""
-    file = state_dir / "maintenance.json"
-    again = "run: sudo systemctl start roomtone-maintenance"
-    try:
-        told = json.loads(file.read_bytes())
-        at = datetime.fromisoformat(told["at"])
-        at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-    except FileNotFoundError:
-        if expected:
+def nights(state_dir: Path, now: datetime, *, expected: bool) -> Iterator[Finding]:
+    """Tell how the last night's work went; where a timer asks for it, that it did. Who may not look is told nothing."""
+    outcome = maintenance.read(state_dir)
+    if outcome is None:
+        file = state_dir / maintenance.OUTCOME
+        if os.access(file, os.R_OK):
+            yield Finding("maintenance", "warn", f"{file} cannot be read", AGAIN)
+        elif expected and os.access(state_dir, os.X_OK):
             yield Finding("maintenance", "ok", "no night has come yet in which it was due")
         return
-    except PermissionError:
-        return  # the service's own: who may not look inside is told so of the store
-    except (OSError, ValueError, KeyError, TypeError):
-        yield Finding("maintenance", "warn", f"{file} cannot be read", again)
-        return
-    wrong = [str(each) for each in told.get("wrong") or ()]
-    for each in wrong:
-        yield Finding("maintenance", "warn", each, again)
-    if expected and now - at > STALE:
-        yield Finding("maintenance", "warn", f"the last one was on {at:%d %B %Y}", again)
-    elif not wrong:
-        yield Finding("maintenance", "ok", f"all was well on {at:%d %B %Y at %H:%M} UTC")
+    for line in outcome.lines:
+        if not line.ok:
+            yield Finding("maintenance", "warn", f"{line.what}: {line.said}", line.mend or AGAIN)
+    if expected and now - outcome.at > STALE:
+        yield Finding("maintenance", "warn", f"the last one was on {outcome.at:%d %B %Y}", AGAIN)
+    elif outcome.ok:
+        yield Finding("maintenance", "ok", f"all was well on {outcome.at:%d %B %Y at %H:%M} UTC")
