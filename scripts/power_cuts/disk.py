@@ -1,7 +1,7 @@
-"""A disk behind the NBD protocol that loses its power like a cheap SD card: what was not flushed is kept, lost or torn.
+"""A disk that loses its power as a cheap card does: what was not flushed is kept, lost or torn.
 
-The virtual machine's disk lives in another process than the machine, so that both can lose their power at one moment.
-Writes are held in memory until the machine asks for a flush, or says of one that it must reach the medium (FUA).
+It lives in another process than the virtual machine, so that both can lose their power at one moment. Writes are
+held in memory until the machine asks for a flush, or says of one that it must reach the medium (FUA).
 Protocol: https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md (newstyle, fixed; one export).
 """
 
@@ -72,7 +72,7 @@ class Disk:
         return bytes(found)
 
     def write(self, offset: int, data: bytes, *, through: bool = False) -> None:
-        """Take a write; ``through``: this one is on the medium when this returns, with what waits of those sectors."""
+        """Take a write; ``through``: it is on the medium when this returns, with what waits of those sectors."""
         self.written += len(data)
         if not through:
             self.waiting.append(Write(offset, data))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import socket
 import sqlite3
@@ -43,7 +44,12 @@ TOGETHER = 4
 RINGS_S = 3.0
 QUIET_S = 5.0
 SETTLES_S = 60.0
+STARTS_S = 60
+"""Within this all is written that a start has left to write."""
+
 IDLE_S = 120
+RINGS = re.compile(r"\b(?:is|are) done\b|reminder", re.IGNORECASE)
+ANSWERED = ("trace", "intent", "heard", "said", "spoken", "ended")
 
 
 def tell(kind: str, **what: Any) -> None:
@@ -64,7 +70,8 @@ def request(command: str, patience_s: float = 90.0, **keys: Any) -> dict[str, An
         daemon.connect(CONTROL)
         daemon.sendall(json.dumps({"command": command, **keys}).encode() + b"\n")
         with daemon.makefile() as lines:
-            return {"error": "no answer"} | [json.loads(line) for line in lines][-1]
+            answers: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    return answers[-1] if answers else {"error": "no answer"}
 
 
 def rows(store: Path, query: str) -> list[dict[str, Any]]:
@@ -109,13 +116,10 @@ def found() -> None:
     tell("found", **what)
 
 
-def talk(seed: int, idle: bool) -> None:
+def talk(seed: int, *, idle: bool) -> None:
     """Tell how the room is after its start, then talk with it until the power goes."""
     health = request("status")["result"]["health"]
-    started = subprocess.run(
-        ["systemctl", "show", "-P", "ActiveEnterTimestampMonotonic", "roomtone"], capture_output=True, text=True
-    ).stdout
-    tell("ready", health=health, active_s=round(int(started or 0) / 1e6, 2))
+    tell("ready", health=health, active_s=round(int(of_unit("ActiveEnterTimestampMonotonic") or 0) / 1e6, 2))
     threading.Thread(target=stop_what_rings, daemon=True).start()
     settle()
     told = [turn for turn in turns(STORE, BEGAN.read_text()) if turn["source"] == "schedule"]
@@ -127,10 +131,14 @@ def talk(seed: int, idle: bool) -> None:
         kind, name, text = next_request(chance, timers(STORE))
         tell("asked", what=kind, name=name, text=text)
         answer = request("ask", text=text)
-        turn = answer.get("result") or {}
-        told = {key: turn.get(key) for key in ("trace", "intent", "heard", "said", "spoken", "ended")}
-        tell("answered", what=kind, name=name, error=answer.get("error"), **told)
+        turn = {key: (answer.get("result") or {}).get(key) for key in ANSWERED}
+        tell("answered", what=kind, name=name, error=answer.get("error"), **turn)
         time.sleep(chance.uniform(0, 3))
+
+
+def of_unit(property_: str) -> str:
+    command = ["systemctl", "show", "-P", property_, "roomtone"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
 def settle() -> None:
@@ -142,22 +150,21 @@ def settle() -> None:
 
 
 def speaking() -> list[dict[str, Any]]:
-    return rows(STORE, "SELECT data FROM turns WHERE NOT closed") if STORE.exists() else []
+    """Return the turns that go on now."""
+    if not STORE.exists():
+        return []
+    return [json.loads(row["data"]) for row in rows(STORE, "SELECT data FROM turns WHERE NOT closed")]
 
 
 def stop_what_rings() -> None:
     """Do as somebody would who hears an alarm: let it ring a moment, and say stop."""
     while True:
         time.sleep(1)
-        rings = [
-            turn for turn in map(lambda row: json.loads(row["data"]), speaking()) if turn["source"] == "schedule"
-        ]
-        if any(
-            "is done" in turn["said"] or "are done" in turn["said"] or "eminder" in turn["said"] for turn in rings
-        ):
+        rings = [turn["said"] for turn in speaking() if turn["source"] == "schedule" and RINGS.search(turn["said"])]
+        if rings:
             time.sleep(RINGS_S)
             request("stop")
-            tell("stopped", said=[turn["said"] for turn in rings])
+            tell("stopped", said=rings)
             time.sleep(2)
 
 
@@ -181,12 +188,11 @@ def next_request(chance: random.Random, running: list[dict[str, Any]]) -> tuple[
 
 def rest() -> None:
     """Say what reaches the disk while nothing happens."""
-    pid = subprocess.run(["systemctl", "show", "-P", "MainPID", "roomtone"], capture_output=True, text=True).stdout
-    time.sleep(60)  # what the start has left to write
-    before = written(pid.strip())
-    tell("resting", **before)
+    pid = of_unit("MainPID")
+    time.sleep(STARTS_S)
+    before = written(pid)
     time.sleep(IDLE_S)
-    after = written(pid.strip())
+    after = written(pid)
     tell("rested", seconds=IDLE_S, **{key: after[key] - before[key] for key in after})
 
 
@@ -202,7 +208,7 @@ def main() -> None:
     if sys.argv[1] == "found":
         found()
     else:
-        talk(int(arguments["cuts.seed"]), arguments.get("cuts.idle") == "1")
+        talk(int(arguments["cuts.seed"]), idle=arguments.get("cuts.idle") == "1")
 
 
 if __name__ == "__main__":

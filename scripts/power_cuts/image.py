@@ -55,7 +55,9 @@ MASKED = (
 """What a room does not need, and an emulated processor would spend half of its start on."""
 
 FILES = {
-    "etc/roomtone/config.yaml": "audio: {engine: wav}\nstt: {engine: script}\nlisten: {mode: button}\ntime_zone: UTC\n",
+    "etc/roomtone/config.yaml": (
+        "audio: {engine: wav}\nstt: {engine: script}\nlisten: {mode: button}\ntime_zone: UTC\n"
+    ),
     "etc/fstab": "/dev/vda / ext4 defaults,noatime,commit=30 0 0\n",
     "etc/hostname": "kitchen\n",
     "etc/machine-id": "uninitialized\n",
@@ -70,7 +72,7 @@ FILES = {
         "[Unit]\nAfter=roomtone.service\n[Service]\nType=exec\nExecStart=/usr/bin/python3 /opt/power-cuts.py talk\n"
     ),
 }
-"""What is laid over the root. A machine without a sound card: it speaks into a file that nobody keeps."""
+"""What is laid over the root. It has no sound card: it speaks into a file that nobody keeps, and hears nothing."""
 
 INIT = """#!/bin/busybox sh
 B=/bin/busybox

@@ -20,7 +20,7 @@ OPTIONS = "console=ttyS0 panic=-1 quiet mitigations=off clearcpuid=cx16 systemd.
 
 
 class Machine:
-    """A virtual machine that runs. ``lines`` are those that it has written so far, ``console`` its first serial port."""
+    """A virtual machine that runs. ``lines`` are those it has written so far, ``console`` its first serial port."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: Path, console: Path) -> None:
         self.lines: list[Line] = []

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 Line = dict[str, Any]
-"""One line that the virtual machine wrote: ``kind``, ``now`` (ISO 8601), ``up`` (seconds since its start), and more."""
+"""One line that the virtual machine wrote: ``kind``, ``now`` (ISO 8601), ``up`` (seconds since start), and more."""
 
 MISSED = re.compile(r"(?:while I was off|I was off for)", re.IGNORECASE)
 CUT_OFF = re.compile(r"I was cut off", re.IGNORECASE)
@@ -96,7 +96,7 @@ def overdue(found: Line) -> list[str]:
 
 
 def untold(promises: Promises, found: Line, settled: Line, health: Line) -> list[str]:
-    """Return what is wrong with what the room said by itself after its start: all that was missed, in one sentence."""
+    """Return what is wrong with what the room said by itself after its start: what was missed, in one sentence."""
     wrong = [f"health of {part}: {state}" for part, state in health["health"].items() if state != "ok"]
     said: Sequence[str] = [turn["said"] for turn in settled["turns"] if turn["spoken"] or not turn["closed"]]
     missed = overdue(found)
