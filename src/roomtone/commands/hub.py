@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action("devices", "the devices of the house, those that are off too")
     action("sessions", "conversations, and whose they are")
     action("where", "what goes on in each room")
+    action("health", "whether it runs and reaches the broker: exit 1 where not, for what watches over it")
     handoff = action("handoff", "let the conversation of one room go on in another")
     handoff.add_argument("source", metavar="FROM", help="a room, or the id of a device")
     handoff.add_argument("to", metavar="TO", help="a room, or the id of a device")
@@ -80,7 +81,9 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _code(result: Any, args: argparse.Namespace) -> int:
-    """Return the exit code: 1 where no room says an announcement, now or later."""
+    """Return the exit code: 1 where no room says an announcement, now or later, and for a hub without its broker."""
+    if args.action == "health":
+        return 0 if result["link"] == "ok" else 1
     if args.action != "announce":
         return 0
     later = [room for room, code in result.get("missed", []) if code == Code.QUIET]
@@ -103,7 +106,7 @@ def _serve(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _request(args: argparse.Namespace) -> Event:
-    request: Event = {"command": args.action}
+    request: Event = {"command": "status" if args.action == "health" else args.action}
     if args.action == "handoff":
         request |= {"from": args.source, "to": args.to, "session": args.session}
     elif args.action == "announce":
@@ -139,7 +142,11 @@ def _show(event: Event, args: argparse.Namespace) -> None:
 def _show_result(result: Any, args: argparse.Namespace) -> None:
     if not isinstance(result, dict):
         return
-    if "link" in result:
+    if args.action == "health":
+        broker = "connected to the broker" if result["link"] == "ok" else f"without the broker: {result['link']}"
+        told = f"The hub is {broker}; {result['online']} of {result['devices']} devices are on."
+        say_json(result) if args.json else say_line(told)
+    elif "link" in result:
         if result["link"] != "ok":
             sys.stderr.write(f"roomtone: this is how it was: {result['link']}\n")
     elif args.json:
