@@ -38,9 +38,9 @@ BEFORE_S, AFTER_S = 0.02, 0.3
 """What counts as the echo around its peak."""
 
 SURE_DB = -15.0
-"""The share of the energy in its band that must be the chirp, to be taken for it: 3 %. Of 363 stretches of 2.6 s of
-talk, music and household noise without one the best came to -17.2 dB, half to -23.4 dB; with an echo 6 dB below them
-99 of 100 came to -13.7 dB or more."""
+"""The share of the energy in its band that must be the chirp, to be taken for it: 3 %. Of 433 stretches of 2.2 s of
+talk, music and household noise without one the best came to -16.8 dB, half to -22.9 dB or less. An echo 6 dB below them
+was found in all, 12 dB below in 87 of 100."""
 
 
 @dataclass(frozen=True, slots=True)

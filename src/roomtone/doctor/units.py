@@ -114,7 +114,7 @@ def installation(root: Path) -> Iterator[Finding]:
 
 
 def nights(state_dir: Path, now: datetime, *, expected: bool) -> Iterator[Finding]:
-    """Tell how the last night's work went; where a timer asks for it, that it did. Who may not look is told nothing."""
+    """Tell how the last night went; where a timer asks for it, that one came. Who may not look is told nothing."""
     outcome = maintenance.read(state_dir)
     if outcome is None:
         file = state_dir / maintenance.OUTCOME
