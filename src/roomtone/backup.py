@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import sqlite3
 import stat
 import tarfile
@@ -131,8 +130,6 @@ def make(
     Raises BackupError where something cannot be read or written, and Unchanged where ``unless`` says of the digest
     that it is known.
     """
-    if file.exists():
-        raise BackupError(f"{file} is there already; give another name", file=str(file))
     with _said_plainly(file), tempfile.TemporaryDirectory(prefix=".roomtone-backup-", dir=file.parent) as staging:
         for _ in range(TRIES):
             left_out: list[str] = []
@@ -142,6 +139,8 @@ def make(
             manifest = Manifest(now(), __version__, settings.device, secrets, stamps, folders)
             if unless(manifest.digest):
                 raise Unchanged
+            if file.exists():
+                raise BackupError(f"{file} is there already; give another name", file=str(file))
             whole = Path(staging) / "whole"
             if _written(whole, manifest, parts):
                 _put(whole, file)
@@ -199,13 +198,9 @@ def _snapshot(path: Path, copy: Path) -> None:
     try:
         database.speaking(lambda: database.snapshot(path, copy), path)()
     except StoreError as error:
-        if isinstance(error.__cause__, sqlite3.Error) and copy.parent.exists() and not _room(path, copy.parent):
+        if getattr(error.__cause__, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:  # only the copy is written
             raise BackupError(f"the disk with {copy.parent.parent} is full; name another place") from error
         raise
-
-
-def _room(path: Path, folder: Path) -> bool:
-    return shutil.disk_usage(folder).free > path.stat().st_size
 
 
 def _files(folder: Path, left_out: list[str], *, top: bool = False) -> Iterator[Path]:

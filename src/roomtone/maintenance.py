@@ -183,7 +183,7 @@ def may_be_told(settings: Settings) -> bool:
 
 def _checkpoint(night: Night) -> Iterator[Line]:
     """Write what is in the WALs to the databases: most of it beside the daemon, the rest in a moment."""
-    for path in night.databases:
+    for path in () if night.damaged else night.databases:
         with closing(sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None)) as connection:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -332,8 +332,8 @@ def _rubbish(night: Night) -> Iterator[Line]:
 
 
 WORK: tuple[tuple[str, Callable[[Night], Iterator[Line]]], ...] = (
-    ("checkpoint", _checkpoint),
     ("store", _integrity),
+    ("checkpoint", _checkpoint),
     ("prune", _prune),
     ("backup", _backup),
     ("models", _models),
