@@ -104,15 +104,15 @@ def test_backups_keep_to_their_share_but_the_last_is_kept(state: Path, monkeypat
 def test_a_disk_that_is_full_costs_the_oldest_backups_and_never_the_last(
     tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with small_disk(tmp_path / "card", 2000) as card:
+    with small_disk(tmp_path / "card", 4000) as card:
         small = card / "state"
         (small / "backups").mkdir(parents=True)
         (small / FILE_NAME).write_bytes((state / FILE_NAME).read_bytes())
         for day in (1, 2, 3):
             (small / "backups" / f"roomtone-kitchen-1-2026010{day}-000000.tar.gz").write_bytes(os.urandom(300_000))
         monkeypatch.setattr(maintenance, "BUDGET_SHARE", 1.0)
-        disk = os.statvfs(card)
-        (small / "filler").write_bytes(bytes((disk.f_bavail - 20) * disk.f_frsize))
+        disk, enough = os.statvfs(card), (small / FILE_NAME).stat().st_size + 200_000
+        (small / "filler").write_bytes(bytes(disk.f_bavail * disk.f_frsize - enough + 250_000))
         outcome = maintain(Settings(state_dir=small))
         assert line(outcome, "backup").ok
         assert [path.name.rsplit("-", 2)[1] for path in backups(small)][:-1] == ["20260102", "20260103"]
