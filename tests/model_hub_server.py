@@ -1,4 +1,7 @@
-"""A hub of models on loopback: as much of the Hugging Face Hub as fetching a file needs, and ways for it to fail."""
+"""A hub of models on loopback: as much of the Hugging Face Hub as fetching a file needs, and ways for it to fail.
+
+It serves ``plain`` files too, as any web server does: without saying what they are.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -19,6 +23,7 @@ class Hub(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Request)
         self.files: dict[str, bytes] = {}
+        self.plain: dict[str, bytes] = {}
         self.asked: list[tuple[str, str, str]] = []
         self.breaks_off_after: int | None = None
         self.lies_about: str | None = None
@@ -54,6 +59,9 @@ class _Request(BaseHTTPRequestHandler):
     def _answer(self, *, whole: bool) -> None:
         hub, span = self.server, self.headers.get("Range", "")
         hub.asked.append((self.command, self.path, span))
+        if "/resolve/" not in self.path:
+            self._answer_plainly(span, whole=whole)
+            return
         owner, name, _resolve, _revision, *path = self.path.removeprefix("/cdn").lstrip("/").split("/")
         key = f"{owner}/{name}/{'/'.join(path)}"
         if hub.answers is not None or key not in hub.files:
@@ -74,6 +82,18 @@ class _Request(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content) - start))
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.end_headers()
+        if whole:
+            self._send(content[start:])
+
+    def _answer_plainly(self, span: str, *, whole: bool) -> None:
+        content = self.server.plain.get(unquote(self.path).strip("/"))
+        if content is None:
+            self._refuse(404)
+            return
+        start = int(span.removeprefix("bytes=").rstrip("-")) if span else 0
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         if whole:
             self._send(content[start:])

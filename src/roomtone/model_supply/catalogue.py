@@ -20,11 +20,15 @@ MANY = "many"
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """The least machine that a model suits: its name for people, ``memory`` in MB as its makers say it, its cores."""
+    """The least machine that a model suits: its name for people, ``memory`` in MB as its makers say it, its cores.
+
+    ``quick`` ones have cores like a Pi 5's, or better.
+    """
 
     name: str
     memory: int
     cores: int
+    quick: bool = False
 
 
 @dataclass(frozen=True, slots=True)

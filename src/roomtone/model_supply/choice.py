@@ -6,8 +6,10 @@ A judgement, made before anything was tried: `roomtone bench` says what a model 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from roomtone.engines import lacking
 from roomtone.model_supply.catalogue import Board, Entry
@@ -24,10 +26,13 @@ LIBRARIES = {
 }
 """What runs the models of a kind, and the extra of Roomtone's that brings it."""
 
+SLOW = re.compile(r"Raspberry Pi (Zero|Model|400|(Compute Module )?[1-4]\b)")
+"""Boards whose cores are slower than a Pi 5's, as they call themselves (the first were called Model B)."""
+
 SHORT_OF = 0.85
 """A board tells of so much of the memory that its makers name, at least: the rest is the graphics processor's."""
 
-SHARE, REST_MB = 0.8, 250
+SHARE, REST_MB = 0.85, 200
 """All models together may take so much of the memory, less what the system and Roomtone itself take."""
 
 LOADED = 2.0
@@ -36,14 +41,16 @@ LOADED = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What counts of a machine: ``memory`` in MB as it tells it, and ``cores``."""
+    """What counts of a machine: ``memory`` in MB as it tells it, ``cores``, and whether those are ``quick``."""
 
     memory: int
     cores: int
+    quick: bool = True
 
     def is_a(self, board: Board) -> bool:
         """Tell whether it can do at least what a board can."""
-        return self.memory >= SHORT_OF * board.memory and self.cores >= board.cores
+        enough = self.memory >= SHORT_OF * board.memory and self.cores >= board.cores
+        return enough and (self.quick or not board.quick)
 
     def __str__(self) -> str:
         return f"{self.memory / 1000:.1f} GB of memory and {self.cores} cores"
@@ -57,10 +64,11 @@ class Choice:
     lacks: str | None
 
 
-def this_machine() -> Machine:
-    """Return the memory and the cores that this process may have."""
+def this_machine(board: Path = Path("/proc/device-tree/model")) -> Machine:
+    """Return the memory and the cores that this process may have; ``board`` says on a Pi which it is."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return Machine(memory // 1_000_000, len(os.sched_getaffinity(0)))
+    name = board.read_bytes().decode("utf-8", "replace") if board.exists() else ""
+    return Machine(memory // 1_000_000, len(os.sched_getaffinity(0)), quick=SLOW.match(name) is None)
 
 
 def recommended(

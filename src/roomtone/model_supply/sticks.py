@@ -10,6 +10,7 @@ from pathlib import Path
 
 from roomtone import models
 from roomtone.core.errors import ModelError, UsageError
+from roomtone.model_supply.catalogue import catalogue
 from roomtone.model_supply.taking_in import recognise, take_in
 
 DEEPEST = 6
@@ -52,15 +53,22 @@ def take_all(root: Path, folder: Path) -> Iterator[Outcome]:
 def _taken(path: Path, folder: Path, held: dict[str, models.Pin]) -> Outcome:
     typed = None
     try:
-        kind, name, _ = recognise(path)
+        known = _known_name(path)
+        kind, name, _ = recognise(path, known)
         typed = models.typed(kind, name)
         pin = held.get(typed)
         if pin is not None and _is_here(kind, name, folder, pin):
             return Outcome(path, "here", typed)
-        take_in(path, folder, expected=pin)
+        take_in(path, folder, known, pin)
     except (ModelError, UsageError) as error:
         return Outcome(path, "broken", typed, error.message)
     return Outcome(path, "taken", typed)
+
+
+def _known_name(path: Path) -> str | None:
+    """Return what the catalogue calls a language model's file, which its makers call otherwise."""
+    made = (entry for entry in catalogue().values() if entry.kind == "llama" and path.name in entry.files)
+    return next((entry.name for entry in made), None)
 
 
 def _is_here(kind: str, name: str, folder: Path, pin: models.Pin) -> bool:
