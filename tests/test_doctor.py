@@ -555,6 +555,21 @@ def test_why_a_chirp_was_not_played_is_told(why: str) -> None:
     assert finding.mend
 
 
+def test_a_room_that_was_just_talked_with_is_asked_once_more(run_in_real_time: Run[Any], state: Path) -> None:
+    asked_for: list[str] = []
+
+    async def answer(request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        asked_for.append(request["command"])
+        if request["command"] == "chirp" and asked_for.count("chirp") == 1:
+            raise RoomBusy("somebody began to use the room; try again in a moment")
+        echo = LoopBack(tried=True, heard=True, delay_ms=46.2, level_db=-11.6, sure_db=-1.0, room_dbfs=-50.0)
+        yield {"result": asdict(echo) if request["command"] == "chirp" else {}}
+
+    found = asked(run_in_real_time, state, answer)
+    assert levels(of("chirp", found)) == {"ok"}
+    assert [finding.said for finding in of("microphone", found)] == ["the daemon tells nonsense"]
+
+
 def test_a_daemon_that_is_too_old_to_chirp_or_is_talked_with_says_so(run_in_real_time: Run[Any], state: Path) -> None:
     async def answer(request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         if request["command"] == "levels":

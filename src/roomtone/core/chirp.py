@@ -39,8 +39,8 @@ BEFORE_S, AFTER_S = 0.02, 0.3
 
 SURE_DB = -15.0
 """The share of the energy in its band that must be the chirp, to be taken for it: 3 %. Of 433 stretches of 2.2 s of
-talk, music and household noise without one the best came to -16.8 dB, half to -22.9 dB or less. An echo 6 dB below them
-was found in all, 12 dB below in 87 of 100."""
+talk, music and household noise without one the best came to -16.8 dB, half to -22.9 dB or less. An echo 6 dB below
+them was found in all, 12 dB below in 87 of 100."""
 
 
 @dataclass(frozen=True, slots=True)

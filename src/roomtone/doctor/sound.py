@@ -14,7 +14,7 @@ from typing import Any
 
 from roomtone import engines
 from roomtone.control import ask_daemon
-from roomtone.core.errors import AudioError, EngineError, EngineUnavailable, RoomtoneError
+from roomtone.core.errors import AudioError, EngineError, EngineUnavailable, RoomBusy, RoomtoneError
 from roomtone.core.sound import Audio
 from roomtone.doctor.findings import Finding, split
 from roomtone.engines.audio import Microphone, SoundDevice
@@ -40,6 +40,7 @@ LOUD_DB = 10.0
 
 WITHOUT_HARDWARE = "wav"
 GAIN = "set its gain: alsamixer (F6 chooses the card, F4 the microphone)"
+RESTART = "run: sudo systemctl restart roomtone"
 PLUG = "check its plug; this lists what the system sees: arecord -l"
 UNHEARD = "turn it up or plug it in, and listen: speaker-test -t sine -l 1; headphones cannot be heard"
 
@@ -137,7 +138,7 @@ async def ask(daemon: Path, how: Listening) -> list[Finding]:
     found = [await _asked("microphone", _levels(daemon, how), 2 * FIRST_SOUND_S)]
     if how.chirps:
         how.meter("chirp", None)
-        found.append(await _asked("chirp", _chirp(daemon, how), FREE_S + BOUND_S + FIRST_SOUND_S))
+        found.append(await _asked("chirp", _chirp(daemon, how), 2 * FREE_S + BOUND_S))
     return found
 
 
@@ -147,12 +148,14 @@ async def _asked(subject: str, asking: Any, bound_s: float) -> Finding:
             finding: Finding = await asking
             return finding
     except TimeoutError:
-        return Finding(subject, "warn", "the daemon does not tell", "run: sudo systemctl restart roomtone")
+        return Finding(subject, "warn", "the daemon does not tell", RESTART)
     except AudioError as error:
         return split(subject, "fail", error.message)
     except RoomtoneError as error:  # an older daemon does not know how, or the room is talked with
         said, _, mend = error.message.partition("; ")
-        return Finding(subject, "warn", said, mend or "run: sudo systemctl restart roomtone")
+        return Finding(subject, "warn", said, mend or RESTART)
+    except (TypeError, ValueError, AttributeError):  # the socket's other end may be anything
+        return Finding(subject, "warn", "the daemon tells nonsense", RESTART)
 
 
 async def _levels(daemon: Path, how: Listening) -> Finding:
@@ -165,10 +168,18 @@ async def _levels(daemon: Path, how: Listening) -> Finding:
 
 
 async def _chirp(daemon: Path, how: Listening) -> Finding:
-    async for message in ask_daemon(daemon, {"command": "chirp", "even_quiet": how.even_quiet}):
+    request = {"command": "chirp", "even_quiet": how.even_quiet}
+    try:
+        return await _chirped(daemon, request)
+    except RoomBusy:  # who has just begun to talk is through in a moment, mostly
+        return await _chirped(daemon, request)
+
+
+async def _chirped(daemon: Path, request: dict[str, Any]) -> Finding:
+    async for message in ask_daemon(daemon, request):
         if "result" in message:
             return loop_back(LoopBack(**message["result"]))
-    return Finding("chirp", "warn", "the daemon gave no answer", "run: sudo systemctl restart roomtone")
+    return Finding("chirp", "warn", "the daemon gave no answer", RESTART)
 
 
 # -------------------------------------------------------------------------------------------- judgements
