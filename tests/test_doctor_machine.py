@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from roomtone import maintenance
+from roomtone.commands import COMMANDS
 from roomtone.doctor import board, units, wear
 from roomtone.doctor.findings import Finding
 from roomtone.maintenance import Line, Outcome
@@ -351,6 +353,16 @@ def test_nights_without_maintenance_are_told(tmp_path: Path) -> None:
 def test_an_outcome_that_cannot_be_read_is_told(tmp_path: Path, content: str) -> None:
     (tmp_path / "maintenance.json").write_text(content)
     assert only(units.nights(tmp_path, NOW, expected=True)).level == "warn"
+
+
+# ---------------------------------------------------------------------------------------------- what mends
+
+
+def test_every_command_of_roomtones_own_that_mends_something_is_there() -> None:
+    sources = [file.read_text("utf-8") for file in Path(board.__file__).parent.glob("*.py")]
+    named = {name for source in sources for name in re.findall(r"(?:: |sudo |\()roomtone ([a-z][a-z-]*)", source)}
+    assert {"backup", "models", "doctor", "run"} <= named
+    assert named <= COMMANDS.keys()
 
 
 # ------------------------------------------------------------------------------------------ asking programs

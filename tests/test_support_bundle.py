@@ -296,7 +296,9 @@ def test_the_daemon_and_systemd_are_asked_and_who_does_not_answer_is_left_out(
 
     async def look() -> Sources:
         chosen = Settings(state_dir=tmp_path)
-        assert (await gather(chosen, [], named=True, asks=lambda words: None)).metrics is None
+        nothing = await gather(chosen, [], named=True, asks=lambda words: None)
+        assert (nothing.metrics, nothing.status) == (None, {})
+        assert [finding.said for finding in nothing.findings] == ["the journal cannot be read by this user"]
         async with listening(tmp_path / "control.sock") as server, beside(serve_on(server, answer), "daemon"):
             return await gather(chosen, [], named=True, asks=lambda words: words[0])
 

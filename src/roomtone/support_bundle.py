@@ -76,7 +76,11 @@ async def gather(
             metrics = await _result(daemon, "metrics")
     except RoomtoneError as error:
         findings = [*findings, Finding("bundle", "warn", error.message)]
-    return Sources(settings, findings, asks(JOURNAL), asks(units.SHOW), metrics, status)
+    log = asks(JOURNAL)
+    if log is None:
+        mend = "run it once more with sudo: it will be in the bundle then"
+        findings = [*findings, Finding("bundle", "warn", "the journal cannot be read by this user", mend)]
+    return Sources(settings, findings, log, asks(units.SHOW), metrics, status)
 
 
 async def _result(daemon: Path, command: str) -> Any:
