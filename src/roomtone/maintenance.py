@@ -138,8 +138,14 @@ def _done(name: str, work: Callable[[Night], Iterator[Line]], night: Night) -> l
 
 
 def _written_kb() -> int:
-    """Return what this process has sent to the disk, in kilobytes (proc(5), /proc/pid/io)."""
-    counted = dict(line.split(": ") for line in Path("/proc/self/io").read_text("ascii").splitlines())
+    """Return what this process has sent to the disk, in kilobytes (proc(5), /proc/pid/io); 0 where nobody may know.
+
+    The kernel does not tell it to a process that has changed its user.
+    """
+    try:
+        counted = dict(line.split(": ") for line in Path("/proc/self/io").read_text("ascii").splitlines())
+    except OSError:
+        return 0
     return (int(counted["write_bytes"]) - int(counted["cancelled_write_bytes"])) // 1000
 
 

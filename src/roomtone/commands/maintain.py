@@ -42,7 +42,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         outcome = maintenance.maintain(settings, config.find_file(args.config, os.environ))
         for line in outcome.lines:
             _show(line, as_json=args.json)
-        if not args.json:
+        if outcome.written_kb and not args.json:
             say_line(f"{outcome.written_kb} KB were written.")
     if outcome.untold and maintenance.may_be_told(settings):
         asyncio.run(_tell(outcome, settings, named=named))
