@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import resource
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from conftest import Run
 from rooms import HELP, room, scripted, somebody_speaks, speaks, until
-from roomtone import engines
+from roomtone import database, engines
 from roomtone.app import Room, open_room
 from roomtone.core.dialog import Ended, Role, Source, Stage, Turn
 from roomtone.core.signals import Prompt
 from roomtone.daemon import watch_store
 from roomtone.flow import beside
-from roomtone.store import FILE_NAME, Store
+from roomtone.store import FILE_NAME, Store, open_store
 
 
 @asynccontextmanager
@@ -54,6 +58,32 @@ async def rows(store: Store, table: str) -> list[dict[str, Any]]:
 
 
 # ------------------------------------------------------------------------------------ as a turn comes on
+
+
+def test_an_answer_that_was_heard_to_its_end_is_not_cut_off_by_a_later_power_cut(
+    run: Run[None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, on_disk = tmp_path / "before" / f"{FILE_NAME}-wal", [0]
+    commit = database.commit
+
+    def committing(connection: Any, statements: Any, durable: bool) -> None:
+        commit(connection, statements, durable)
+        if durable:
+            on_disk.append(log.stat().st_size)
+
+    async def scenario() -> None:
+        monkeypatch.setattr(database, "commit", committing)
+        async with household(tmp_path / "before") as opened:
+            await ask(opened, "what time is it")
+            await opened.conversation.recorder.settled(1)
+            after = shutil.copytree(tmp_path / "before", tmp_path / "after")
+        os.truncate(after / log.name, max(on_disk))  # what only the system's memory held is gone
+        async with open_store(after / FILE_NAME) as store:
+            assert store.unfinished == ()
+            [turn] = await store.history(10)
+            assert turn.spoken == turn.said
+
+    run(scenario())
 
 
 def test_each_stage_of_a_turn_is_in_its_row(run: Run[None], tmp_path: Path) -> None:

@@ -65,12 +65,18 @@ class Writing:
         await self._store.save_turn(turn, closed=False, messages=said, session=session, durable=durable)
 
     async def settle(self) -> None:
-        """Write the turns that are owed, in order: a full disk may have refused some. Raises StoreError."""
+        """Write the turns that are owed, in order: a full disk may have refused some. Raises StoreError.
+
+        The end of an answer goes to the disk itself: in the half minute that a file system keeps it back, a power cut
+        would make the room believe, and say, that it was cut off in that answer.
+        """
         while self.owed:
             first = self.owed[0]
-            settled = True
+            settled, aloud = True, bool(first.turn.spoken)
             try:
-                await self._store.save_turn(first.turn, closed=True, messages=first.messages, session=first.session)
+                await self._store.save_turn(
+                    first.turn, closed=True, messages=first.messages, session=first.session, durable=aloud
+                )
             except StoreError:
                 settled = False
                 raise
