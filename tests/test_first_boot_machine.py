@@ -1,4 +1,4 @@
-"""The card on a real systemd: taken in before the daemon starts, wiped, told aloud; and a root hardly ever written."""
+"""The card on a real systemd: taken in before the daemon starts, wiped, told aloud; and a root hardly written to."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ def said(machine: Machine) -> str:
     return machine.run("roomtone", "history")
 
 
+@pytest.mark.long
 def test_a_card_sets_the_room_up_and_a_wrong_one_is_told_and_harms_nothing(root: Path) -> None:
     card = root / "boot/firmware/roomtone.yaml"
     card.write_text(CARD)
