@@ -37,7 +37,7 @@ FLOORS = """
     persona_versions tool_runs ownership writing
     edges
     boards
-    control quiet link enrolling loudness
+    control quiet link enrolling loudness refuge
     llm_router memories past routines mcp_servers first_boot
     failover history personas accounts receipt card
     discovery clock_trust own_words

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from roomtone import engines, logs, persona_versions
+from roomtone import engines, logs, persona_versions, refuge
 from roomtone.cast import Cast, ReadyPersona
 from roomtone.clock_trust import ClockTrust
 from roomtone.conversation import Conversation
@@ -74,7 +74,9 @@ class Room:
             "conversation": "ok" if conversation.running else "stopped",
             **conversation.health,
             **{line.seam: line.health for line in lines if conversation.health[line.seam] == "ok"},
-            **({"store": self.store.mended} if self.store.mended else {}),
+            **(
+                {"store": trouble} if (trouble := self.store.mended or refuge.trouble(self.store.path.parent)) else {}
+            ),
             **({"llm": self.parts.minds.router.health} if self.settings.llm.providers else {}),
             **{f"mcp {name}": health for name, health in self.parts.minds.servers.health()},
             **({"house": self.parts.housed.health()} if self.parts.housed.health is not None else {}),

@@ -25,6 +25,7 @@ from roomtone import (
     persona_answers,
     persona_versions,
     receipt,
+    refuge,
     routine_answers,
 )
 from roomtone.app import Room, how_called, open_room
@@ -122,6 +123,8 @@ def _tell_troubles(room: Room, mistakes: list[str]) -> None:
     """Say aloud what whoever set the room up should know."""
     if mistakes:
         say(room, "config_broken")
+    if refuge.trouble(room.store.path.parent) is not None:
+        say(room, "store_failed")
     if room.store.mended:
         log.warning("%s", room.store.mended)
         say(room, "store_mended")

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from roomtone import config, daemon, logs
+from roomtone import config, daemon, logs, refuge
 from roomtone.app import Room
 from roomtone.commands import say_json, say_line
 from roomtone.config import Settings
@@ -36,11 +36,14 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
     An engine that is named and cannot be opened is chosen as under auto. Settings with which the room cannot be
     opened all the same are given up for the last that worked, or for the defaults; the state, with its timers and
-    models, stays the same.
+    models, stays the same. Where that cannot be written, and nobody named another, it goes on in memory.
     """
     logs.set_up(settings.log)
     with backing_off("roomtone"):
-        return _go_on(args, settings)
+        if args.state_dir is not None:
+            return _go_on(args, settings)
+        with refuge.instead_of(settings.state_dir) as state_dir:
+            return _go_on(args, settings.model_copy(update={"state_dir": state_dir}))
 
 
 def _go_on(args: argparse.Namespace, settings: Settings) -> int:
