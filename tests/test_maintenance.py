@@ -280,3 +280,27 @@ def test_nobody_is_there_to_tell_and_it_waits(state: Path, monkeypatch: pytest.M
 def test_every_thing_that_may_be_wrong_has_words() -> None:
     texts = Phrases.load().texts
     assert {"night_other", "night_store", "night_models", "night_backup"} <= texts.keys()
+
+
+def test_what_is_erased_goes_from_the_backups_that_hold_it(run: Run[Any], state: Path) -> None:
+    maintain(settings_of(state))
+    [kept] = backups(state)
+    earlier = kept.with_name("roomtone-kitchen-1-20260101-000000.tar.gz")
+    earlier.write_bytes(kept.read_bytes())
+    aside = state / "before-restore-1" / FILE_NAME
+    aside.parent.mkdir()
+    aside.write_bytes((state / FILE_NAME).read_bytes())
+    long_ago = time.time() - 10 * 24 * 3600
+    os.utime(earlier, (long_ago, long_ago))
+
+    async def main() -> None:
+        async with open_store(state / FILE_NAME) as store:
+            await store.erase(datetime.now(UTC) - timedelta(hours=1))
+            assert backups(state) == [earlier]
+            assert not aside.exists()
+            await store.erase()
+            assert backups(state) == []
+
+    run(main())
+    assert line(maintain(settings_of(state)), "backup").ok
+    assert len(backups(state)) == 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -200,7 +200,7 @@ class Store:
         return [as_message(row) for row in rows]
 
     async def erase(self, since: datetime | None = None, spare: str = "", *, whole: bool = True) -> int:
-        """Forget what was said since a moment, or ever, also in databases that were set aside; return how many turns.
+        """Forget what was said since a moment, or ever, also what was set aside or backed up; return how many turns.
 
         A turn that was not over then counts as said since. Timers and lists stay, and so does the turn whose trace is
         ``spare``; what was taken off a list since cannot be put back any more. No byte of what was erased is left in
@@ -211,7 +211,7 @@ class Store:
 
         def work(connection: sqlite3.Connection) -> int:
             erased = database.erase(connection, which)
-            for aside in self.path.parent.glob(f"{self.path.name}.corrupt-*"):
+            for aside in self._copies():
                 if since is None or aside.stat().st_mtime >= since.timestamp():
                     aside.unlink()
             return erased
@@ -220,6 +220,11 @@ class Store:
         if whole:
             await self.shrink()
         return erased
+
+    def _copies(self) -> Iterator[Path]:
+        """List the files that hold what the store held once: set aside, or kept by the night's work."""
+        for pattern in (f"{self.path.name}.corrupt-*", "backups/*.tar.gz", f"before-restore-*/{self.path.name}*"):
+            yield from self.path.parent.glob(pattern)
 
     async def shrink(self) -> None:
         """Rewrite the file without what was erased; all of it is written thrice, a year's talk in some seconds."""
