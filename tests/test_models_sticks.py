@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -91,6 +92,19 @@ def test_a_model_there_is_no_room_for_hinders_no_other(
     large, small = take_all(tmp_path / "stick", folder)
     assert (large.typed, large.state, small.typed, small.state) == ("whisper-a-large-one", "broken", NAME, "taken")
     assert "make room" in str(large.why)
+
+
+def test_a_card_that_cannot_be_written_is_told_once(
+    stick: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(taking_in, "_copy", refuses)
+    assert roomtone(tmp_path, "import", str(stick)) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "Read-only file system" in err
 
 
 def test_a_folder_without_any_model_says_what_it_is_instead(

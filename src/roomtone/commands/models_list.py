@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -184,6 +185,10 @@ def show_sticks(*, as_json: bool) -> int:
 # ------------------------------------------------------------------------------------------------ bar
 
 
+WORTH_A_LINE = 10_000_000
+"""Bytes from which a file's beginning is told where there is no terminal to show a bar on."""
+
+
 class _Bar:
     """Shows a pull's progress on a terminal."""
 
@@ -193,6 +198,8 @@ class _Bar:
         self._task: Any = None
 
     def begin(self, file: str, done: int, total: int) -> None:
+        if self._progress.disable and total - done > WORTH_A_LINE:
+            sys.stderr.write(f"roomtone: fetching {self._name} {file}, {models.megabytes(total - done)}\n")
         self._task = self._progress.add_task(f"{self._name} {file}", completed=done, total=total)
 
     def move(self, count: int) -> None:

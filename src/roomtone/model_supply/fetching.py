@@ -91,8 +91,7 @@ def bring(wanted: Wanted, folder: Path, describe: Callable[[], Told], bar: Bar) 
         with _incoming(wanted, folder) as incoming:
             source, remote = describe()
             _refuse_others(wanted, remote)
-            there = sum((incoming / file.name).stat().st_size for file in remote if (incoming / file.name).is_file())
-            models.need_room(folder, sum(file.size for file in remote) - there, wanted.typed)
+            models.need_room(folder, sum(_lacks(file, incoming) for file in remote), wanted.typed)
             for file in remote:
                 _fetch(wanted, file, incoming, folder, bar)
             return models.put_in_place(incoming, wanted.kind, wanted.name, folder, source, wanted.pin)
@@ -202,9 +201,20 @@ def _refused(wanted: Wanted, where: str, status: int) -> ModelError:
 # --------------------------------------------------------------------------------------------- a file
 
 
+def _part(file: Remote, incoming: Path) -> Path:
+    """Return under which name a file arrives: another one where it has become another there."""
+    return incoming / f"{file.name}.{re.sub(r'[^0-9a-zA-Z]', '', file.mark)[:16]}.part"
+
+
+def _lacks(file: Remote, incoming: Path) -> int:
+    """Return how many bytes of a file have not arrived yet."""
+    arrived = [path.stat().st_size for path in (incoming / file.name, _part(file, incoming)) if path.is_file()]
+    return max(0, file.size - max(arrived, default=0))
+
+
 def _fetch(wanted: Wanted, file: Remote, incoming: Path, folder: Path, bar: Bar) -> None:
     """Bring one file whole into the incoming folder, going on where the last try ended."""
-    whole, part = incoming / file.name, incoming / f"{file.name}.{re.sub(r'[^0-9a-zA-Z]', '', file.mark)[:16]}.part"
+    whole, part = incoming / file.name, _part(file, incoming)
     if whole.is_file() and _as_told(whole, file):
         return
     if part.is_file() and part.stat().st_size > file.size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ def take_all(root: Path, folder: Path) -> Iterator[Outcome]:
     """Take in every model below a folder; tell of each, and of each file that looks like one and is none.
 
     A model that the ``models.lock`` beside it pins is compared with that. One that cannot be taken, for want of room
-    too, hinders no other. Raises ModelError where there is nothing at all.
+    too, hinders no other. Raises ModelError where there is nothing at all, or where nothing can be written.
     """
     found, strange = candidates(root)
     if not found:
@@ -61,6 +62,8 @@ def _taken(path: Path, folder: Path, held: dict[str, models.Pin]) -> Outcome:
             return Outcome(path, "here", typed)
         take_in(path, folder, known, pin)
     except (ModelError, UsageError) as error:
+        if error.details.get("errno") in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise  # it is the same for all of them
         return Outcome(path, "broken", typed, error.message)
     return Outcome(path, "taken", typed)
 

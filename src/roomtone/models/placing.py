@@ -27,8 +27,8 @@ def need_room(models: Path, needed: int, what: str) -> None:
         raise cannot_write(error, models, what) from None
     if needed + SPARE_BYTES > free:
         raise ModelError(
-            f"{what} needs {megabytes(needed)} and {models} has {megabytes(free)} free, of which "
-            f"{megabytes(SPARE_BYTES)} stay so; make room there, for example: roomtone models remove NAME",
+            f"{what} needs {megabytes(needed + SPARE_BYTES)} free ({megabytes(SPARE_BYTES)} of them stay so), and "
+            f"{models} has {megabytes(free)}; make room there, for example: roomtone models remove NAME",
             needed=needed,
             free=free,
         )
