@@ -269,8 +269,8 @@ def test_a_journal_of_nonsense_is_passed_over(words: OwnWords, text: str) -> Non
 
 
 def test_samples_keep_their_numbers_and_known_labels_only(words: OwnWords) -> None:
-    page = 'roomtone_x{seam="stt",persona="Wilhelmina"} 2.0\nother{a="b"} 1\nnonsense\n'
-    assert list(metrics(page, words)) == [f'roomtone_x{{seam="stt",persona="{REMOVED}"}} 2.0']
+    page = 'roomtone_x{seam="stt",le="0.0025",persona="Wilhelmina"} 2.0\nother{a="b"} 1\nnonsense\n'
+    assert list(metrics(page, words)) == [f'roomtone_x{{seam="stt",le="0.0025",persona="{REMOVED}"}} 2.0']
 
 
 # ---------------------------------------------------------------------------------------------- the file
@@ -329,5 +329,6 @@ def test_the_doctor_writes_a_bundle_of_what_it_found(
     assert cli.main([*words, "--json", "--bundle", str(out)]) == 0
     assert "look through it" in capsys.readouterr().err
     found = opened(out.read_bytes())
-    assert {json.loads(line)["subject"] for line in found["findings.jsonl"].splitlines()} == {"clock", "skills"}
+    subjects = {json.loads(line)["subject"] for line in found["findings.jsonl"].splitlines()}
+    assert subjects - {"bundle"} == {"clock", "skills"}
     assert PLANTED["person"] not in "".join(found.values())

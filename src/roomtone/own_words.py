@@ -22,6 +22,7 @@ from typing import Any
 
 from roomtone import __version__, engines
 from roomtone.core import errors
+from roomtone.core.dialog import Ended, Source
 from roomtone.core.machine import Mode
 from roomtone.model_supply.catalogue import catalogue
 from roomtone.shipped import shipped
@@ -230,6 +231,8 @@ def _names(root: Path, files: Iterable[Path]) -> Iterator[str]:
         "True",
         "False",
     )
+    yield from (each.value for kind in (Ended, Source) for each in kind)
+    yield from ("endpoint", "think", "first_sound", "total", "overhead", "skill", "tool", "routine", "offline")
     yield from ("loaded", "active", "inactive", "failed", "activating", "deactivating", "running", "dead", "enabled")
     yield from ("disabled", "static", "linked", "success", "exit-code", "watchdog", "oom-kill", "timeout", "exited")
     yield from (

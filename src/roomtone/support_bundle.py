@@ -45,6 +45,9 @@ FRAME = re.compile(r'\s*File "[^"]*/(roomtone/[\w/]+)\.py", line (\d+), in .*')
 SAMPLE = re.compile(r"([a-z_]+)(?:\{(.*)\})? ([0-9.e+-]+|NaN|[+-]Inf)")
 LABEL = re.compile(r'([a-zA-Z_]+)="((?:[^"\\]|\\.)*)"')
 
+BOUND = re.compile(r"le(\d+(\.\d+)?|\+Inf)")
+"""A label with the upper end of a histogram's bucket."""
+
 README = """What this is: the state of a Roomtone, for whoever helps.
 Everything that is not Roomtone's own (names, texts, addresses, secrets) was taken out and reads {removed}.
 Still, look through it before it is given away: tar -xzOf FILE | less
@@ -255,7 +258,10 @@ def metrics(page: str, words: OwnWords) -> Iterator[str]:
         match = SAMPLE.fullmatch(line)
         if match is None or not match.group(1).startswith(("roomtone_", "process_", "python_")):
             continue
-        labels = ",".join(f'{key}="{words.only(value)}"' for key, value in LABEL.findall(match.group(2) or ""))
+        found = LABEL.findall(match.group(2) or "")
+        labels = ",".join(
+            f'{key}="{value if BOUND.fullmatch(key + value) else words.only(value)}"' for key, value in found
+        )
         yield f"{match.group(1)}{{{labels}}} {match.group(3)}" if labels else f"{match.group(1)} {match.group(3)}"
 
 
