@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 EPOCH = datetime(2025, 1, 1, tzinfo=UTC)
 """Roomtone was made after this: a clock that shows an earlier time is wrong."""
 
+AHEAD = timedelta(days=365)
+"""What the store holds of so far ahead was written by a clock that was wrong then."""
+
 SERVICE = Path("/run/systemd/timesync")
 SYNCHRONISED = SERVICE / "synchronized"
 """systemd-timesyncd makes the folder when it starts, and the file once a server has set the clock since the boot."""
@@ -73,7 +76,7 @@ class ClockTrust:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._floor = EPOCH
+        self._newest: datetime | None = None
         self._was_set = False
         self._started = elapsed()
         self._began = utc_now()
@@ -82,15 +85,17 @@ class ClockTrust:
     async def learn(self) -> None:
         """Learn from the store what time it is at least."""
         try:
-            self._floor = max(EPOCH, await self._store.last_known() or EPOCH)
+            self._newest = await self._store.last_known()
         except StoreError as error:
             log.error("what time it is at least is not known: %s", error.message)
         if not self.is_right():
             log.warning("the clock was not set since the machine was started; it shows %s", iso(utc_now()))
 
     def is_possible(self) -> bool:
-        """Say whether it may be as late as the clock shows: nothing that is known came later."""
-        return synchronised() or utc_now() >= self._floor
+        """Say whether it may be as late as the clock shows: nothing that is known came later, but for nonsense."""
+        now, newest = utc_now(), self._newest
+        earlier = newest is not None and now < newest <= now + AHEAD
+        return synchronised() or (now >= EPOCH and not earlier)
 
     def is_right(self) -> bool:
         """Say whether the clock may be told to people."""
