@@ -393,8 +393,11 @@ def test_a_daemon_that_does_not_answer_is_a_finding(
         yield {}
 
     monkeypatch.setattr(doctor, "ANSWER_S", 0.1)
-    (found,) = of("daemon", asked(run_in_real_time, state, answer))
+    everything = asked(run_in_real_time, state, answer)
+    (found,) = of("daemon", everything)
     assert (found.level, found.mend) == ("fail", "run: sudo systemctl restart roomtone")
+    (microphone,) = of("microphone", everything)
+    assert "cannot be asked" in microphone.said, "it has the sound card, whether it tells or not"
 
 
 def test_a_state_folder_held_by_who_listens_on_no_socket_is_told(run: Run[Any], state: Path) -> None:
@@ -615,7 +618,8 @@ def test_only_what_is_asked_for_is_looked_at(file: Path, state: Path, capsys: py
 def test_who_asks_for_the_chirp_alone_is_told_by_the_exit_code_whether_it_was_heard(
     file: Path, state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert doctor_says(capsys, file, state, "--only", "chirp") == (1, []), "what has no hardware chirps nowhere"
+    code, [row] = doctor_says(capsys, file, state, "--only", "chirp")
+    assert (code, row["said"]) == (1, "there is nothing to play it on")
     file.write_text("audio: {engine: sim}")
     code, [row] = doctor_says(capsys, file, state, "--only", "chirp")
     assert (code, row["subject"], row["level"]) == (0, "chirp", "ok")

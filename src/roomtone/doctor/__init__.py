@@ -69,12 +69,12 @@ async def examine(
     for finding in house.configuration(mistakes) if look.wants("configuration") else ():
         yield finding
     daemon, found = await _ask(settings, named)
-    if daemon == control.SERVICE_SOCKET:
+    if daemon.socket == control.SERVICE_SOCKET:
         settings = settings.model_copy(update={"state_dir": SERVICE_STATE})
     for finding in found if look.wants("daemon") else ():
         yield finding
     with worker("doctor") as hand:
-        for subject, check in _checks(settings, running=daemon is not None):
+        for subject, check in _checks(settings, running=daemon.runs):
             if not look.wants(subject):
                 continue
             look.sound.meter(subject, None)
@@ -84,7 +84,7 @@ async def examine(
                 findings = [_unknown(subject, error)]
             for finding in findings:
                 yield finding
-    for finding in await _house(settings, running=daemon is not None) if look.wants("house") else ():
+    for finding in await _house(settings, running=daemon.runs) if look.wants("house") else ():
         yield finding
     for finding in await _sound(settings, daemon, look):
         yield finding
@@ -112,40 +112,54 @@ def _checks(settings: Settings, *, running: bool) -> tuple[tuple[str, Check], ..
     )
 
 
-async def _sound(settings: Settings, daemon: Path | None, look: Look) -> list[Finding]:
-    """Look at microphone and loudspeaker: the daemon's, where one runs."""
-    if not (look.wants("microphone") or look.wants("chirp")):
+async def _sound(settings: Settings, daemon: Daemon, look: Look) -> list[Finding]:
+    """Look at microphone and loudspeaker: the daemon's, where one runs; one that does not tell has them as well."""
+    asked_for = [subject for subject in ("microphone", "chirp") if look.wants(subject)]
+    if not asked_for:
         return []
+    if daemon.runs and daemon.socket is None:
+        said, mend = "a daemon has the sound devices and cannot be asked", "see why: roomtone doctor --only daemon"
+        return [Finding(subject, "warn", said, mend) for subject in asked_for]
     how = replace(look.sound, chirps=look.wants("chirp"))
     try:
-        found = await (sound.ask(daemon, how) if daemon is not None else sound.listen(settings, how))
+        found = await (sound.ask(daemon.socket, how) if daemon.socket else sound.listen(settings, how))
     except Exception as error:  # an engine of another package may raise anything
         return [_unknown("microphone", error)]
-    return [each for each in found if each.level == "fail" or look.wants(each.subject) or not look.only]
+    kept = [each for each in found if each.level == "fail" or look.wants(each.subject) or not look.only]
+    nothing = Finding("chirp", "warn", "there is nothing to play it on", "see why: roomtone doctor --only engines")
+    return kept or [nothing]
 
 
-async def _ask(settings: Settings, named: bool) -> tuple[Path | None, list[Finding]]:
-    """Ask the running daemon how it is; return the socket where it told, None where none runs or it does not say."""
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """Whether a daemon runs, and the socket on which it tells; None where it does not."""
+
+    socket: Path | None = None
+    runs: bool = True
+
+
+async def _ask(settings: Settings, named: bool) -> tuple[Daemon, list[Finding]]:
+    """Ask the running daemon how it is."""
     try:
         path = await find_daemon(settings.state_dir, named=named)
         if path is None:
             held = store.holder(settings.state_dir)
             if held is not None:
                 said = f"process {held} holds {settings.state_dir} and listens on no socket"
-                return None, [Finding("daemon", "fail", said, f"end that one: kill {held}")]
-            return None, [Finding("daemon", "warn", "no daemon runs", "run: roomtone run")]
+                return Daemon(), [Finding("daemon", "fail", said, f"end that one: kill {held}")]
+            return Daemon(runs=False), [Finding("daemon", "warn", "no daemon runs", "run: roomtone run")]
         async with asyncio.timeout(ANSWER_S):
             async for message in ask_daemon(path, {"command": "status"}):
                 if "result" in message:
-                    return path, list(_health(message["result"]))
+                    return Daemon(path), list(_health(message["result"]))
         raise DaemonGone("the daemon gave no answer; run: sudo systemctl restart roomtone")
     except TimeoutError:
         said = f"a daemon runs and does not answer within {ANSWER_S:.0f} s"
-        return None, [Finding("daemon", "fail", said, "run: sudo systemctl restart roomtone")]
+        return Daemon(), [Finding("daemon", "fail", said, "run: sudo systemctl restart roomtone")]
     except RoomtoneError as error:
-        return None, [split("daemon", "fail" if isinstance(error, DaemonGone) else "warn", error.message)]
+        return Daemon(), [split("daemon", "fail" if isinstance(error, DaemonGone) else "warn", error.message)]
     except Exception as error:  # the socket's other end may be anything
-        return None, [_unknown("daemon", error)]
+        return Daemon(), [_unknown("daemon", error)]
 
 
 def _health(status: dict[str, Any]) -> Iterable[Finding]:

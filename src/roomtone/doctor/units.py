@@ -78,7 +78,7 @@ def judge(unit: Mapping[str, str]) -> Iterator[Finding]:
     log = f"see why: journalctl -u {name} -n 50"
     if state == "failed":
         yield Finding("units", level, f"{name} has failed: {why}", f"{log}; then: sudo systemctl restart {name}")
-    elif serves and state == "activating" and restarts:
+    elif serves and state == "activating" and restarts > 1:
         said = f"{name} is being restarted again and again ({restarts} times): {why}"
         yield Finding("units", level, said, log)
     elif serves and state == "inactive" and unit.get("UnitFileState") == "enabled":
