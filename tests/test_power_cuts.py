@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from power_cuts import disk, guest
 from power_cuts.disk import SECTOR, Cut, Disk, Server, Write
-from power_cuts.verdict import Promises, lost, overdue, untold
+from power_cuts.verdict import Life, Promises, doing, lost, overdue, summary, untold
 
 SECTORS = 8
 NOON = "2026-03-01T12:00:00+00:00"
@@ -254,3 +254,34 @@ def test_whatever_is_asked_names_no_timer_twice(seed: int, running: int) -> None
     assert (what == "cancel") == (running >= guest.TOGETHER)
     assert (name in names) == (what == "cancel")
     assert re.search(name, text)
+
+
+# -------------------------------------------------------------------------------------------- what is said
+
+
+def test_the_summary_counts_cuts_and_what_was_wrong_after_them() -> None:
+    lives = [
+        Life(54.0),
+        Life(31.0, 2, "idle", Cut(1, 2, 1)),
+        Life(29.0, 0, "idle", Cut(0, 0, 0), ["timer lost: tea"]),
+    ]
+    assert summary(lives, promised(*TEA_IS_SET), 7) == (
+        "2 power cuts (seed 7), 1 with anything wrong; 1 answers given, 2 timers due while off; "
+        "3 of 4 unflushed writes spoiled; ready 31 s after power (median), 31 s at most"
+    )
+    assert str(lives[1]) == "   31.0      2          1/2/1  idle                     ok"
+
+
+@pytest.mark.parametrize(
+    ("last", "amid"),
+    [
+        ({"kind": "found"}, "starting"),
+        ({"kind": "ready"}, "telling"),
+        ({"kind": "stopped"}, "ringing"),
+        ({"kind": "answered"}, "idle"),
+        (asked("timer", "tea"), "answering (timer)"),
+    ],
+)
+def test_what_went_on_at_a_cut_is_what_the_machine_told_of_last(last: dict[str, Any], amid: str) -> None:
+    assert doing([{"kind": "found"}, last]) == amid
+    assert doing([]) == "starting"

@@ -50,6 +50,16 @@ MASKED = (
         "systemd-udevd-kernel.socket",
     ),
     *("systemd-networkd-persistent-storage.service", "systemd-user-sessions.service", "systemd-update-done.service"),
+    *(
+        "modprobe@.service",
+        "kmod-static-nodes.service",
+        "systemd-remount-fs.service",
+        "systemd-journal-flush.service",
+    ),
+    *("systemd-tmpfiles-setup-dev.service", "systemd-tmpfiles-setup-dev-early.service", "systemd-sysusers.service"),
+    *("systemd-random-seed.service", "systemd-udev-load-credentials.service", "systemd-sysctl.service"),
+    *("dev-hugepages.mount", "dev-mqueue.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount"),
+    *("sys-fs-fuse-connections.mount", "sys-kernel-config.mount", "systemd-modules-load.service"),
     "roomtone-first-boot.service",
 )
 """What a room does not need, and an emulated processor would spend half of its start on."""

@@ -8,11 +8,36 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from power_cuts.disk import Cut
+
 Line = dict[str, Any]
 """One line that the virtual machine wrote: ``kind``, ``now`` (ISO 8601), ``up`` (seconds since start), and more."""
 
 MISSED = re.compile(r"(?:while I was off|I was off for)", re.IGNORECASE)
 CUT_OFF = re.compile(r"I was cut off", re.IGNORECASE)
+
+
+HEADING = "ready_s missed kept/lost/torn  amid                     then"
+
+
+@dataclass(slots=True)
+class Life:
+    """What one start of the machine came to, up to the cut that ended it.
+
+    ``ready_s``: seconds from its start until the daemon was ready; ``missed``: timers that had come due meanwhile;
+    ``amid``: what went on at the cut; ``wrong``: what should not be.
+    """
+
+    ready_s: float = 0.0
+    missed: int = 0
+    amid: str = ""
+    cut: Cut | None = None
+    wrong: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """Return it as a line under ``HEADING``."""
+        cut = f"{self.cut.kept}/{self.cut.lost}/{self.cut.torn}" if self.cut else "-"
+        return f"{self.ready_s:7.1f} {self.missed:6} {cut:>14}  {self.amid:24} {'; '.join(self.wrong) or 'ok'}"
 
 
 @dataclass(slots=True)
@@ -110,3 +135,31 @@ def untold(promises: Promises, found: Line, settled: Line, health: Line) -> list
     if cuts and promises.open is None:
         wrong.append(f"cut off, with nothing under way: {cuts}")
     return wrong
+
+
+def doing(lines: Sequence[Line]) -> str:
+    """Say what went on when the power was cut."""
+    if not lines:
+        return "starting"
+    last = lines[-1]
+    if last["kind"] == "asked":
+        return f"answering ({last['what']})"
+    return {"found": "starting", "ready": "telling", "stopped": "ringing"}.get(last["kind"], "idle")
+
+
+def summary(lives: Sequence[Life], promises: Promises, seed: int) -> str:
+    """Say in a line what all came to: each cut was followed by a start, but for the last."""
+    cuts, ready = len(lives) - 1, sorted(life.ready_s for life in lives[1:] if life.ready_s)
+    wrong = sum(1 for life in lives if life.wrong)
+    unflushed = [life.cut for life in lives if life.cut is not None]
+    missed, writes = sum(life.missed for life in lives), sum(cut.kept + cut.lost + cut.torn for cut in unflushed)
+    spoiled = sum(cut.lost + cut.torn for cut in unflushed)
+    up = (
+        f"ready {ready[len(ready) // 2]:.0f} s after power (median), {ready[-1]:.0f} s at most"
+        if ready
+        else "never up"
+    )
+    return (
+        f"{cuts} power cuts (seed {seed}), {wrong} with anything wrong; {len(promises.turns)} answers given, "
+        f"{missed} timers due while off; {spoiled} of {writes} unflushed writes spoiled; {up}"
+    )
