@@ -8,6 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,8 @@ from roomtone import config, models
 from roomtone.core.errors import ModelError, UsageError
 from roomtone.model_supply import catalogue, taking_in
 from roomtone.models import placing
+
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -435,3 +439,48 @@ def test_a_folder_that_cannot_be_written_says_what_mends_it(error: int, mends: s
     said = models.cannot_write(OSError(error, os.strerror(error)), Path("/card/models"), SMALL).message
     assert said.startswith(f"{SMALL} cannot be written to /card/models ({os.strerror(error)}); ")
     assert mends in said
+
+
+@pytest.fixture
+def of_nobody() -> Iterator[Path]:
+    """A folder of another user's, where every user may look."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may give a folder to another user")
+    with tempfile.TemporaryDirectory() as made:
+        os.chmod(made, 0o755)
+        state = Path(made) / "state"
+        state.mkdir(0o700)
+        os.chown(state, NOBODY, NOBODY)
+        yield state
+
+
+def run_apart(code: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a process of its own, which may become another user."""
+    head = "import os, sys; from pathlib import Path; from roomtone import cli, models\n"
+    head += "import roomtone.commands.models\n"  # while it still may
+    return subprocess.run([sys.executable, "-c", head + code, *words], capture_output=True, text=True)
+
+
+def test_a_folder_that_may_not_be_read_is_one_line_and_no_model_in_it_is_used(of_nobody: Path) -> None:
+    write(of_nobody / "models" / "whisper" / "mine", WHISPER)
+    ran = run_apart(
+        "os.setresuid(65533, 65533, 65533)\n"
+        "print(models.installed('whisper', Path(sys.argv[1]) / 'models'))\n"
+        "sys.exit(cli.main(['models', 'verify', '--state-dir', sys.argv[1]]))",
+        str(of_nobody),
+    )
+    assert ran.stdout == "[]\n"
+    assert "may not be read by this user" in ran.stderr
+    assert ran.returncode == 1
+
+
+def test_what_root_puts_into_the_folder_of_the_service_is_the_services(of_nobody: Path) -> None:
+    source = write(of_nobody.parent / "tiny.en", WHISPER)
+    importing = "sys.exit(cli.main(['models', 'import', sys.argv[1], '--state-dir', sys.argv[2]]))"
+    ran = run_apart(importing, str(source), str(of_nobody))
+    assert (ran.stderr, ran.returncode) == ("", 0)
+    assert {path.stat().st_uid for path in of_nobody.rglob("*")} == {NOBODY}
+    source.chmod(0o700)
+    ran = run_apart(importing, str(source), str(of_nobody))
+    assert ran.returncode == 1
+    assert f"run: sudo chmod -R a+rX {source}" in ran.stderr

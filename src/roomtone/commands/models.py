@@ -61,7 +61,10 @@ def _add_options(verb: argparse.ArgumentParser, name: str) -> None:
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Do what was asked for, as the owner of the state folder."""
     _become_owner(settings.state_dir)
-    code: int = args.verb(args, settings.state_dir / "models", settings)
+    folder = settings.state_dir / "models"
+    if not models.may_be_read(folder):
+        raise ModelError(f"{folder} may not be read by this user; run the same with sudo")
+    code: int = args.verb(args, folder, settings)
     return code
 
 
@@ -162,7 +165,7 @@ def _import(args: argparse.Namespace, folder: Path, _: Settings) -> int:
     """Take in one model by its file or name, else all of a folder; exit code 1 where one could not be."""
     if args.path is None:
         return show_sticks(as_json=args.json)
-    if args.name is not None or not args.path.is_dir():
+    if args.name is not None or not os.path.isdir(args.path):  # of what may not be read, that is told below
         kind, name, _pin = taking_in.take_in(args.path, folder, args.name)
         _tell(args, kind, name, folder, "was taken in")
         return 0

@@ -27,9 +27,15 @@ def recognise(path: Path, name: str | None = None) -> tuple[str, str, list[Path]
     wake word is a ``.json`` with its ``.tflite``.
     Raises ModelError, with what is wrong, for anything else.
     """
-    if not path.exists():
-        raise ModelError(f"{path}: there is no such file or folder; name {IMPORTED}")
-    return _of_folder(path, name) if path.is_dir() else _of_file(path, name)
+    try:
+        if not path.exists():
+            raise ModelError(f"{path}: there is no such file or folder; name {IMPORTED}")
+        return _of_folder(path, name) if path.is_dir() else _of_file(path, name)
+    except PermissionError as error:
+        where = error.filename or path
+        raise ModelError(
+            f"{where} may not be read by who owns the models folder; run: sudo chmod -R a+rX {path}"
+        ) from None
 
 
 def _of_file(path: Path, name: str | None) -> tuple[str, str, list[Path]]:

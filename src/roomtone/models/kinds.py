@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from roomtone.core.errors import UsageError
+
+log = logging.getLogger(__name__)
 
 NAME = re.compile(r"\w[\w.+-]{0,99}")
 
@@ -61,11 +66,27 @@ def installed(kind: str, models: Path) -> list[str]:
 
 
 def present(kind: str, models: Path) -> list[str]:
-    """List the models of a kind of which there is anything, whole or not, by name."""
+    """List the models of a kind of which there is anything, whole or not; none where the folder may not be read."""
     folder, endings = models / kind, FORMS[kind].endings
+    if not may_be_read(models):
+        _tell_once(models)
+        return []
     if not endings:
         return sorted(path.name for path in folder.glob("*") if path.is_dir() and NAME.fullmatch(path.name))
     return sorted({path.name.removesuffix(ending) for ending in endings for path in folder.glob(f"*{ending}")})
+
+
+def may_be_read(models: Path) -> bool:
+    """Tell whether this user may look into the models folder, where there is one."""
+    try:
+        return not models.is_dir() or os.access(models, os.R_OK | os.X_OK)
+    except PermissionError:  # of a folder above it
+        return False
+
+
+@cache
+def _tell_once(models: Path) -> None:
+    log.warning("%s may not be read by this user, so no model in it is used; see its owner", models)
 
 
 def lacking(kind: str, model: Path) -> str | None:
