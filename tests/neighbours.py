@@ -23,6 +23,7 @@ class Neighbours:
     asker: Neighbour | None = None
     ringing: list[ElsewhereTimer] = field(default_factory=list)
     broken: HouseError | None = None
+    cut_off: bool = False
 
     def rooms(self) -> Sequence[Neighbour]:
         return self.known

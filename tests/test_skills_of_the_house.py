@@ -67,6 +67,16 @@ def test_a_text_is_announced_where_it_is_meant_for(
     assert told == ("Said in the kitchen and the bedroom." if where is None else f"Said in the {where}.")
 
 
+@pytest.mark.parametrize("text", ["announce that dinner is ready", "who is where", "continue in the kitchen"])
+def test_a_room_that_has_met_no_other_says_whether_it_cannot_reach_them_or_is_alone(
+    ask: Ask, others: Neighbours, text: str
+) -> None:
+    others.known = []
+    assert ask(text) == "There is no other room here: I run in this one alone."
+    others.cut_off = True
+    assert ask(text) == "I can't reach the other rooms at the moment."
+
+
 def test_what_became_of_it_is_told_room_by_room(ask: Ask, others: Neighbours) -> None:
     others.known.append(Neighbour("hall-1", "hall"))
     others.missed = (("bedroom", Code.QUIET), ("hall", DeviceOffline.code))

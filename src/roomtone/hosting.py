@@ -20,7 +20,7 @@ from roomtone.core.speakable import in_words
 from roomtone.household import TurnHousehold
 from roomtone.live_turn import LiveTurn
 from roomtone.mind.context import Past
-from roomtone.mind.house import refusal_phrase
+from roomtone.mind.house import lonely_phrase, refusal_phrase
 from roomtone.parts import Manners, Parts
 from roomtone.past import heard_by, past
 from roomtone.recorder import Recorder
@@ -95,7 +95,7 @@ class Host:
         """Let the conversation go on in another room, whatever is being said; return why it does not, aloud."""
         house, phrases = self._parts.housed.house, self._switcher.speaker.phrases
         if not house.rooms():
-            return phrases.say("house_alone")
+            return phrases.say(lonely_phrase(house))
         try:
             await house.hand_off(house.find(room))
         except HouseError as error:

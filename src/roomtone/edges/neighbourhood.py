@@ -99,6 +99,11 @@ class Neighbourhood:
         """What this room is called."""
         return self._identity.device.room
 
+    @property
+    def cut_off(self) -> bool:
+        """Whether the broker cannot be reached now."""
+        return not self._link.up
+
     def rooms(self) -> Sequence[Neighbour]:
         """List the other rooms that were ever heard of, those that are off too."""
         up = self._link.up

@@ -56,6 +56,10 @@ class House(Protocol):
     def room(self) -> str:
         """What this room is called."""
 
+    @property
+    def cut_off(self) -> bool:
+        """Whether there is a house that cannot be reached now."""
+
     def rooms(self) -> Sequence[Neighbour]:
         """List the other rooms that were ever heard of, those that are off too. Never waits."""
 
@@ -89,6 +93,8 @@ class House(Protocol):
 
 class Alone:
     """The house of a room without a hub: there is no other."""
+
+    cut_off = False
 
     def __init__(self, room: str) -> None:
         self.room = room
@@ -128,6 +134,11 @@ class Alone:
     async def cancel_timers(self, *_: Any) -> None:
         """Raise HubGone."""
         raise _alone()
+
+
+def lonely_phrase(house: House) -> str:
+    """Return the key of the phrase that says why no other room is known."""
+    return "house_gone" if house.cut_off else "house_alone"
 
 
 def refusal_phrase(code: str, *, back: bool = False) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from roomtone.core.errors import HouseError
 from roomtone.core.speakable import in_words
-from roomtone.mind.house import refusal_phrase
+from roomtone.mind.house import lonely_phrase, refusal_phrase
 from roomtone.mind.skills import Asked
 
 
@@ -15,7 +15,7 @@ async def answer(asked: Asked) -> list[str]:
     """
     house, said = asked.household.house, asked.phrases.of(asked.phrases.language.say)
     if not house.rooms():
-        return [said.say("house_alone")]
+        return [said.say(lonely_phrase(house))]
     wanted = asked.data["bed"] if asked.match.name == "bed" else asked.match.written("room")
     try:
         to = house.find(wanted)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from roomtone.core.errors import EgressRefused, HouseError
 from roomtone.mind.delivering import delivered, refused
-from roomtone.mind.house import House
+from roomtone.mind.house import House, lonely_phrase
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.skills import Asked, Heard
 
@@ -19,7 +19,7 @@ async def answer(asked: Asked) -> list[str]:
     """Listen for a message, or send a short answer at once."""
     house, phrases = asked.household.house, asked.phrases.of(asked.phrases.language.say)
     if not house.rooms():
-        return [phrases.say("house_alone")]
+        return [phrases.say(lonely_phrase(house))]
     try:
         return [await _answer(asked, house, phrases)]
     except (HouseError, EgressRefused) as error:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from roomtone.core.errors import HouseError
 from roomtone.core.speakable import in_words
 from roomtone.mind.delivering import refused, the_rooms
-from roomtone.mind.house import Neighbour
+from roomtone.mind.house import Neighbour, lonely_phrase
 from roomtone.mind.phrases import Phrases
 from roomtone.mind.skills import Asked
 
@@ -20,7 +20,7 @@ async def answer(asked: Asked) -> list[str]:
     """Tell of one room, or of all that there is something to tell of."""
     house, phrases = asked.household.house, asked.phrases.of(asked.phrases.language.say)
     if not house.rooms():
-        return [phrases.say("house_alone")]
+        return [phrases.say(lonely_phrase(house))]
     try:
         room = asked.match.get("room")
         wanted = house.find(str(room)).room if room is not None else None
