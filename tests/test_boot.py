@@ -144,8 +144,14 @@ def test_the_user_has_the_groups_of_the_hardware_and_its_thread_for_sound_may_ru
     assert machine.unit("roomtone")["LimitRTPRIO"] == "20"
 
 
+def test_what_root_types_is_done_in_the_state_of_the_service_and_belongs_to_it(machine: Machine) -> None:
+    machine.run("systemctl", "stop", "roomtone")
+    assert ask(machine, "set a pasta timer for two hours")["intent"] == "timer.set"
+    assert machine.run("find", "/var/lib/roomtone", "!", "-user", "roomtone") == ""
+    assert machine.run("find", "/root", "-name", "roomtone*") == ""
+
+
 def test_it_ends_well_and_boots_without_a_sound_card_with_all_that_it_knew(root: Path, machine: Machine) -> None:
-    ask(machine, "set a pasta timer for two hours")
     assert machine.power_off() == 0
     configure(root, {**CONFIG, "audio": {"engine": "sounddevice"}})
     with booted(root) as again:

@@ -128,7 +128,9 @@ def test_every_command_has_a_module_and_a_line_of_help() -> None:
     said = process("--help").stdout
     for name, summary in COMMANDS.items():
         assert summary in said
-        assert (Path(cli.__file__).parent / "commands" / f"{name}.py").is_file(), f"{name} is listed and not there"
+        assert (Path(cli.__file__).parent / "commands" / f"{name.replace('-', '_')}.py").is_file(), (
+            f"{name} is listed and not there"
+        )
 
 
 def test_starting_imports_no_more_than_it_must() -> None:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from roomtone import config, config_sources
-from roomtone.config import find_file, flat, keep, load, load_or_last_good, masked
+from roomtone import config, config_sources, settings
+from roomtone.config import default_state_dir, find_file, flat, keep, load, load_or_last_good, masked
 from roomtone.config_sources import read
 from roomtone.core.errors import ConfigError
 from roomtone.settings import Settings
@@ -243,6 +243,24 @@ def test_no_file_however_odd_does_anything_but_load_or_tell(
     file.write_bytes(content)
     _, told = load_or_last_good(file, file.parent / "state", {})
     assert all(line.startswith(str(file)) for line in told)
+
+
+# --------------------------------------------------------------------------------------- whose state
+
+
+def test_root_and_the_service_s_own_user_mean_the_state_of_the_service_and_others_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = settings.SERVICE_STATE
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert default_state_dir({}) != service, "there is no service"
+    service.mkdir()
+    assert default_state_dir({}) == service
+    assert default_state_dir({"STATE_DIRECTORY": str(tmp_path)}) == tmp_path
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert default_state_dir({}) != service
+    monkeypatch.setenv("HOME", str(service))
+    assert default_state_dir({}) == service
 
 
 # ------------------------------------------------------------------------------------------- secrets

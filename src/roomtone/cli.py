@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import pwd
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from roomtone import __version__
@@ -20,6 +22,9 @@ from roomtone.core.errors import ConfigError, RoomtoneError, UsageError
 
 if TYPE_CHECKING:
     from roomtone.config import Settings
+
+OF_THE_STATE = (*("run", "ask", "say", "event", "history", "receipt", "memory", "routines", "personas", "hub"),)
+"""Commands that read or write the household's state, and need nothing else that only root may touch."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,8 +51,22 @@ def _run(words: list[str]) -> int:
     args = _parser(name, module).parse_args(words)
     for option in ("config", "state_dir", "json", "debug"):
         vars(args).setdefault(option, None)
-    code: int = module.run(args, _settings(args, name))
+    settings = _settings(args, name)
+    if name in OF_THE_STATE:
+        _become_its_owner(settings.state_dir)
+    code: int = module.run(args, settings)
     return code
+
+
+def _become_its_owner(state_dir: Path) -> None:
+    """Go on as who has the state, where root is another: what root leaves there the daemon could not write."""
+    if os.geteuid() != 0 or not state_dir.is_dir() or (uid := state_dir.stat().st_uid) == 0:
+        return
+    owner = pwd.getpwuid(uid)
+    os.initgroups(owner.pw_name, owner.pw_gid)
+    os.setgid(owner.pw_gid)
+    os.setuid(uid)
+    os.environ["HOME"] = owner.pw_dir
 
 
 def _command(name: str) -> Any:

@@ -20,6 +20,9 @@ from roomtone.core.endpoint import EndpointSettings
 from roomtone.core.persona import Egress, QuietHours
 from roomtone.core.schedule import Action, Schedule
 
+SERVICE_STATE = Path("/var/lib/roomtone")
+"""The folder of the machine's own daemon, as its unit names it."""
+
 SEAMS = ("audio", "vad", "echo", "wake", "stt", "tts")
 """The seams that have a section of their own."""
 
@@ -49,8 +52,16 @@ def machine_time_zone() -> str:
 
 
 def default_state_dir(env: Mapping[str, str] = os.environ) -> Path:
-    """Return systemd's folder for the service's state, else the user's own."""
-    return Path(env.get("STATE_DIRECTORY") or platformdirs.user_state_dir("roomtone"))
+    """Return systemd's folder for the service's state, else the user's own.
+
+    Where the service has one, that is root's and its own user's too: who types ``sudo roomtone hub setup`` means it.
+    """
+    if env.get("STATE_DIRECTORY"):
+        return Path(env["STATE_DIRECTORY"])
+    of_the_service = os.geteuid() == 0 or Path("~").expanduser() == SERVICE_STATE
+    return (
+        SERVICE_STATE if of_the_service and SERVICE_STATE.is_dir() else Path(platformdirs.user_state_dir("roomtone"))
+    )
 
 
 def _is_zone(name: str) -> bool:
