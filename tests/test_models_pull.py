@@ -482,3 +482,10 @@ def test_an_offline_house_asks_nobody_beyond_it(
     assert hub.asked == []
     monkeypatch.setattr(outbound, "_declared", {"127.0.0.1": Egress.LAN})
     assert roomtone(tmp_path, "pull", SMALL) == 0
+
+
+def test_a_word_that_was_nearly_recommended_is_answered_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert roomtone(tmp_path, "pull", "recomended") == 2
+    assert "did you mean recommended?" in capsys.readouterr().err

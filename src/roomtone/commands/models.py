@@ -108,7 +108,7 @@ def _asked_for(args: argparse.Namespace, folder: Path, settings: Settings) -> li
         elif settings.models.mirror and text not in catalogue():
             wanted.append(models.read_name(text))
         else:
-            entry = find(text, catalogue())
+            entry = find(text, catalogue(), (RECOMMENDED, PINNED))
             wanted.append((entry.kind, entry.name))
     return list(dict.fromkeys(wanted))
 

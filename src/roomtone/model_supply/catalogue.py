@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -129,12 +130,15 @@ def _voices(voices: dict[str, Any]) -> list[dict[str, Any]]:
     return told
 
 
-def find(text: str, known: dict[str, Entry]) -> Entry:
-    """Return the entry that is meant. Raises UsageError with what was probably meant where there is none."""
+def find(text: str, known: dict[str, Entry], also: Iterable[str] = ()) -> Entry:
+    """Return the entry that is meant. Raises UsageError with what was probably meant where there is none.
+
+    ``also`` are words that might have been meant instead of a name.
+    """
     prefixed = (f"{form.prefix}{text}" for form in models.FORMS.values() if form.prefix)
     for name in (text, text.removesuffix(".onnx"), *prefixed):
         if name in known:
             return known[name]
-    near = guess(text, known)
+    near = guess(text, [*known, *also])
     hint = near if "mean" in near else "roomtone models list shows those there are"
     raise UsageError(f"there is no model '{text}'; {hint}", model=text)
