@@ -100,7 +100,7 @@ def test_a_group_that_a_machine_has_not_keeps_no_room_silent() -> None:
 def test_the_room_may_use_sound_pins_and_lights_and_no_other_device() -> None:
     unit = keys(FOLDER / "roomtone.service")
     assert unit["DevicePolicy"] == ["closed"]
-    assert unit["DeviceAllow"] == [f"char-{kind} rw" for kind in ("alsa", "gpiochip", "spidev", "i2c")]
+    assert unit["DeviceAllow"] == [f"char-{kind} rw" for kind in ("alsa", "gpiochip", "spi", "spidev", "i2c")]
     assert "PrivateDevices" not in unit, "it would hide the sound card"
 
 
