@@ -12,6 +12,10 @@ from hypothesis import strategies as st
 from model_making import json_rows, roomtone
 from roomtone import config
 from roomtone.commands import models_list
+from roomtone.engines.embed import onnx
+from roomtone.engines.llm import llama_cpp
+from roomtone.engines.stt import _whisper_models as whisper
+from roomtone.engines.tts import piper
 from roomtone.model_supply import choice
 from roomtone.model_supply.catalogue import catalogue
 from roomtone.model_supply.choice import Machine, recommended, this_machine
@@ -139,3 +143,14 @@ def test_a_machine_that_can_do_nothing_of_it_is_told_so(
     assert roomtone(tmp_path, "list", "--recommended") == 0
     assert "What comes with Roomtone is what it can run." in capsys.readouterr().out
     assert roomtone(tmp_path, "pull", "recommended") == 0
+
+
+def test_what_engines_say_is_to_be_pulled_first_is_in_the_catalogue() -> None:
+    told = [
+        *(whisper.missing(None, Path("nowhere"), language) for language in ("en", "de")),
+        f"pull {piper.FIRST}",
+        f"pull {llama_cpp.FIRST}",
+        f"pull {onnx.RECOMMENDED}",
+    ]
+    for line in told:
+        assert str(line).rpartition("pull ")[2] in KNOWN

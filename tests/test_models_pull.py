@@ -489,3 +489,12 @@ def test_a_word_that_was_nearly_recommended_is_answered_with_it(
 ) -> None:
     assert roomtone(tmp_path, "pull", "recomended") == 2
     assert "did you mean recommended?" in capsys.readouterr().err
+
+
+def test_a_certificate_that_is_not_believed_points_at_the_clock(hub: Hub) -> None:
+    wanted = fetching.Wanted("whisper", "tiny.en")
+    with (
+        pytest.raises(ModelError, match=r"certificate is not yet valid\); see whether its clock is right"),
+        fetching.said_plainly(wanted, "https://huggingface.co"),
+    ):
+        raise RuntimeError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: certificate is not yet valid")

@@ -179,9 +179,10 @@ def said_plainly(wanted: Wanted, where: str) -> Iterator[None]:
         raise  # the disk's
     except Exception as error:  # the library's HTTP client has its own kinds, another in each major version
         reason = " ".join(str(error).split()) or type(error).__name__
+        mend = "see whether its clock is right (timedatectl)" if "certificate" in reason.lower() else "connect it"
         raise ModelError(
-            f"{where} cannot be reached ({reason}); connect this machine and {wanted.again}, or fetch it elsewhere "
-            "and take in the folder: roomtone models import PATH"
+            f"{where} cannot be reached from this machine ({reason}); {mend} and {wanted.again}, or fetch it "
+            "elsewhere and take in the folder: roomtone models import PATH"
         ) from error
 
 

@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 NAME = "piper"
 
+FIRST = "en_US-amy-medium"
+"""The voice to begin with in English, as ``roomtone models pull`` knows it."""
+
 QUALITIES = ("medium", "low", "x_low", "high")
 """As voices' names end, the preferred first. The large ones come last: they cost several times the work."""
 
@@ -95,8 +98,9 @@ def missing(settings: Settings) -> str | None:
     for name in models.present(NAME, folder):
         if (reason := models.flaw(NAME, name, folder)) is not None:
             return reason
-    folder /= "piper"
-    return f"there is no voice for {settings.language} in {folder}; run: roomtone models pull en_US-lessac-medium"
+    english = settings.language.partition("-")[0] == "en"
+    mend = f"run: roomtone models pull {FIRST}" if english else "choose one: roomtone models list"
+    return f"there is no voice for {settings.language} in {folder / NAME}; {mend}"
 
 
 def find_voice(settings: Settings) -> str | None:
