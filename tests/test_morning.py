@@ -106,6 +106,27 @@ def test_what_came_due_a_moment_ago_still_rings_and_says_for_how_long_it_was_off
     run(scenario())
 
 
+def test_what_still_rings_says_in_the_same_sentence_what_is_long_over(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with house(tmp_path / "before") as (room, _):
+            await room.parts.timers.save([timer("egg", 60), timer("pasta", 780)])
+            await asyncio.sleep(10)
+            after = cut(tmp_path / "before")
+        await asyncio.sleep(900)
+        async with house(after) as (room, ended):
+            assert await turns(ended, 100) == []
+            room.conversation.post(Dismiss(Source.BUTTON))
+            [ring] = await turns(ended, 1)
+            assert ring.said == (
+                "I was off for fifteen minutes; your egg timer ended fourteen minutes ago"
+                " and your pasta timer ended two minutes ago."
+            )
+            await asyncio.sleep(1)
+            assert await room.store.timers() == []
+
+    run(scenario())
+
+
 @pytest.mark.parametrize(
     ("waits_s", "kind", "in_order", "told"),
     [

@@ -312,11 +312,16 @@ class Timers:
     # ------------------------------------------------------------------------------------------ inside
 
     def _begin(self, due: list[Timer]) -> None:
-        """Ring what is due, with what rings already; tell what came due so long ago that ringing is of no use."""
+        """Ring what is due, with what rings already; tell what came due so long ago that ringing is of no use.
+
+        Where some that came due while off still rings, it says of the rest as well: one sentence about all.
+        """
         now = utc_now()
         late = [timer for timer in due if timer.id not in self._lengths and timer.due < self._known_since]
         old = [timer for timer in late if (now - timer.due).total_seconds() > RING_S[timer.kind]]
         fresh = [timer for timer in due if timer not in old]
+        if any(timer in late for timer in fresh) and not self._is_quiet():
+            fresh, old = due, []
         told = [] if self._is_quiet() else old
         self._rung |= {timer.id: timer.due for timer in (*fresh, *told)}
         if told:
