@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
 import io
 import json
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from conftest import Run
@@ -126,6 +127,10 @@ def the_log() -> str:
         lines.append(record(f"the store cannot be read: {text}; run: {text}", UNIT=f"{text}.service"))
         lines.append(record("\\n".join(a_traceback(text))))
         lines.append(record([*text.encode(), 255]))
+        lines.append(
+            record("ready: audio sim", CODE_FILE=f"/{text}/roomtone/{text}.py", CODE_LINE=text, ROOMTONE_X=text)
+        )
+        lines.append(record("ready: audio sim", CODE_FILE=f"/{text}/roomtone/daemon.py", CODE_LINE="12"))
     return "\n".join([*lines, "no json", "{}", "[]", json.dumps(PLANTED)])
 
 
@@ -181,16 +186,17 @@ def test_what_a_helper_needs_is_in_it(words: OwnWords, tmp_path: Path) -> None:
         "journal.jsonl",
     ]
     assert list(found) == [*names, "metrics.txt"]
-    settings = json.loads(found["config.json"])
-    assert settings["audio"]["engine"] == "sounddevice"
-    assert settings["llm"]["providers"]["[1]"]["engine"] == "openai"
-    assert settings["llm"]["tokens"] == 8000
+    told = json.loads(found["config.json"])
+    assert told["audio"]["engine"] == "sounddevice"
+    assert told["llm"]["providers"]["[1]"]["engine"] == "openai"
+    assert told["llm"]["tokens"] == 8000
     assert "roomtone_up 1" in found["metrics.txt"]
     lines = [json.loads(line)["message"] for line in found["journal.jsonl"].splitlines()]
     assert f"roomtone.ears: heard {REMOVED} (0.97)" in lines
     broken = next(line for line in lines if "could not be heard" in line)
     assert "roomtone.ears:12" in broken
     assert broken.endswith(f"ValueError: {REMOVED}")
+    assert {"roomtone.daemon:12", None} == {json.loads(line)["where"] for line in found["journal.jsonl"].splitlines()}
     first = json.loads(found["findings.jsonl"].splitlines()[0])
     assert first["said"] == f"personas.dir: there is no folder {REMOVED} to read"
     assert json.loads(found["versions.json"])["python"]
@@ -228,7 +234,7 @@ def test_of_a_line_what_the_program_says_is_kept(words: OwnWords, text: str, kep
 
 def test_messages_are_read_from_a_modules_source_but_not_its_docstrings() -> None:
     source = '"""a docstring of it"""\nlog.info("it took %d s of %s", 1, 2)\nx = f"{a} is gone; run: {b} again"\n'
-    found = {"{}".join(message.parts) for message in messages_in(source)}
+    found = {"{}".join(message.parts) for message in messages_in(ast.parse(source))}
     assert found == {"it took {} s of {}", "{} is gone; run: {} again", "{} is gone", "run: {} again"}
 
 
@@ -236,6 +242,7 @@ def test_what_people_say_in_a_demo_is_no_message(words: OwnWords) -> None:
     assert words.only("Set a pasta timer for nine minutes.") == REMOVED
 
 
+@settings(deadline=None)
 @given(some.text(alphabet=some.characters(codec="utf-8", exclude_characters="\n\r"), max_size=60))
 def test_whatever_fills_a_gap_never_comes_through(text: str) -> None:
     own = OwnWords([as_message("the engine {} has failed: {}")], {"whisper"})
@@ -244,6 +251,7 @@ def test_whatever_fills_a_gap_never_comes_through(text: str) -> None:
     assert "§" not in own.only(secret)
 
 
+@settings(deadline=None)
 @given(
     some.recursive(
         some.text(max_size=8) | some.integers() | some.none(),
@@ -265,7 +273,7 @@ def test_the_keys_of_a_configuration_are_known_and_a_households_are_not() -> Non
 
 @pytest.mark.parametrize("text", ["", "\0", "{", "null", "[1]", '{"MESSAGE": null}', record(None), record({"a": 1})])
 def test_a_journal_of_nonsense_is_passed_over(words: OwnWords, text: str) -> None:
-    assert all(set(each) == {"at", "unit", "priority", "message"} for each in journal(text, words))
+    assert all(set(each) == {"at", "unit", "priority", "where", "message"} for each in journal(text, words))
 
 
 def test_samples_keep_their_numbers_and_known_labels_only(words: OwnWords) -> None:

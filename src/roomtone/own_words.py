@@ -11,10 +11,11 @@ import ast
 import builtins
 import errno
 import importlib.resources
+import itertools
 import os
 import re
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -35,14 +36,20 @@ FEWEST_LETTERS, FEWEST_WORDS = 8, 2
 FEWEST_BESIDE_GAPS = 4
 """Letters: of a message with gaps only the fixed parts are kept, whoever said the rest."""
 
-MOST_GAPS, LONGEST_LINE, DEEPEST = 8, 2000, 4
+MOST_GAPS, LONGEST_LINE, DEEPEST = 8, 2000, 6
 """Messages with more gaps match anything; longer lines take long to match; a gap may hold a message with gaps."""
 
 SPOKEN = ("demo", "bench", "mind")
 """Modules whose texts are what people say."""
 
-NUMBER = re.compile(r"[+-]?\d{1,4}([.,]\d{1,3})?(ms|s|%)?|\d{1,3}(,\d{3})*(\.\d)? [kMG]B")
+NUMBER = re.compile(r"[+-]?\d{1,4}([.,]\d{1,3})?(ms|s|%)?|\d{1,6}(\.\d)? [kMG]B")
 """Longer ones may be codes, telephone numbers or addresses."""
+
+VERSION = re.compile(r"\d{1,2}\.\d{1,2}\.\d{1,2}(-[0-9a-f]{8})?")
+"""Of Roomtone, as its folder is called. An address has one part more."""
+
+TRIED = 8
+"""Messages that fit a line, of which the one is taken whose gaps can be kept best."""
 
 EVENT = re.compile(r"[a-z]+\.[a-z_]+")
 """A kind of event on the feed: turn.ended."""
@@ -68,7 +75,11 @@ SYSTEMD = (
     "A process of this unit has been killed by the OOM killer.",
     "Start request repeated too quickly.",
     "State '{}' timed out. Killing.",
+    "Finished {} - {}.",
+    "{} - {} was skipped because of an unmet condition check ({}={}).",
     "Failed to start {}.",
+    "Failed to start {} - {}.",
+    "Failed to kill control group {}, ignoring: {}",
 )
 """What systemd says of a unit (its src/core/job.c, service.c and unit.c)."""
 
@@ -112,7 +123,7 @@ class OwnWords:
 
     def names(self, text: str) -> bool:
         """Tell whether a word is one of the names, or a short number."""
-        if text in self._names or NUMBER.fullmatch(text):
+        if text in self._names or NUMBER.fullmatch(text) or VERSION.fullmatch(text):
             return True
         return " " in text and all(word in self._names for word in text.split(" "))
 
@@ -134,15 +145,21 @@ class OwnWords:
         head, found, tail = line.partition(": ")
         if found and self.names(head):  # who says it
             return f"{head}: {self._line(tail, depth)}"
-        for longest, message in self._messages:
-            if longest in line and (match := message.fits(line)):
-                gaps = (self._line(gap, depth - 1) for gap in match.groups())
-                return "".join(part + gap for part, gap in zip(message.parts, [*gaps, ""], strict=True))
+        fitting = (
+            (each, match) for longest, each in self._messages if longest in line and (match := each.fits(line))
+        )
+        filled = [self._filled(each, match, depth) for each, match in itertools.islice(fitting, TRIED)]
+        if filled:
+            return min(filled, key=lambda text: text.count(REMOVED))
         for joint in (": ", "; ", ", "):
             head, found, tail = line.partition(joint)
             if found and (kept := self._line(head, depth - 1)) != REMOVED:
                 return kept + joint + self._line(tail, depth - 1)
         return REMOVED
+
+    def _filled(self, message: Message, match: re.Match[str], depth: int) -> str:
+        gaps = (self._line(gap, depth - 1) for gap in match.groups())
+        return "".join(part + gap for part, gap in zip(message.parts, [*gaps, ""], strict=True))
 
 
 @cache
@@ -150,13 +167,13 @@ def own_words() -> OwnWords:
     """Return those of this installation; reading its source takes a second or two."""
     root = Path(str(importlib.resources.files("roomtone")))
     files = [file for file in sorted(root.rglob("*.py")) if file.relative_to(root).parts[0] not in SPOKEN]
-    found = [message for file in files for message in messages_in(file.read_text("utf-8"))]
-    return OwnWords([*found, *(as_message(text) for text in SYSTEMD)], _names(root, files))
+    trees = {file: ast.parse(file.read_text("utf-8")) for file in files}
+    found = [message for tree in trees.values() for message in messages_in(tree)]
+    return OwnWords([*found, *(as_message(text) for text in SYSTEMD)], _names(root, trees))
 
 
-def messages_in(source: str) -> Iterator[Message]:
-    """Read the messages from a module's source: its texts but for docstrings, and their halves around a semicolon."""
-    tree = ast.parse(source)
+def messages_in(tree: ast.Module) -> Iterator[Message]:
+    """Read the messages from a module: its texts but for docstrings, and their halves around a semicolon."""
     inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr):
@@ -167,9 +184,9 @@ def messages_in(source: str) -> Iterator[Message]:
             yield from _halves(node.value)
 
 
-def _alternatives(source: str) -> Iterator[str]:
+def _alternatives(tree: ast.Module) -> Iterator[str]:
     """List the words between which a gap of a message chooses, what findings are of, and the kinds of events."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("Finding", "split"):
             yield from (str(each.value) for each in node.args[:1] if isinstance(each, ast.Constant))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and EVENT.fullmatch(node.value):
@@ -199,14 +216,14 @@ def as_message(text: str) -> Message:
     return Message(tuple(GAP.split(text)))
 
 
-def _names(root: Path, files: Iterable[Path]) -> Iterator[str]:
+def _names(root: Path, trees: Mapping[Path, ast.Module]) -> Iterator[str]:
     """List what may stand in a gap: names that come with the program, with Python or with the system."""
-    yield from (word for file in files for word in _alternatives(file.read_text("utf-8")))
+    yield from (word for tree in trees.values() for word in _alternatives(tree))
     for unit in shipped("systemd").glob("*.*"):
         yield from (unit.name, unit.stem, *re.findall(r"^Description=(.*)", unit.read_text("utf-8"), re.MULTILINE))
     yield from (folder.name for folder in shipped("personas").iterdir() if folder.is_dir())
     yield from catalogue()
-    yield from (".".join(("roomtone", *file.relative_to(root).with_suffix("").parts)) for file in files)
+    yield from (".".join(("roomtone", *file.relative_to(root).with_suffix("").parts)) for file in trees)
     yield from ("auto", "none", "ok", "warn", "fail", "***", __version__, *(mode.value for mode in Mode))
     yield from (name for seam in SEAMS for name in (seam, *engines.names(seam)))
     yield from (name for name in (*dir(builtins), *dir(errors)) if name.endswith(("Error", "Exception", "Warning")))
@@ -246,6 +263,8 @@ def _names(root: Path, files: Iterable[Path]) -> Iterator[str]:
         "protocol",
     )
     yield from ("/var/lib/roomtone", "/etc/roomtone/config.yaml", "/run/roomtone/control.sock", "roomtone.db")
+    yield from ("/var/lib/roomtone/roomtone.db", "/opt/roomtone/current/install.sh", "/tmp")  # noqa: S108
+    yield from ("x86_64", "aarch64", "armv7l", "UTC", "Etc/UTC")
 
 
 SEAMS = ("audio", "vad", "wake", "echo", "stt", "llm", "tts", "embed", "tools")

@@ -226,6 +226,7 @@ def journal(text: str, words: OwnWords) -> Iterator[dict[str, Any]]:
             "at": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"),
             "unit": words.only(unit),
             "priority": str(record.get("PRIORITY", ""))[:1],
+            "where": _where(f'File "{record.get("CODE_FILE")}", line {record.get("CODE_LINE")}, in x', words),
             "message": _message(str(message), words),
         }
 
@@ -243,10 +244,16 @@ def _message(text: str, words: OwnWords) -> str:
         rest = [*rest, *str(told.get("exception", "")).split("\n")]
     elif match := TEXT_LINE.fullmatch(first):
         first = f"{match.group(3)}: {match.group(4)}"
-    frames = [(frame.group(1).replace("/", "."), frame.group(2)) for line in rest if (frame := FRAME.fullmatch(line))]
-    where = [f"{module}:{number}" for module, number in frames if words.names(module)]
+    where = [place for line in rest if (place := _where(line, words)) is not None]
     last = [words.only(rest[-1])] if rest and rest[-1] else []
     return " | ".join([words.only(first), *where, *last])
+
+
+def _where(line: str, words: OwnWords) -> str | None:
+    """Return the module and line that a line of a traceback names; None where it is none of Roomtone's."""
+    frame = FRAME.fullmatch(line)
+    module = frame.group(1).replace("/", ".") if frame else ""
+    return f"{module}:{frame.group(2)}" if frame and words.names(module) else None
 
 
 # ------------------------------------------------------------------------------------------- the metrics
