@@ -63,7 +63,7 @@ def tell(kind: str, **what: Any) -> None:
 TELLING = threading.Lock()
 
 
-def request(command: str, patience_s: float = 90.0, **keys: Any) -> dict[str, Any]:
+def request(command: str, patience_s: float = 600.0, **keys: Any) -> dict[str, Any]:
     """Ask the daemon, and return its last line."""
     with socket.socket(socket.AF_UNIX) as daemon:
         daemon.settimeout(patience_s)
@@ -75,7 +75,7 @@ def request(command: str, patience_s: float = 90.0, **keys: Any) -> dict[str, An
 
 
 def rows(store: Path, query: str) -> list[dict[str, Any]]:
-    connection = sqlite3.connect(f"file:{store}?mode=ro", uri=True, timeout=20)
+    connection = sqlite3.connect(f"file:{store}?mode=ro", uri=True, timeout=60)
     connection.row_factory = sqlite3.Row
     try:
         return [dict(row) for row in connection.execute(query)]

@@ -74,6 +74,8 @@ FILES = {
     "etc/systemd/journald.conf.d/power-cuts.conf": (
         "[Journal]\nStorage=volatile\nForwardToConsole=yes\nMaxLevelConsole=info\nTTYPath=/dev/ttyS0\n"
     ),
+    # Where others use this machine as well, an emulated processor may stand still for longer than a room may hang.
+    "etc/systemd/system/roomtone.service.d/power-cuts.conf": "[Service]\nWatchdogSec=0\nTimeoutStartSec=infinity\n",
     "etc/systemd/system/power-cuts-found.service": (
         "[Unit]\nBefore=roomtone.service\nAfter=local-fs.target\n"
         "[Service]\nType=oneshot\nExecStart=/usr/bin/python3 /opt/power-cuts.py found\n"
