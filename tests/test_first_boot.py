@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from conftest import Run
 from rooms import scripted
-from roomtone import cli, config, engines, first_boot
+from roomtone import cli, config, credentials, engines, first_boot
 from roomtone.app import open_room
 from roomtone.arriving import aloud, tell_of_the_card
 from roomtone.card import LARGEST, SHORT, read_card, takes_secret, wipe
@@ -360,6 +360,26 @@ def test_a_card_that_is_wrong_changes_nothing_and_says_where_and_what_mends_it(
     assert any(told in line for line in wrong(outcome)), wrong(outcome)
     assert places.config.read_text() == before
     assert what_came_of_it(places.state_dir) == outcome
+
+
+@pytest.mark.parametrize("what", ["credentials", "config.yaml"])
+def test_a_disk_that_cannot_be_written_is_told_and_leaves_the_card_as_it_is(
+    places: Places, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def full(path: Path, *rest: object) -> None:
+        if what in str(path):
+            raise OSError(28, "No space left on device", str(path))
+        credentials.write_durably(path, *rest)  # type: ignore[arg-type]
+
+    card = f"name: Kitchen\nsecrets: {{nas: {SECRET}}}\n"
+    monkeypatch.setattr(first_boot, "write_durably", full)
+    [told] = wrong(boot(places, card))
+    assert "No space left on device" in told
+    assert not places.config.exists()
+    monkeypatch.undo()
+    boot(places)
+    assert configured(places)["device"]["name"] == "Kitchen"
+    assert (places.credentials / "nas").read_text() == SECRET
 
 
 def test_every_mistake_is_told_from_top_to_bottom(places: Places) -> None:

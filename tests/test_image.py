@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -77,6 +78,31 @@ def test_the_units_of_the_image_are_understood_by_systemd(tmp_path: Path) -> Non
         ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False, timeout=60
     )
     assert (looked.returncode, looked.stderr) == (0, "")
+
+
+# ------------------------------------------------------------------------------------------- the building
+
+
+TOOL = """#!/bin/sh
+[ "$1" != build ] || { mkdir -p work/image-roomtone; cp "$3/config/roomtone.yaml" work/; touch work/roomtone.img; }
+"""
+
+
+def test_the_tool_is_given_the_release_and_the_board_and_its_image_a_manifest(tmp_path: Path) -> None:
+    tool = tmp_path / "tool"
+    (tool / "work").mkdir(parents=True)
+    (tool / "rpi-image-gen").write_text(TOOL)
+    (tool / "rpi-image-gen").chmod(0o755)
+    (tmp_path / "roomtone-1").mkdir()
+    release = tmp_path / "release.tar"
+    subprocess.run(["tar", "-C", tmp_path, "-cf", release, "roomtone-1"], check=True)
+    build = [IMAGE.parent / "build-image", "--rpi-image-gen", tool, "--device", "rpi5", "--release", release]
+    subprocess.run([*build, "--out", tmp_path / "out"], check=True, timeout=60, capture_output=True)
+    given = yaml.safe_load((tool / "work/roomtone.yaml").read_text())
+    assert (given["device"]["layer"], Path(given["roomtone"]["release"]).name) == ("rpi5", "roomtone-1")
+    [entry] = json.loads((tmp_path / "out/roomtone-rpi5.rpi-imager-manifest").read_text())["os_list"]
+    assert (entry["devices"], entry["init_format"]) == (["pi5-64bit"], "rpi-preseed")
+    assert entry["url"] == f"file://{tmp_path}/out/roomtone-rpi5.img"
 
 
 # --------------------------------------------------------------------------------------------- the check

@@ -70,8 +70,17 @@ class Outcome:
 def take_in(places: Places, run: Run | None = None) -> Outcome | None:
     """Take in the card; return what it came to, None where there was nothing to do.
 
-    Raises OSError where the configuration's or the state's folder cannot be written.
+    Raises OSError where the state's folder cannot be written, so that no word can be left for the daemon.
     """
+    try:
+        return _taken_in(places, run or _run)
+    except OSError as error:
+        wrong = f"{error.filename or 'the disk'} cannot be written ({error.strerror})"
+        mistake = Mistake("", "", wrong, "look at: findmnt, df -h")
+        return _left(places, Outcome("refused", mistakes=[asdict(mistake)]))
+
+
+def _taken_in(places: Places, run: Run) -> Outcome | None:
     file = next((each for each in places.cards if os.path.lexists(each)), None)
     card = read_card(file) if file is not None else Card()
     known = places.config.with_name(TAKEN)
@@ -88,7 +97,7 @@ def take_in(places: Places, run: Run | None = None) -> Outcome | None:
     is_news = known.exists() is False or as_written(known).values != card.values or not places.config.exists()
     if not is_news and not secrets_left:
         return None
-    troubles = _apply(places, card, values, run or _run) if is_news else []
+    troubles = _apply(places, card, values, run) if is_news else []
     return _left(places, Outcome("ready", str(file), [], secrets_left, troubles))
 
 
