@@ -3,7 +3,8 @@
 The file is the one named by ``--config``, else by ``ROOMTONE_CONFIG``, else ``/etc/roomtone/config.yaml``, else
 ``config.yaml`` in the user's own folder; with none of them everything has its default. A variable such as
 ``ROOMTONE__LISTEN__MODE`` goes before the file. A value ``credential:NAME`` is read from
-``$CREDENTIALS_DIRECTORY/NAME`` (systemd) or from the variable NAME, and is never printed.
+``$CREDENTIALS_DIRECTORY`` (systemd: NAME, or roomtone_NAME of the folder that the units load), else from that folder,
+``/etc/roomtone/credentials``, or from the variable NAME, and is never printed.
 """
 
 from __future__ import annotations
