@@ -227,7 +227,8 @@ back_up() {
     local file
     file=$state/backups/before-$(basename "$new").tar
     runuser -u roomtone -- mkdir -p "$state/backups"
-    runuser -u roomtone -- "$opt/current/venv/bin/roomtone" backup "$file" >&2 ||
+    runuser -u roomtone -- env HOME="$state" STATE_DIRECTORY="$state" "$opt/current/venv/bin/roomtone" backup "$file" \
+        >&2 ||
         die "the state cannot be backed up, so nothing is changed; the line above says why"
 }
 
