@@ -12,6 +12,8 @@ import yaml
 
 from machine import Machine, a_copy, booted, installed, need_nspawn, renew
 
+pytestmark = pytest.mark.long
+
 CONFIG = {"audio": {"engine": "sim"}, "listen": {"mode": "open"}, "household": {"names": ["Wilhelmina"]}}
 
 
