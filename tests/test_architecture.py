@@ -48,7 +48,7 @@ FLOORS = """
     config_sources migrations shipped persona_files credentials state_swap
     engines
     outbound
-    child flow models wyoming_events installed
+    extras child flow models wyoming_events installed
     clock child_main scripted_provider
     core
 """
@@ -60,12 +60,12 @@ ONLY = {
     "flow": "core clock",
     "child": "core clock child_main",
     "child_main": "core",
-    "engines": "core clock flow child child_main models wyoming_events outbound",
+    "engines": "core clock extras flow child child_main models wyoming_events outbound",
     "outbound": "core clock",
     "models": "core clock",
     "wyoming_events": "core clock",
     "scripted_provider": "core",
-    "model_supply": "core engines models config_sources shipped outbound",
+    "model_supply": "core extras engines models config_sources shipped outbound",
     "failover": "core clock flow engines settings outbound",
     "mind": "core flow clock engines shipped outbound",
     "store": "core flow database",
@@ -79,8 +79,8 @@ ONLY = {
     "loudness": "core engines store",
     "control": "core clock state_swap",
     "state_swap": "",
-    "link": "core clock flow database store settings outbound discovery",
-    "discovery": "core clock flow settings",
+    "link": "core clock extras flow database store settings outbound discovery",
+    "discovery": "core clock flow extras settings",
     "hub": "core clock flow link discovery control edges database migrations settings shipped state_swap "
     "config_sources outbound credentials enrolling",
     "credentials": "",

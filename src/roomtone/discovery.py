@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from roomtone import extras
+
 log = logging.getLogger(__name__)
 
 HUB = "_roomtone-hub._tcp.local."
@@ -137,7 +139,8 @@ async def find_hub(
         from zeroconf import Error, ServiceStateChange
         from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
     except ImportError as error:
-        log.warning("the hub cannot be looked for: %s is not installed; run: pip install 'roomtone[hub]'", error.name)
+        mend = extras.command("hub")
+        log.warning("the hub cannot be looked for: %s is not installed; run: %s", error.name, mend)
         return None
     names: asyncio.Queue[str] = asyncio.Queue()
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from roomtone import extras
 from roomtone.commands import say_json, say_line
 from roomtone.core.errors import RegistrationError
 from roomtone.settings import Settings
@@ -25,7 +26,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     try:
         from roomtone.hub.setting_up import read_setup
     except ModuleNotFoundError as error:
-        raise RegistrationError(f"{error.name} is not installed; run: pip install 'roomtone[hub]'") from None
+        why = f"{error.name} is not installed; run: {extras.command('hub')}"
+        raise RegistrationError(why) from None
     setup = read_setup(settings.state_dir)
     broker = urlsplit(setup.url)
     told = _admit(settings.state_dir, args.to)

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from importlib import util
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from roomtone import extras
 from roomtone.core.errors import ConfigError, EngineUnavailable
 
 if TYPE_CHECKING:
@@ -178,5 +179,5 @@ def lacking(module: str, extra: str | None = None) -> str | None:
     """
     if util.find_spec(module) is not None:
         return None
-    package = f"'roomtone[{extra}]'" if extra else "--force-reinstall roomtone"
-    return f"the Python package {module} is not installed; run: pip install {package}"
+    mend = extras.command(extra) if extra else "pip install --force-reinstall roomtone"
+    return f"the Python package {module} is not installed; run: {mend}"
