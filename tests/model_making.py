@@ -135,3 +135,15 @@ def roomtone(tmp_path: Path, *words: str) -> int:
 
 def json_rows(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def spoil(file: Path, how: str) -> None:
+    content = file.read_bytes()
+    if how == "absent":
+        file.unlink()
+    elif how == "cut":
+        file.write_bytes(content[:-5])
+    elif how == "longer":
+        file.write_bytes(content + b"\x3a\x01x")
+    else:
+        file.write_bytes(content.replace(b"ggg", b"gfg").replace(b"\x01\x02\x03", b"\x01\x02\x04"))

@@ -91,8 +91,9 @@ def bring(wanted: Wanted, folder: Path, describe: Callable[[], Told], bar: Bar) 
         with _incoming(wanted, folder) as incoming:
             source, remote = describe()
             _refuse_others(wanted, remote)
-            models.need_room(folder, sum(_lacks(file, incoming) for file in remote), wanted.typed)
-            for file in remote:
+            missing = [file for file in remote if not _had(wanted, file, incoming, folder)]
+            models.need_room(folder, sum(_lacks(file, incoming) for file in missing), wanted.typed)
+            for file in missing:
                 _fetch(wanted, file, incoming, folder, bar)
             return models.put_in_place(incoming, wanted.kind, wanted.name, folder, source, wanted.pin)
     except OSError as error:
@@ -213,6 +214,19 @@ def _lacks(file: Remote, incoming: Path) -> int:
     return max(0, file.size - max(arrived, default=0))
 
 
+def _had(wanted: Wanted, file: Remote, incoming: Path, folder: Path) -> bool:
+    """Take a file from the model that is here, by a link, where it is what was told: only the rest is fetched."""
+    place, whole = models.path_of(wanted.kind, wanted.name, folder), incoming / file.name
+    here = (place.parent if models.FORMS[wanted.kind].endings else place) / file.name
+    if whole.exists() or not _says_what(file.mark) or not here.is_file() or not _as_told(here, file):
+        return False
+    try:
+        whole.hardlink_to(here)
+    except OSError:  # a file system without links
+        return False
+    return True
+
+
 def _fetch(wanted: Wanted, file: Remote, incoming: Path, folder: Path, bar: Bar) -> None:
     """Bring one file whole into the incoming folder, going on where the last try ended."""
     whole, part = incoming / file.name, _part(file, incoming)
@@ -281,13 +295,18 @@ def _as_told(path: Path, file: Remote) -> bool:
     size = path.stat().st_size
     if size != file.size:
         return False
+    if not _says_what(file.mark):
+        return True
     if _is_sha256(file.mark):
         return models.stamp(path).sha256 == file.mark
-    if not re.fullmatch(r"[0-9a-f]{40}", file.mark):
-        return True  # a server's own mark, which says nothing about the content
     head = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
     with path.open("rb") as content:
         return hashlib.file_digest(content, lambda: head).hexdigest() == file.mark
+
+
+def _says_what(mark: str) -> bool:
+    """Tell whether a mark is a hash; a server's own says nothing about the content."""
+    return _is_sha256(mark) or re.fullmatch(r"[0-9a-f]{40}", mark) is not None
 
 
 def _is_sha256(mark: str) -> bool:
