@@ -116,6 +116,16 @@ def test_a_card_that_has_not_changed_is_not_taken_in_again_and_nothing_is_writte
     assert not (places.state_dir / OUTCOME).exists()
 
 
+def test_a_card_that_was_taken_in_is_known_by_its_bytes(places: Places) -> None:
+    """systemd compares the two files, and starts nothing where they are the same."""
+    known = places.config.with_name(first_boot.TAKEN)
+    for card in ("# nothing yet\n", "name: Kitchen\nsecrets: {nas: x1}\n", "name: Kitchen # by the door\n"):
+        boot(places, card)
+        assert known.read_bytes() == places.cards[0].read_bytes()
+    boot(places, "name: [")
+    assert known.read_bytes() != places.cards[0].read_bytes(), "what is wrong is told at each boot"
+
+
 def test_what_was_edited_on_the_machine_stays_unless_the_card_changes_it(places: Places) -> None:
     boot(places, "name: Kitchen\nroom: kitchen\nlisten: {mode: open}\n")
     edited = {**configured(places), "web": {"listen": "127.0.0.1:8765"}, "listen": {"mode": "button"}}

@@ -33,7 +33,7 @@ OUTCOME = "first-boot.json"
 """In the state folder: what the last taking-in came to, until the daemon has said it."""
 
 TAKEN = "card.yaml"
-"""Beside the configuration: what the card said when it was last taken in, without secrets."""
+"""Beside the configuration: the card's file as it was when it was last taken in, without secrets."""
 
 BEFORE = "config.before-card.yaml"
 """Beside the configuration: what it was before a card last changed it."""
@@ -87,18 +87,27 @@ def _taken_in(places: Places, run: Run) -> Outcome | None:
     if file is None or not (card.values or card.spans or card.mistakes):
         if known.exists():
             return None
-        _write_values(known, {})
+        _remember(known, file, card)
         return _left(places, Outcome("ready", str(file or "")))
     keep_secrets(places.credentials, card)
     values, mistakes = _laid_over(places, card)
     secrets_left = not _wiped(file, card)
     if mistakes:
         return _left(places, Outcome("refused", str(file), [asdict(each) for each in mistakes], secrets_left))
-    is_news = known.exists() is False or as_written(known).values != card.values or not places.config.exists()
-    if not is_news and not secrets_left:
-        return None
+    is_news = read_card(known).values != card.values or not places.config.exists()
     troubles = _apply(places, card, values, run) if is_news else []
-    return _left(places, Outcome("ready", str(file), [], secrets_left, troubles))
+    outcome = Outcome("ready", str(file), [], secrets_left, troubles) if is_news or secrets_left else None
+    if outcome is not None:
+        _left(places, outcome)
+    _remember(known, None if secrets_left else file, card)  # last: cut off before, all of it is done once more
+    return outcome
+
+
+def _remember(known: Path, file: Path | None, card: Card) -> None:
+    """Keep what has been taken in: the file as it is, or where secrets are left in it what else it says."""
+    text = yaml.safe_dump(card.values).encode() if file is None else file.read_bytes()
+    if not known.is_file() or known.read_bytes() != text:
+        _write(known, text, like=known.parent, mode=0o640)
 
 
 def _left(places: Places, outcome: Outcome) -> Outcome:
@@ -161,7 +170,7 @@ def _base(places: Places) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what to lay a card over, the last good configuration where it is broken, and what the card last said."""
     now = _read_good(places, places.config)
     if now is not None:
-        return now, as_written(_if_there(places.config.with_name(TAKEN))).values
+        return now, read_card(places.config.with_name(TAKEN)).values
     return _read_good(places, places.state_dir / LAST_GOOD) or {}, {}
 
 
@@ -175,10 +184,6 @@ def _read_good(places: Places, file: Path) -> dict[str, Any] | None:
     # another unit may bring credentials that are not in the folder
     grave = [each for each in raw.mistakes if "no credential" not in each.wrong]
     return None if grave else values
-
-
-def _if_there(file: Path) -> Path | None:
-    return file if file.is_file() else None
 
 
 def _environment(places: Places) -> dict[str, str]:
@@ -224,9 +229,7 @@ def _apply(places: Places, card: Card, values: dict[str, Any], run: Run) -> list
         if old:
             _write(places.config.with_name(BEFORE), old, like=places.config)
         _write_values(places.config, values, HEADER)
-    troubles = [trouble for command in wanted(card.values, values) if (trouble := _do(command, run))]
-    _write_values(places.config.with_name(TAKEN), card.values)
-    return troubles
+    return [trouble for command in wanted(card.values, values) if (trouble := _do(command, run))]
 
 
 def wanted(card: dict[str, Any], values: dict[str, Any]) -> list[list[str]]:
@@ -275,13 +278,13 @@ def _run(command: Sequence[str]) -> str:
 
 
 def _write_values(file: Path, values: dict[str, Any], header: str = "") -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    text = header + (yaml.safe_dump(values, sort_keys=False, allow_unicode=True) if values else "{}\n")
+    text = header + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     _write(file, text, like=file if file.exists() else file.parent, mode=0o640)
 
 
 def _write(file: Path, content: str | bytes, like: Path, mode: int = 0o600) -> None:
     """Write a file that belongs to whom another one does."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     owner = like.stat()
     write_durably(file, content.encode("utf-8") if isinstance(content, str) else content, mode)
     if os.geteuid() == 0:
