@@ -19,10 +19,10 @@ CONFIG = {
 STATE = "/var/lib/roomtone"
 
 
-@pytest.fixture(scope="module")
-def machine() -> Iterator[Machine]:
+@pytest.fixture(scope="module", params=["bookworm", pytest.param("trixie", marks=pytest.mark.long)])
+def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
     need_nspawn()
-    with a_copy(installed("bookworm")) as root:
+    with a_copy(installed(request.param)) as root:
         renew(root)
         etc = root / "etc"
         (etc / "roomtone/config.yaml").write_text(yaml.safe_dump(CONFIG))

@@ -46,9 +46,6 @@ LEFT_OUT = ("models", "backups", "lock", "maintenance.json", "first-boot.json")
 NOT_KEPT = (".", "before-restore-")
 """Nothing whose name begins so is in a backup: what is on its way, and what an earlier restore set aside."""
 
-SERVICE_STATE = Path("/var/lib/roomtone")
-"""Where the service keeps its state."""
-
 SPARE_BYTES = 50_000_000
 """Room that is left on a disk beside a backup, or what is restored from one."""
 
@@ -99,13 +96,6 @@ class Made:
 
 class Unchanged(Exception):  # no error: nothing has to be done
     """There is a backup of just this already."""
-
-
-def of_the_service(settings: Settings, *, named: bool) -> Settings:
-    """Return the settings with the service's state folder where root asks for no other: root has none of its own."""
-    if named or os.geteuid() != 0 or not SERVICE_STATE.is_dir() or "state_dir" in settings.model_fields_set:
-        return settings
-    return settings.model_copy(update={"state_dir": SERVICE_STATE})
 
 
 def name_for(device: str) -> str:

@@ -23,7 +23,9 @@ from roomtone.core.errors import ConfigError, RoomtoneError, UsageError
 if TYPE_CHECKING:
     from roomtone.config import Settings
 
-OF_THE_STATE = (*("run", "ask", "say", "event", "history", "receipt", "memory", "routines", "personas", "hub"),)
+OF_THE_STATE = (
+    *("run", "ask", "say", "event", "history", "receipt", "memory", "routines", "personas", "hub", "maintain"),
+)
 """Commands that read or write the household's state, and need nothing else that only root may touch."""
 
 

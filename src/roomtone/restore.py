@@ -23,12 +23,13 @@ import yaml
 
 from roomtone import config as configuration
 from roomtone import models
-from roomtone.backup import MANIFEST, MODELS_LOCK, SERVICE_STATE, SPARE_BYTES, Manifest, opened, read_manifest
+from roomtone.backup import MANIFEST, MODELS_LOCK, SPARE_BYTES, Manifest, opened, read_manifest
 from roomtone.core.dialog import now
 from roomtone.core.errors import BackupError, ConfigError, StoreError
 from roomtone.credentials import write_durably
 from roomtone.hub import database as hub_database
 from roomtone.migrations import STEPS, Steps, migrate
+from roomtone.settings import SERVICE_STATE
 from roomtone.state_swap import KEPT_AS, NEW, PREPARING, decide, finish
 from roomtone.store import FILE_NAME
 

@@ -34,7 +34,8 @@ def decide(state_dir: Path, prepared: Path, stamp: str) -> None:
     ``stamp`` ends the name of the folder for what was there.
     """
     (prepared / ASIDE).write_text(f"{KEPT_AS}{stamp}", "utf-8")
-    os.sync()  # every byte of what comes, before what was is let go
+    for path in (prepared, *prepared.rglob("*")):  # every byte of what comes, before what was is let go
+        sync(path)
     prepared.rename(state_dir / DECIDED)
     sync(state_dir)
 
@@ -83,9 +84,9 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def sync(folder: Path) -> None:
-    """Let what was renamed in a folder reach the disk."""
-    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+def sync(path: Path) -> None:
+    """Let a file, or what was renamed in a folder, reach the disk."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
     finally:

@@ -28,7 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Write the backup; print what it holds, and what it does not."""
-    settings = backup.of_the_service(settings, named=args.state_dir is not None)
     file: Path = args.file
     if file.is_dir():
         file = file / backup.name_for(settings.device.id)

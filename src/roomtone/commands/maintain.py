@@ -8,12 +8,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import pwd
 import sys
 from dataclasses import asdict, replace
-from pathlib import Path
 
-from roomtone import backup, config, maintenance
+from roomtone import config, maintenance
 from roomtone.commands import say_json, say_line
 from roomtone.config import Settings
 from roomtone.control import ask_daemon, find_daemon
@@ -34,8 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Do the work, print a line for each thing, and let the room say what is wrong; 1 where anything is."""
     named = args.state_dir is not None
-    settings = backup.of_the_service(settings, named=named)
-    _become_its_owner(settings.state_dir)
     os.nice(10)  # the voice comes first
     outcome = maintenance.read(settings.state_dir) if args.due else None
     if outcome is None or maintenance.is_due(outcome):
@@ -47,16 +43,6 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     if outcome.untold and maintenance.may_be_told(settings):
         asyncio.run(_tell(outcome, settings, named=named))
     return 0 if outcome.ok else 1
-
-
-def _become_its_owner(state_dir: Path) -> None:
-    """Go on as who has the state, where root runs this: what root leaves there the daemon could not delete."""
-    if os.geteuid() != 0 or not state_dir.exists() or state_dir.stat().st_uid == 0:
-        return
-    owner = pwd.getpwuid(state_dir.stat().st_uid)
-    os.initgroups(owner.pw_name, owner.pw_gid)
-    os.setgid(owner.pw_gid)
-    os.setuid(owner.pw_uid)
 
 
 def _show(line: Line, *, as_json: bool | None) -> None:

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import platformdirs
 
-from roomtone import backup, config, restore
+from roomtone import config, restore
 from roomtone.commands import say_json, say_line
 from roomtone.config import SYSTEM_FILE, Settings
 from roomtone.control import listens, state_lock
 from roomtone.core.errors import BackupError, StateBusy
 from roomtone.hub.folder import socket_of
+from roomtone.settings import SERVICE_STATE
 from roomtone.state_swap import PREPARING
 
 UNITS = ("roomtone.service", "roomtone-hub.service")
@@ -41,7 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Restore; say what became of it and what is left to be done."""
-    settings = backup.of_the_service(settings, named=args.state_dir is not None)
     target = restore.target_for(settings.state_dir, _config(args.config, settings))
     if not args.file.is_file():
         raise BackupError(f"there is no file {args.file}; give one that roomtone backup has made")
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 def _config(named: Path | None, settings: Settings) -> Path:
     """Return where the configuration goes: where it is read from, else where this user's would be."""
     own = Path(platformdirs.user_config_dir("roomtone")) / "config.yaml"
-    fresh = SYSTEM_FILE if settings.state_dir == backup.SERVICE_STATE else own
+    fresh = SYSTEM_FILE if settings.state_dir == SERVICE_STATE else own
     return config.find_file(named, os.environ) or fresh
 
 
@@ -90,7 +90,7 @@ async def _put(prepared: restore.Prepared, state_dir: Path) -> list[str]:
 @contextmanager
 def stopped(state_dir: Path) -> Iterator[None]:
     """Stop the services whose state it is, and start again those that ran, whatever comes of it."""
-    ours = state_dir == backup.SERVICE_STATE and SYSTEMD.is_dir() and os.geteuid() == 0
+    ours = state_dir == SERVICE_STATE and SYSTEMD.is_dir() and os.geteuid() == 0
     ran = [unit for unit in UNITS if ours and _systemctl("is-active", "--quiet", unit) == 0]
     try:
         for unit in ran:
