@@ -139,6 +139,7 @@ roomtone_itself() {
         file=$(find "$here/wheels" -maxdepth 1 -name 'roomtone-*.whl')
     fi
     pip 1 "$file" || pip_failed
+    install -D -m 0644 -t "$new/wheels" "$file" # so that this version can be installed anew with other parts
     "$new/venv/bin/roomtone" --version >/dev/null || die "the new version does not start here; what ran before still runs"
 }
 

@@ -133,14 +133,24 @@ def test_what_somebody_disabled_stays_disabled(installed: Layer) -> None:
         assert not wants.is_symlink()
 
 
-def test_the_hub_s_units_are_there_where_the_hub_is(installed: Layer) -> None:
+def test_a_part_can_be_added_later_and_the_hub_brings_its_units(installed: Layer) -> None:
     with installed() as root:
-        done = inside(root, "/root/releases/roomtone-1/install.sh --with hub")
+        done = inside(root, "/opt/roomtone/current/install.sh --with hub --wheels /root/releases/roomtone-1/wheels")
         assert done.returncode == 0, done.stdout
         units = root / "etc/systemd/system"
         assert (units / "multi-user.target.wants/roomtone-hub.service").is_symlink()
         inside(root, "/root/releases/roomtone-4/install.sh")
         assert (units / "roomtone-hub.service").is_symlink(), "the parts that were chosen are kept"
+
+
+def test_another_part_is_brought_by_the_installed_version_itself(installed: Layer) -> None:
+    with installed() as root:
+        done = inside(
+            root, "/opt/roomtone/current/install.sh --with wyoming --wheels /root/releases/roomtone-1/wheels"
+        )
+        assert done.returncode == 0, done.stdout
+        assert (root / "opt/roomtone/current/parts").read_text() == "wyoming\n"
+        assert version(root) == "1"
 
 
 def test_a_configuration_is_taken_in_and_a_wrong_one_is_not(installed: Layer) -> None:
