@@ -229,7 +229,8 @@ def _masked(name: str, value: Any) -> Any:
         return value
     if isinstance(value, str):
         return "***" if SECRET_NAME.search(name) or set(value) == {"*"} else without_password(value)
-    return value
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and "tokens" not in name
+    return "***" if is_number and SECRET_NAME.search(name) else value
 
 
 def _argument(name: str, before: Any, value: Any) -> Any:
