@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from conftest import Run
 from roomtone import database
 from roomtone.core.errors import StoreError
+from roomtone.hub import database as hub
 from roomtone.migrations import STEPS, Step, Steps, migrate
 from roomtone.store import FILE_NAME, open_store
 from test_migrations import old_store
@@ -244,3 +245,25 @@ def test_the_ledger_says_what_is_undone_and_how(tmp_path: Path) -> None:
     assert undone
     taken_to(file, STEPS)
     assert [undone for *_, undone in lines(file)] == [None] * len(STEPS)
+
+
+def test_an_older_hub_opens_what_a_newer_one_wrote(run: Run[Any], tmp_path: Path) -> None:
+    file = tmp_path / "hub.db"
+    newer = Step(
+        "0002 floors",
+        lambda db: db.execute("ALTER TABLE devices ADD COLUMN floor TEXT"),
+        (
+            "CREATE TABLE kept_devices AS SELECT id, floor FROM devices WHERE floor IS NOT NULL",
+            "ALTER TABLE devices DROP COLUMN floor",
+        ),
+    )
+    taken_to(file, (*hub.STEPS, newer))
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("INSERT INTO devices (id, floor) VALUES ('bath', 'first')")
+
+    async def main() -> list[tuple[Any, ...]]:
+        async with hub.open_database(file) as opened:
+            return await opened.read(lambda db: [tuple(row) for row in db.execute("SELECT * FROM devices")])
+
+    assert run(main()) == [("bath", *[None] * 9)]
+    assert contents(file)["kept_devices"] == [("bath", "first")]
