@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from roomtone.core.sound import Audio, encode_wav
-from roomtone.engines.audio import sounddevice as engine
+from roomtone.engines.audio import _line
 
 ASOUNDRC = """
 pcm.!default { type pulse hint { show on description "pulse" } }
@@ -85,7 +85,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("PULSE_SERVER", f"unix:{made.socket}")
     made.start()
-    engine._restart()
+    _line.restart()
     yield made
     made.kill()
-    engine._restart()
+    _line.restart()

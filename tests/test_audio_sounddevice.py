@@ -20,6 +20,7 @@ from roomtone.core.errors import AudioError, EngineUnavailable
 from roomtone.core.playback import Playback
 from roomtone.core.sound import HOP, RATE, Samples
 from roomtone.engines import open_engine
+from roomtone.engines.audio import _line
 from roomtone.engines.audio import sounddevice as engine
 from roomtone.engines.audio._card import CardMicrophone, Ear, FarEnd, Mouth, precede
 from roomtone.engines.audio._vitals import GRACE_S, Vitals
@@ -232,25 +233,25 @@ class Cards:
 
 def test_a_device_is_found_by_part_of_its_name_and_the_whole_name_wins() -> None:
     cards = Cards("default", "Jabra SPEAK 410 USB: Audio (hw:1,0)", "jabra")
-    assert engine.INPUT.find(cards, "speak 410")["index"] == 1
-    assert engine.INPUT.find(cards, "jabra")["index"] == 2
-    assert engine.INPUT.find(cards, "default")["index"] == 0
+    assert _line.INPUT.find(cards, "speak 410")["index"] == 1
+    assert _line.INPUT.find(cards, "jabra")["index"] == 2
+    assert _line.INPUT.find(cards, "default")["index"] == 0
 
 
 def test_an_absent_device_is_told_with_the_names_there_are() -> None:
     with pytest.raises(AudioError, match=r"no microphone is called 'jabra'; set audio\.input .* 'hat', 'usb'"):
-        engine.INPUT.find(Cards("hat", "usb"), "jabra")
+        _line.INPUT.find(Cards("hat", "usb"), "jabra")
     with pytest.raises(AudioError, match=r"no loudspeaker was found.*aplay -l"):
-        engine.OUTPUT.find(Cards(), "default")
+        _line.OUTPUT.find(Cards(), "default")
 
 
 def test_a_card_that_refuses_16_khz_is_opened_at_its_own_rate() -> None:
-    assert engine.INPUT.rate(Cards("hat"), Cards("hat").devices[0]) == RATE
-    assert engine.INPUT.rate(Cards("hat", refuses=RATE), Cards("hat").devices[0]) == 48_000
+    assert _line.INPUT.rate(Cards("hat"), Cards("hat").devices[0]) == RATE
+    assert _line.INPUT.rate(Cards("hat", refuses=RATE), Cards("hat").devices[0]) == 48_000
 
 
 def test_a_card_in_use_is_told_with_the_command_that_finds_the_user() -> None:
-    error = engine.INPUT.refused("hat", OSError("Error opening RawInputStream: Device unavailable [-9985]"))
+    error = _line.INPUT.refused("hat", OSError("Error opening RawInputStream: Device unavailable [-9985]"))
     assert "in use by another program" in error.message
     assert "fuser" in error.message
     assert "\n" not in error.message
@@ -409,7 +410,7 @@ def test_a_dead_silent_microphone_is_reopened_and_one_without_its_card_is_refuse
             await until(lambda: card.health == "ok")
             feeding.join()
         server.kill()
-        engine._restart()
+        _line.restart()
         with pytest.raises(EngineUnavailable, match="no microphone"):
             async with opened():
                 pass

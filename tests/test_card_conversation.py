@@ -13,7 +13,7 @@ from conftest import Run
 from roomtone.app import Room, open_room
 from roomtone.core.dialog import Ended, Turn
 from roomtone.core.sound import RATE, Audio
-from roomtone.engines.audio import sounddevice
+from roomtone.engines.audio import _line
 from roomtone.engines.stt import Hints, pocketsphinx
 from roomtone.flow import Watcher, worker
 from roomtone.settings import Settings
@@ -80,7 +80,7 @@ def test_a_question_is_answered_and_the_answer_interrupted(
 def test_on_a_card_of_another_rate_the_answer_that_leaves_the_loudspeaker_can_be_recognised(
     run_in_real_time: Run[Any], server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: int
 ) -> None:
-    monkeypatch.setattr(sounddevice.Kind, "rate", lambda *_: rate)
+    monkeypatch.setattr(_line.Kind, "rate", lambda *_: rate)
 
     async def main() -> None:
         question = await said("set a timer for nine minutes", "en-us+m3")

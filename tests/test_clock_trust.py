@@ -86,6 +86,7 @@ def test_a_clock_before_the_newest_thing_in_the_store_is_wrong(run: Run[None], t
             await rehearsal.at_rest()
         async with room_at(NOON - timedelta(hours=1), tmp_path) as rehearsal:
             assert not rehearsal.room.parts.clock.is_possible()
+            assert rehearsal.room.health()["clock"] == "not set since the machine was started"
 
     run(scenario())
 

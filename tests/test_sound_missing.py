@@ -18,6 +18,7 @@ from roomtone.app import Room, open_room
 from roomtone.core.dialog import Ended, Source, Turn
 from roomtone.core.errors import AudioError, EngineUnavailable
 from roomtone.core.signals import Prompt
+from roomtone.engines.audio import _line
 from roomtone.engines.audio import sounddevice as engine
 from roomtone.flow import beside
 
@@ -84,7 +85,7 @@ class PortAudio:
     def play(self, seconds: float) -> None:
         """Let the card take so much sound."""
         assert self.playing is not None
-        for _ in range(round(seconds / engine.BLOCK_S)):
+        for _ in range(round(seconds / _line.BLOCK_S)):
             self.playing.callback(np.zeros(640, np.uint8).data, 320, None, None)
 
 
@@ -92,7 +93,7 @@ class PortAudio:
 def cards(monkeypatch: pytest.MonkeyPatch) -> PortAudio:
     """Return the PortAudio of a machine without any sound card."""
     made = PortAudio()
-    monkeypatch.setattr(engine, "_portaudio", lambda: made)
+    monkeypatch.setattr(_line, "portaudio", lambda: made)
     return made
 
 
@@ -108,11 +109,11 @@ async def until(truth: Callable[[], Any]) -> None:
 def test_a_card_that_is_not_there_is_waited_for_and_opened_when_it_comes(run: Run[None], cards: PortAudio) -> None:
     async def main() -> None:
         async with engine.waiting(engine.Settings(input="jabra", output="jabra")) as card:
-            assert card.health == engine.NO_CARD
-            assert card.loudspeaker.trouble == engine.NO_CARD
+            assert card.health == _line.NO_CARD
+            assert card.loudspeaker.trouble == _line.NO_CARD
             await asyncio.sleep(300)
             cards.plugged[WEBCAM] = (1, 0)
-            await until(lambda: card.health != engine.NO_CARD)
+            await until(lambda: card.health != _line.NO_CARD)
             assert "no microphone is called 'jabra'" in card.health, "another card is not the one that was named"
             cards.plugged[JABRA] = (1, 2)
             await until(lambda: card.health == "ok")
@@ -151,7 +152,7 @@ def test_a_microphone_that_comes_is_found_at_once_where_the_kernel_tells_of_it(
     run: Run[None], cards: PortAudio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> None:
-        monkeypatch.setattr(engine, "CARDS", tmp_path / "cards")
+        monkeypatch.setattr(_line, "CARDS", tmp_path / "cards")
         cards.plugged["HAT"] = (0, 2)
         cards._initialize()
         async with engine.waiting(engine.Settings()) as card:
@@ -203,9 +204,9 @@ def test_without_any_card_a_room_opens_says_so_in_its_health_and_answers_what_is
         async with room(tmp_path) as opened:
             turn = await asked(opened, "what is three times four")
             assert (turn.said, turn.spoken, turn.ended) == ("Twelve.", "", Ended.COMPLETED)
-            assert opened.health()["audio"] == engine.NO_CARD
+            assert opened.health()["audio"] == _line.NO_CARD
             with opened.feed.watch("device.health") as events:
-                assert (await anext(events)).data == engine.NO_CARD, "lights and the house are told"
+                assert (await anext(events)).data == _line.NO_CARD, "lights and the house are told"
 
     run(main())
 

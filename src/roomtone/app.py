@@ -77,6 +77,7 @@ class Room:
             **(
                 {"store": trouble} if (trouble := self.store.mended or refuge.trouble(self.store.path.parent)) else {}
             ),
+            **({} if self.parts.clock.is_right() else {"clock": "not set since the machine was started"}),
             **({"llm": self.parts.minds.router.health} if self.settings.llm.providers else {}),
             **{f"mcp {name}": health for name, health in self.parts.minds.servers.health()},
             **({"house": self.parts.housed.health()} if self.parts.housed.health is not None else {}),

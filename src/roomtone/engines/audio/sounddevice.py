@@ -8,30 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import tempfile
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
 from roomtone.core.errors import AudioError, EngineTimeout, EngineUnavailable
 from roomtone.core.playback import Playback
-from roomtone.core.sound import RATE
 from roomtone.engines import EngineSettings, lacking
-from roomtone.engines.audio._card import CardMicrophone, Ear, FarEnd, Mouth, call, precede
+from roomtone.engines.audio import _line
+from roomtone.engines.audio._card import CardMicrophone, call, precede
+from roomtone.engines.audio._line import INPUT, OUTPUT, Line
 from roomtone.engines.audio._speaker import Speaker
-from roomtone.engines.audio._vitals import Vitals
 from roomtone.flow import Worker, beside, keep_trying, worker
 
 log = logging.getLogger(__name__)
 
-BLOCK_S = 0.020
 LOOK_S = 0.5
 """How often a card is asked for signs of life."""
 
@@ -41,16 +34,6 @@ LOST_BOUND_S = 5.0
 CALL_BOUND_S = 15.0
 LONGEST_SILENCE_S = 600.0
 DEAD_SILENT = "microphone dead silent"
-
-APT = "the PortAudio library is not installed; run: sudo apt install libportaudio2"
-NO_DEVICE = "no {what} was found; plug one in and check that this lists it: {command}"
-NO_CARD = (
-    "no sound card was found; plug one in, or name its overlay in /boot/firmware/config.txt, "
-    "and check that this lists it: aplay -l"
-)
-
-CARDS = Path("/proc/asound/cards")
-"""What the kernel knows of: a half that is missing is looked for at once where this changes."""
 
 SELDOM_S = 60.0
 """A half that is missing is looked for this seldom where nothing tells of it: the other half is silent meanwhile."""
@@ -76,7 +59,7 @@ def missing(settings: Settings) -> str | None:
     if absent is not None:
         return absent
     try:
-        sound = _portaudio()
+        sound = _line.portaudio()
         for kind in (INPUT, OUTPUT):
             kind.find(sound, getattr(settings, kind.setting))
     except AudioError as error:
@@ -84,177 +67,10 @@ def missing(settings: Settings) -> str | None:
     return None
 
 
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """Keep what ALSA writes to stderr, which it also returns as errors, for the debug log."""
-    with tempfile.TemporaryFile() as kept:
-        stderr = os.dup(2)
-        os.dup2(kept.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-            kept.seek(0)
-            for line in kept.read().decode(errors="replace").splitlines():
-                log.debug("portaudio: %s", line)
-
-
-def _portaudio() -> Any:
-    """Import and so start PortAudio. Raises AudioError where the library is absent."""
-    with _hushed():
-        try:
-            import sounddevice
-        except OSError as error:
-            raise AudioError(APT) from error
-    return sounddevice
-
-
 def devices() -> list[tuple[str, int, int]]:
     """List what PortAudio finds: name, channels in, channels out. Raises AudioError where the library is absent."""
-    found = _portaudio().query_devices()
+    found = _line.portaudio().query_devices()
     return [(one["name"], one["max_input_channels"], one["max_output_channels"]) for one in found]
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One of the two halves of a sound card, as PortAudio and a person call it."""
-
-    setting: str
-    what: str
-    command: str
-
-    def find(self, sound: Any, wanted: str) -> dict[str, Any]:
-        """Return the device a setting means. Raises AudioError, with the names there are, where there is none."""
-        try:
-            there = [device for device in sound.query_devices() if device[f"max_{self.setting}_channels"] > 0]
-            if wanted == "default" and there:
-                return dict(sound.query_devices(kind=self.setting))
-        except (ValueError, sound.PortAudioError) as error:
-            raise AudioError(NO_DEVICE.format(what=self.what, command=self.command)) from error
-        if not there:
-            raise AudioError(NO_DEVICE.format(what=self.what, command=self.command))
-        for device in sorted(there, key=lambda device: device["name"] != wanted):
-            if wanted.lower() in device["name"].lower():
-                return dict(device)
-        names = ", ".join(f"'{device['name']}'" for device in there)
-        raise AudioError(f"no {self.what} is called '{wanted}'; set audio.{self.setting} to part of one of {names}")
-
-    def rate(self, sound: Any, device: dict[str, Any]) -> int:
-        """Return 16000 where the device can, else its own rate: hardware without a sound server has few."""
-        check = sound.check_input_settings if self.setting == "input" else sound.check_output_settings
-        try:
-            check(device=device["index"], channels=1, dtype="int16", samplerate=RATE)
-        except sound.PortAudioError:
-            return int(device["default_samplerate"])
-        return RATE
-
-    def refused(self, name: str, error: Exception) -> AudioError:
-        """Return the error for a device that could not be opened."""
-        if "unavailable" in str(error).lower() or "busy" in str(error).lower():
-            cause = "is in use by another program; this lists which: fuser -v /dev/snd/*"
-        else:
-            cause = f"cannot be opened ({str(error).rstrip('.')}); try another audio.{self.setting}"
-        return AudioError(f"the {self.what} '{name}' {cause}", device=name)
-
-
-INPUT = Kind("input", "microphone", "arecord -l")
-OUTPUT = Kind("output", "loudspeaker", "aplay -l")
-
-
-class Line:
-    """The open streams of a card. Everything here but ``trouble`` runs on the thread that may call PortAudio.
-
-    ``lacks`` says of each half that could not be opened why.
-    """
-
-    def __init__(self, settings: Settings, device: SoundCard, silence_s: float) -> None:
-        self._sound = sound = _portaudio()
-        self._streams: dict[Kind, Any] = {}
-        self._ended: list[str] = []
-        self._loop, self._hurry = device.loop, device.hurry
-        self.cards = _cards()
-        self.names: list[str] = []
-        self.lacks: dict[Kind, AudioError] = {}
-        far, source, sink = FarEnd(), self._find(INPUT, settings.input), self._find(OUTPUT, settings.output)
-        self._ear = Ear(source["rate"], far, device.microphone.block_s, device.microphone.take)
-        self._mouth = Mouth(device.loudspeaker.playback, far, sink["rate"], device.moved)
-        self._start(sound.RawOutputStream, OUTPUT, sink, settings.latency_s, self._to_card)
-        self._start(sound.RawInputStream, INPUT, source, settings.latency_s, self._from_card)
-        now = time.monotonic()
-        self._vitals = (Vitals(source["rate"], now, silence_s or None), Vitals(sink["rate"], now))
-
-    def _find(self, kind: Kind, wanted: str) -> dict[str, Any]:
-        """Return the device that is meant, and the ``rate`` at which it is opened."""
-        try:
-            device = kind.find(self._sound, wanted)
-        except AudioError as error:
-            self.lacks[kind] = error
-            return {"rate": RATE}
-        return {**device, "rate": kind.rate(self._sound, device)}
-
-    def _start(self, stream: Any, kind: Kind, device: dict[str, Any], latency: float, callback: Any) -> None:
-        if kind in self.lacks:
-            return
-        rate = device["rate"]
-        try:
-            with _hushed():
-                opened = stream(
-                    samplerate=rate,
-                    blocksize=round(rate * BLOCK_S),
-                    device=device["index"],
-                    channels=1,
-                    dtype="int16",
-                    latency=latency,
-                    callback=callback,
-                    finished_callback=lambda: self._ended.append(kind.what),
-                )
-                self._streams[kind] = opened
-                opened.start()
-                self.names.append(str(device["name"]))
-        except (ValueError, self._sound.PortAudioError) as error:
-            self.lacks[kind] = kind.refused(str(device["name"]), error)
-
-    def _to_card(self, out: Any, frames: int, _time: Any, _status: Any) -> None:
-        if not self._mouth.frames:
-            self._hurry()
-        out[:] = self._mouth.speak(frames)
-
-    def _from_card(self, pcm: Any, frames: int, times: Any, _status: Any) -> None:
-        if not self._ear.frames:
-            self._hurry()
-        age = times.currentTime - times.inputBufferAdcTime - frames / self._ear.rate
-        late = age if times.inputBufferAdcTime > 0 and 0 <= age < 0.2 else 0.0  # some drivers give no or wrong stamps
-        self._ear.hear(bytes(pcm), self._loop.time() - late)
-
-    @property
-    def latency_s(self) -> float:
-        """How long a sample takes from the queue to the air."""
-        return 0.0 if OUTPUT in self.lacks else float(self._streams[OUTPUT].latency)
-
-    @property
-    def hears(self) -> bool:
-        """Whether the microphone has given anything but exact zeros since it was opened."""
-        return self._ear.frames > self._ear.zeros
-
-    def trouble(self) -> str | None:
-        """Return what is wrong with the card, in a few words, or None."""
-        if self._ended:
-            return f"{self._ended[0]} lost"
-        now = time.monotonic()
-        if INPUT not in self.lacks:
-            heard = self._vitals[0].judge(now, self._ear.frames, self._ear.zeros)
-            if heard is not None:
-                return f"microphone {heard}"
-        spoken = self._vitals[1].judge(now, self._mouth.frames) if OUTPUT not in self.lacks else None
-        return None if spoken is None else f"loudspeaker {spoken}"
-
-    def close(self) -> None:
-        """Give the card back; does not wait for what is still to be played."""
-        for stream in self._streams.values():
-            stream.abort()
-            stream.close()
-        self._streams.clear()
 
 
 class SoundCard:
@@ -323,7 +139,7 @@ class SoundCard:
         line = Line(self._settings, self, self._silence_s)
         if line.lacks and not (self._halves and line.names):
             line.close()
-            raise _none_of_it(line)
+            raise _line.nothing_of(line)
         self._line = line
 
     def _hang_up(self) -> None:
@@ -348,7 +164,7 @@ class SoundCard:
         again_at = self.loop.time() + SELDOM_S
         while (trouble := self._look()) is None:
             await asyncio.sleep(LOOK_S)
-            may_be_there = line.lacks and (self.loop.time() >= again_at or _cards() != line.cards)
+            may_be_there = line.lacks and (self.loop.time() >= again_at or _line.cards() != line.cards)
             if may_be_there and self.loudspeaker.playback.silent:
                 return None
         return trouble
@@ -374,7 +190,7 @@ class SoundCard:
 
     async def _try_again(self) -> None:
         await self.close()
-        await self._portaudio.call(_restart, timeout=CALL_BOUND_S)
+        await self._portaudio.call(_line.restart, timeout=CALL_BOUND_S)
         await self.open()
 
     def _still_lost(self, error: Exception, pause: float) -> None:
@@ -388,29 +204,6 @@ class SoundCard:
             return
         self.loudspeaker.stop()
         self.loudspeaker.lost("the sound card is lost and has not come back; check its plug and power")
-
-
-def _none_of_it(line: Line) -> AudioError:
-    """Return the error for a line with which nothing can be done."""
-    nothing = [NO_DEVICE.format(what=kind.what, command=kind.command) for kind in (INPUT, OUTPUT)]
-    if [error.message for error in line.lacks.values()] == nothing:
-        return AudioError(NO_CARD)
-    return line.lacks.get(INPUT) or line.lacks[OUTPUT]
-
-
-def _cards() -> str:
-    try:
-        return CARDS.read_text(errors="replace")
-    except OSError:
-        return ""
-
-
-def _restart() -> None:
-    """Let PortAudio look for devices anew: it lists them once, when it starts. No stream may be open."""
-    sound = _portaudio()
-    with _hushed():
-        sound._terminate()  # noqa: SLF001  # the package has no public name for it
-        sound._initialize()  # noqa: SLF001
 
 
 @asynccontextmanager
