@@ -344,14 +344,6 @@ def test_secrets_are_never_shown(file: Path, written: str) -> None:
     assert masked(settings)["llm"]["providers"]["c"]["api_key"] == "***"
 
 
-def test_a_secret_of_digits_is_not_shown_and_a_number_of_tokens_is(file: Path) -> None:
-    file.write_text(
-        "llm: {providers: {c: {engine: openai, base_url: 'http://nas:1/v1', api_key: 12345678, tokens_per_day: 12}}}"
-    )
-    shown = masked(load(file, {}))["llm"]["providers"]["c"]
-    assert (shown["api_key"], shown["tokens_per_day"]) == ("***", 12)
-
-
 def test_secrets_in_addresses_and_arguments_are_not_shown_either(file: Path) -> None:
     file.write_text(
         "mcp: {web: {url: 'http://nas.local/mcp?room=1&access_token=hunter2&x=2'},"

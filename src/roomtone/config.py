@@ -229,8 +229,7 @@ def _masked(name: str, value: Any) -> Any:
         return value
     if isinstance(value, str):
         return "***" if SECRET_NAME.search(name) or set(value) == {"*"} else without_password(value)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and "tokens" not in name
-    return "***" if is_number and SECRET_NAME.search(name) else value
+    return value
 
 
 def _argument(name: str, before: Any, value: Any) -> Any:
