@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
-from bare_machine import REPOSITORY
+from machine import SOURCE
 
 PROGRAM = """
 import os, pathlib, socket, sys, time
@@ -48,9 +48,9 @@ def release(folder: Path, version: str, kind: str = "good") -> Path:
     made = folder / f"roomtone-{version}"
     wheels = made / "wheels"
     wheels.mkdir(parents=True)
-    shutil.copytree(REPOSITORY / "systemd", made / "systemd")
+    shutil.copytree(SOURCE / "systemd", made / "systemd")
     for name in ("install.sh", "install-version.sh", "llama-wheel"):
-        shutil.copy(REPOSITORY / "scripts" / name, made / name)
+        shutil.copy(SOURCE / "scripts" / name, made / name)
     (made / "VERSION").write_text(version + "\n")
     _wheel(wheels, "pip", metadata.version("pip"), _files_of("pip"))
     small = _wheel(wheels, "small", "1", {"small.py": b""})
