@@ -180,7 +180,7 @@ async def _parts(
     inbox = Inbox[Signal]()
     trust = ClockTrust(store)
     await trust.learn()
-    quiet = Quiet(settings.quiet_hours, settings.zone, store, inbox.post, trust.is_possible)
+    quiet = Quiet(settings.quiet_hours, settings.zone, store, inbox.post, trust.is_near)
     library = persona_library(settings, state_dir)
     minds = await opened.minds(store, feed, phrases, is_idle, trust)
     cast = Cast(library, skills, stt, tts, opened.thread("personas"), settings.device.room, minds)

@@ -91,11 +91,15 @@ class ClockTrust:
         if not self.is_right():
             log.warning("the clock was not set since the machine was started; it shows %s", iso(utc_now()))
 
+    def is_near(self) -> bool:
+        """Say whether it may be about the time that the clock shows: good enough for not waking anybody."""
+        return utc_now() >= EPOCH
+
     def is_possible(self) -> bool:
         """Say whether it may be as late as the clock shows: nothing that is known came later, but for nonsense."""
         now, newest = utc_now(), self._newest
         earlier = newest is not None and now < newest <= now + AHEAD
-        return synchronised() or (now >= EPOCH and not earlier)
+        return synchronised() or (self.is_near() and not earlier)
 
     def is_right(self) -> bool:
         """Say whether the clock may be told to people."""
