@@ -29,7 +29,8 @@ REQUIRED = "nspawn" in os.environ.get("ROOMTONE_REQUIRE", "").split(",")
 BOUND_S = 60.0
 """Longest that anything here may take before it counts as lost; nothing is timed."""
 
-FROM_SCRIPTS = ("install.sh", "install-version.sh", "release", "debian-root")
+INSTALLER = ("install.sh", "install-version.sh")
+PACKAGED_BY = ("release", "debian-root")
 
 
 def need_nspawn() -> None:
@@ -61,18 +62,18 @@ def installed(suite: str) -> Path:
 
     Skips the test where that cannot be done, as without a network, unless ROOMTONE_REQUIRE names nspawn.
     """
-    told = hashlib.sha256(suite.encode())
-    for file in (SOURCE / "requirements-install.lock", *(SOURCE / "scripts" / name for name in FROM_SCRIPTS)):
-        told.update(file.read_bytes())
-    root = KEPT / f"{suite}-{told.hexdigest()[:12]}"
+    packages = digest("requirements-install.lock", *(f"scripts/{name}" for name in PACKAGED_BY))
+    release = KEPT / f"{suite}-{packages}-release"
+    root = KEPT / f"{suite}-{packages}-{digest(*(f'scripts/{name}' for name in INSTALLER))}"
     KEPT.mkdir(parents=True, exist_ok=True)
     with (KEPT / f"{suite}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not root.exists():
             for old in KEPT.glob(f"{suite}-*"):
-                shutil.rmtree(old)
+                if old != release:
+                    shutil.rmtree(old)
             try:
-                make(suite, root)
+                make(suite, release, root)
             except AssertionError as error:
                 if REQUIRED:
                     raise
@@ -80,7 +81,12 @@ def installed(suite: str) -> Path:
     return root
 
 
-def make(suite: str, root: Path) -> None:
+def digest(*names: str) -> str:
+    """Return what changes when one of these files of the source does."""
+    return hashlib.sha256(b"".join((SOURCE / name).read_bytes() for name in names)).hexdigest()[:8]
+
+
+def make(suite: str, release: Path, root: Path) -> None:
     """Install a release for machines without a network in a bare Debian, as a household would."""
     home = Path("~" + os.environ.get("SUDO_USER", "")).expanduser()
     env = {**os.environ, "ROOMTONE_PYTHON": sys.executable, "HOME": str(home)}
@@ -88,12 +94,14 @@ def make(suite: str, root: Path) -> None:
     fresh = Path(f"{root}.part")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
-    with tempfile.TemporaryDirectory() as folder:
-        release = sh(
-            SOURCE / "scripts" / "release", "--offline", suite, "amd64", "--folder", folder, env=env, cwd=SOURCE
-        ).strip()
-        sh("tar", "-xf", archive, "-C", fresh)
-        shutil.copytree(release, fresh / "release")
+    if not release.exists():
+        with tempfile.TemporaryDirectory(dir=KEPT) as folder:
+            command = [SOURCE / "scripts" / "release", "--offline", suite, "amd64", "--folder", folder]
+            Path(sh(*command, env=env, cwd=SOURCE).strip()).rename(release)
+    sh("tar", "-xf", archive, "-C", fresh)
+    shutil.copytree(release, fresh / "release")
+    for name in INSTALLER:
+        shutil.copy2(SOURCE / "scripts" / name, fresh / "release" / name)
     # A namespace of its own, so that nothing stays mounted whatever fails.
     sh("unshare", "--mount", "--pid", "--fork", f"--mount-proc={fresh}/proc", "chroot", fresh, "/release/install.sh")
     shutil.rmtree(fresh / "release")
