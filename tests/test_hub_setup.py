@@ -35,6 +35,7 @@ from roomtone.hub.database import open_database
 from roomtone.hub.enrolment import Terms, enroll
 from roomtone.hub.folder import database_path
 from roomtone.hub.mosquitto import acl
+from roomtone.hub.serve import await_setup
 from roomtone.hub.setting_up import Setup, commands, own_authority, own_link, refresh_lists, set_up, share_group
 from roomtone.settings import Device, Hub, Settings
 
@@ -455,3 +456,30 @@ def test_the_last_days_of_a_certificate_can_be_told(tmp_path: Path) -> None:
     _, cert = make_authority(tmp_path, "ours").pair("kitchen", until=end)
     (tmp_path / "cert.pem").write_bytes(cert)
     assert expires(tmp_path / "cert.pem") == end
+
+
+# ------------------------------------------------------------------------------------------- as a service
+
+
+def test_a_hub_that_is_enabled_before_it_is_set_up_waits_for_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        told: list[bytes] = []
+
+        def time_goes_by(_: float) -> None:
+            told.append(systemd.recv(4096))
+            if len(told) == 2:
+                set_up(tmp_path / "state", SETUP, ["hub.local"])
+
+        monkeypatch.setattr("roomtone.hub.serve.time.sleep", time_goes_by)
+        settings = Settings(state_dir=tmp_path / "state")
+        await_setup(settings, {"NOTIFY_SOCKET": str(tmp_path / "notify")})
+    assert b"READY=1" in told[0]
+    assert b"run: roomtone hub setup" in told[0]
+    assert told[1:] == [b"WATCHDOG=1"]
+
+
+def test_by_hand_nothing_is_waited_for(tmp_path: Path) -> None:
+    await_setup(Settings(state_dir=tmp_path), {})

@@ -92,7 +92,7 @@ def _code(result: Any, args: argparse.Namespace) -> int:
 
 def _serve(args: argparse.Namespace, settings: Settings) -> int:
     from roomtone.edges.service import backing_off
-    from roomtone.hub.serve import serve
+    from roomtone.hub.serve import await_setup, serve
 
     logs.set_up(settings.log)
 
@@ -101,6 +101,7 @@ def _serve(args: argparse.Namespace, settings: Settings) -> int:
             say_json({"hub": "ready", "home": settings.hub.home})
 
     with backing_off("roomtone-hub"):
+        await_setup(settings)
         asyncio.run(serve(settings, on_ready))
     return 0
 

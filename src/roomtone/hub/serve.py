@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -68,6 +70,9 @@ SESSION_S = 0
 """The broker keeps nothing for a hub that is away: another one is to have what comes meanwhile."""
 
 SOCKET_AGAIN_S = 10.0
+
+SETUP_LOOK_S = 3.0
+"""How often it is looked whether this machine has been set up as the hub."""
 
 
 class Hub:
@@ -267,6 +272,25 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
         hub = Hub(settings, database)
         async with beside(hub.run(), "hub"):
             yield hub
+
+
+def await_setup(settings: Settings, env: Mapping[str, str] = os.environ) -> None:
+    """Wait, as a service, until this machine is set up as the hub: it is enabled before that, and nobody starts it again.
+
+    Else it would end and be begun anew every minute, for as long as nobody sets it up.
+    """
+    told = False
+    while env.get("NOTIFY_SOCKET"):
+        try:
+            own_link(settings.hub, settings.state_dir)
+        except RegistrationError as error:
+            if not told:
+                log.warning("waiting: %s", error.message)
+            service.tell("WATCHDOG=1" if told else f"READY=1\nSTATUS=Waiting: {error.message}", env)
+            told = True
+            time.sleep(SETUP_LOOK_S)
+        else:
+            return
 
 
 async def serve(settings: Settings, on_ready: Callable[[], None] = lambda: None) -> None:
