@@ -48,8 +48,8 @@ FLOORS = """
     config_sources migrations shipped persona_files credentials state_swap
     engines
     outbound
-    extras child flow models wyoming_events installed
-    clock child_main scripted_provider
+    child flow models wyoming_events installed
+    clock child_main scripted_provider durable
     core
 """
 """Arrows point down only: a room knows the floors below its own, never its own floor or one above."""
@@ -60,12 +60,12 @@ ONLY = {
     "flow": "core clock",
     "child": "core clock child_main",
     "child_main": "core",
-    "engines": "core clock extras flow child child_main models wyoming_events outbound",
+    "engines": "core clock installed flow child child_main models wyoming_events outbound",
     "outbound": "core clock",
-    "models": "core clock",
+    "models": "core clock durable",
     "wyoming_events": "core clock",
     "scripted_provider": "core",
-    "model_supply": "core extras engines models config_sources shipped outbound",
+    "model_supply": "core installed engines models config_sources shipped outbound",
     "failover": "core clock flow engines settings outbound",
     "mind": "core flow clock engines shipped outbound",
     "store": "core flow database",
@@ -74,17 +74,18 @@ ONLY = {
     "persona_reading": "core mind config_sources persona_files",
     "persona_files": "core",
     "edges": "core flow clock engines wyoming_events control store personas settings quiet boards link discovery "
-    "mind outbound credentials",
+    "mind outbound credentials durable",
     "boards": "core",
     "loudness": "core engines store",
     "control": "core clock state_swap",
-    "state_swap": "",
-    "link": "core clock extras flow database store settings outbound discovery",
-    "discovery": "core clock flow extras settings",
+    "state_swap": "durable",
+    "link": "core clock installed flow database store settings outbound discovery",
+    "discovery": "core clock flow installed settings",
     "hub": "core clock flow link discovery control edges database migrations settings shipped state_swap "
-    "config_sources outbound credentials enrolling",
+    "config_sources outbound credentials durable enrolling",
+    "durable": "",
     "credentials": "",
-    "enrolling": "core clock flow settings credentials discovery",
+    "enrolling": "core clock flow settings credentials discovery durable",
     "cli": "commands config core",
 }
 """Rooms with a shorter list than their floor gives them. Edges above all: they never know the conversation.

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from roomtone import extras
+from roomtone import installed
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ async def find_hub(
         from zeroconf import Error, ServiceStateChange
         from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
     except ImportError as error:
-        mend = extras.command("hub")
+        mend = installed.bringing("hub")
         log.warning("the hub cannot be looked for: %s is not installed; run: %s", error.name, mend)
         return None
     names: asyncio.Queue[str] = asyncio.Queue()

@@ -7,11 +7,26 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 from roomtone.core.errors import RoomtoneError
 
 FOLDER = Path("/opt/roomtone")
+
+
+def bringing(part: str, prefix: str = sys.prefix) -> str:
+    """Return the command that brings an optional part (an extra): the installer's where it was, else pip's.
+
+    The installer keeps beside its environment which parts it put there, and takes all that are wanted at once.
+    """
+    version = Path(prefix).parent
+    try:
+        parts = (version / "parts").read_text("utf-8").strip()
+    except OSError:
+        return f"pip install 'roomtone[{part}]'"
+    wanted = sorted({part, *filter(None, parts.split(","))})
+    return f"sudo {version.parent.parent / 'current' / 'install.sh'} --with {','.join(wanted)}"
 
 
 def install(*words: str, folder: Path = FOLDER) -> int:

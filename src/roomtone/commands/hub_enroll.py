@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from roomtone import extras
+from roomtone import installed
 from roomtone.commands import count_to, say_json, say_line
 from roomtone.config import Settings
 from roomtone.core.errors import HubGone, RegistrationError
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in ("cryptography", "spake2", "aiomqtt", "paho"):
             raise
-        why = f"{error.name} is not installed; run: {extras.command('hub')}"
+        why = f"{error.name} is not installed; run: {installed.bringing('hub')}"
         raise RegistrationError(why) from None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from roomtone import extras
+from roomtone import installed
 from roomtone.commands import say_json, say_line
 from roomtone.core.errors import RegistrationError
 from roomtone.settings import Settings
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     try:
         from roomtone.hub.setting_up import read_setup
     except ModuleNotFoundError as error:
-        why = f"{error.name} is not installed; run: {extras.command('hub')}"
+        why = f"{error.name} is not installed; run: {installed.bringing('hub')}"
         raise RegistrationError(why) from None
     setup = read_setup(settings.state_dir)
     broker = urlsplit(setup.url)
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 def _admit(state_dir: Path, folder: Path) -> list[str]:
     """Make the pair; return what lets the broker know that an older one is void. Raises RegistrationError."""
-    from roomtone.credentials import write_durably
+    from roomtone.durable import write_durably
     from roomtone.hub.authority import HOME_ASSISTANT
     from roomtone.hub.setting_up import list_commands, own_authority, refresh_lists
 

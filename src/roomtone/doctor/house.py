@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from roomtone import engines, extras, models
+from roomtone import engines, installed, models
 from roomtone.app import persona_library
 from roomtone.core.errors import EngineUnavailable, RoomtoneError
 from roomtone.core.recurrence import next_time
@@ -19,7 +19,7 @@ from roomtone.model_supply.catalogue import catalogue
 from roomtone.persona_answers import mistakes_of
 from roomtone.settings import SEAMS, Settings
 
-WAKE_EXTRA = f"run: {extras.command('wake')}, or set listen.mode: open"
+WAKE_EXTRA = f"run: {installed.bringing('wake')}, or set listen.mode: open"
 
 
 def configuration(mistakes: Iterable[str]) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from roomtone import extras
+from roomtone import installed
 from roomtone.core.errors import HouseError, PayloadError, RoomtoneError
 from roomtone.core.wire import Presence, Topics, read
 from roomtone.credentials import expires, holder
@@ -59,7 +59,7 @@ async def _connection(hub: Hub, settings: Settings) -> list[Finding]:
         return [Finding("house", "warn", f"nothing was heard of the broker within {BOUND_S:.0f} s")]
     except ImportError as error:
         said = f"the Python package {error.name} is not installed"
-        return [Finding("house", "warn", said, f"run: {extras.command('hub')}")]
+        return [Finding("house", "warn", said, f"run: {installed.bringing('hub')}")]
     except (Trouble, HouseError) as error:
         return [split("house", "warn", str(error))]
 

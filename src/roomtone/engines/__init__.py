@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from importlib import util
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from roomtone import extras
+from roomtone import installed
 from roomtone.core.errors import ConfigError, EngineUnavailable
 
 if TYPE_CHECKING:
@@ -179,5 +179,5 @@ def lacking(module: str, extra: str | None = None) -> str | None:
     """
     if util.find_spec(module) is not None:
         return None
-    mend = extras.command(extra) if extra else "pip install --force-reinstall roomtone"
+    mend = installed.bringing(extra) if extra else "pip install --force-reinstall roomtone"
     return f"the Python package {module} is not installed; run: {mend}"

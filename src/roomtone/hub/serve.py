@@ -275,7 +275,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
 
 
 def await_setup(settings: Settings, env: Mapping[str, str] = os.environ) -> None:
-    """Wait, as a service, until this machine is set up as the hub: it is enabled before that, and nobody starts it again.
+    """Wait, as a service, until this machine is set up as the hub: it is enabled before, and nobody starts it again.
 
     Else it would end and be begun anew every minute, for as long as nobody sets it up.
     """

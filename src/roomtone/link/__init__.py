@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from roomtone import extras, outbound
+from roomtone import installed, outbound
 from roomtone.core.dialog import new_id
 from roomtone.core.errors import BrokerUnreachable, HouseError, HubGone, PayloadError, StoreError
 from roomtone.core.persona import Egress
@@ -120,7 +120,7 @@ class Link:
         try:
             import roomtone.link.connection  # noqa: F401  # paho and aiomqtt: a room on its own does without
         except ImportError as error:
-            self._is_down(f"the Python package {error.name} is not installed; run: {extras.command('hub')}")
+            self._is_down(f"the Python package {error.name} is not installed; run: {installed.bringing('hub')}")
             return
         async with task_group() as group:
             self._group = group

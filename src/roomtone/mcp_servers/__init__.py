@@ -17,7 +17,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from roomtone import __version__, extras, outbound
+from roomtone import __version__, installed, outbound
 from roomtone.clock import engine_working
 from roomtone.core.errors import RoomtoneError, ToolError
 from roomtone.core.persona import Egress
@@ -118,7 +118,7 @@ def _load() -> str | None:
 
         from roomtone.mcp_servers import program, web  # noqa: F401
     except ImportError as error:
-        return f"{error}; run: {extras.command('mcp')}"
+        return f"{error}; run: {installed.bringing('mcp')}"
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return None

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from roomtone import __version__, extras, models
+from roomtone import __version__, installed, models
 from roomtone.core.errors import ModelError
 from roomtone.model_supply.catalogue import Entry
 from roomtone.model_supply.fetching import Bar, Remote, Told, Wanted, ask, bring, client, said_plainly
@@ -23,7 +23,7 @@ def pull(entry: Entry, folder: Path, bar: Bar, pin: models.Pin | None = None) ->
     """Fetch a model into the models folder (see ``fetching.bring``); other bytes than ``pin``'s are refused."""
     wanted = Wanted(entry.kind, entry.name, pin)
     if not entry.files:
-        raise ModelError(f"{entry.typed} {entry.use}, and needs no fetching; run: {extras.command('wake')}")
+        raise ModelError(f"{entry.typed} {entry.use}, and needs no fetching; run: {installed.bringing('wake')}")
     if entry.url:
         return bring(wanted, folder, lambda: _at_a_page(entry, wanted), bar)
     return bring(wanted, folder, lambda: _at_the_hub(entry, wanted), bar)

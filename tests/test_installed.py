@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from roomtone import extras
+from roomtone import installed
 
 
 def test_in_an_environment_of_ones_own_pip_brings_it(tmp_path: Path) -> None:
-    assert extras.command("whisper", str(tmp_path / "venv")) == "pip install 'roomtone[whisper]'"
+    assert installed.bringing("whisper", str(tmp_path / "venv")) == "pip install 'roomtone[whisper]'"
 
 
 def test_where_the_installer_was_it_brings_one_beside_what_is_there(tmp_path: Path) -> None:
@@ -16,6 +16,6 @@ def test_where_the_installer_was_it_brings_one_beside_what_is_there(tmp_path: Pa
     version.mkdir(parents=True)
     (version / "parts").write_text("hub,piper\n")
     installer = tmp_path / "current" / "install.sh"
-    assert extras.command("embed", str(version / "venv")) == f"sudo {installer} --with embed,hub,piper"
+    assert installed.bringing("embed", str(version / "venv")) == f"sudo {installer} --with embed,hub,piper"
     (version / "parts").write_text("\n")
-    assert extras.command("llama", str(version / "venv")) == f"sudo {installer} --with llama"
+    assert installed.bringing("llama", str(version / "venv")) == f"sudo {installer} --with llama"
