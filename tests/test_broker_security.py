@@ -18,7 +18,7 @@ from broker import Broker
 from conftest import Run
 from roomtone.core.errors import RegistrationError
 from roomtone.core.wire import LONGEST, Topics, Where, write
-from roomtone.credentials import write_durably
+from roomtone.durable import write_durably
 from roomtone.flow import beside
 from roomtone.hub.authority import make_authority
 from roomtone.hub.mosquitto import refresh

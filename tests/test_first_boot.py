@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from conftest import Run
 from rooms import scripted
-from roomtone import cli, config, credentials, engines, first_boot
+from roomtone import cli, config, durable, engines, first_boot
 from roomtone.app import open_room
 from roomtone.arriving import aloud, tell_of_the_card
 from roomtone.card import LARGEST, SHORT, read_card, takes_secret, wipe
@@ -379,7 +379,7 @@ def test_a_disk_that_cannot_be_written_is_told_and_leaves_the_card_as_it_is(
     def full(path: Path, *rest: object) -> None:
         if what in str(path):
             raise OSError(28, "No space left on device", str(path))
-        credentials.write_durably(path, *rest)  # type: ignore[arg-type]
+        durable.write_durably(path, *rest)  # type: ignore[arg-type]
 
     card = f"name: Kitchen\nsecrets: {{nas: {SECRET}}}\n"
     monkeypatch.setattr(first_boot, "write_durably", full)

@@ -14,7 +14,8 @@ from broker import Broker
 from conftest import Run
 from roomtone.core.errors import PayloadError, RegistrationError
 from roomtone.core.wire import Presence
-from roomtone.credentials import RENEW, expires, key_pem, new_key, request, write_durably
+from roomtone.credentials import RENEW, expires, key_pem, new_key, request
+from roomtone.durable import write_durably
 from roomtone.edges.renewal import is_due, renew
 from roomtone.flow import beside
 from roomtone.hub import renewal

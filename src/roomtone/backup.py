@@ -29,7 +29,9 @@ from roomtone import __version__, database
 from roomtone.config_sources import SECRET_NAME
 from roomtone.core.dialog import now
 from roomtone.core.errors import BackupError, StoreError
+from roomtone.durable import sync
 from roomtone.hub import folder as hub
+from roomtone.models import Stamp, stamp
 from roomtone.settings import Device, Settings
 from roomtone.store import FILE_NAME
 
@@ -46,19 +48,8 @@ LEFT_OUT = ("models", "backups", "lock", "maintenance.json", "first-boot.json")
 NOT_KEPT = (".", "before-restore-")
 """Nothing whose name begins so is in a backup: what is on its way, and what an earlier restore set aside."""
 
-SPARE_BYTES = 50_000_000
-"""Room that is left on a disk beside a backup, or what is restored from one."""
-
 TRIES = 3
 """How often a backup is begun again where somebody edits a file in the middle of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """A file in a backup: its ``size`` in bytes and ``sha256`` in hex."""
-
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,13 +200,6 @@ def _files(folder: Path, left_out: list[str], *, top: bool = False) -> Iterator[
             left_out.append(f"{path} is a link, and links are not followed")
 
 
-def stamp(path: Path) -> Stamp:
-    """Read a file and return its size and SHA-256."""
-    with path.open("rb") as content:
-        digest = hashlib.file_digest(cast(Any, content), "sha256")
-        return Stamp(content.tell(), digest.hexdigest())
-
-
 class _Counting:
     """A file that is read once, and whose SHA-256 is known afterwards."""
 
@@ -261,15 +245,6 @@ def _put(whole: Path, file: Path) -> None:
         os.chown(whole, int(os.environ["SUDO_UID"]), int(os.environ.get("SUDO_GID", "-1")))
     whole.rename(file)
     sync(file.parent)
-
-
-def sync(folder: Path) -> None:
-    """Let what was renamed in a folder reach the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 # -------------------------------------------------------------------------------------------- reading

@@ -19,7 +19,7 @@ import yaml
 
 from roomtone import engines
 from roomtone.config_sources import SECRET_NAME, Mistake, Raw, guess, parse, read_text
-from roomtone.credentials import write_durably
+from roomtone.durable import write_durably
 from roomtone.settings import EngineSection, Settings
 
 Key = tuple[str, ...]

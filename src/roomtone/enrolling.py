@@ -23,8 +23,9 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, Field, ValidationError
 
 from roomtone.core.errors import ConfigError, HubGone, PayloadError, RegistrationError, UsageError
-from roomtone.credentials import certifies, key_pem, new_key, read_key, request, was_issued_by, write_durably
+from roomtone.credentials import certifies, key_pem, new_key, read_key, request, was_issued_by
 from roomtone.discovery import DOOR, Found, Service, announce, find_hub, own_name
+from roomtone.durable import write_durably
 from roomtone.flow import keep_trying
 from roomtone.settings import Device, Hub, Settings
 

@@ -24,7 +24,7 @@ import yaml
 from roomtone.card import Card, read_card, takes_secret, told, wipe
 from roomtone.config import LAST_GOOD, SYSTEM_FILE, checked
 from roomtone.config_sources import Mistake, Raw, as_written, completed
-from roomtone.credentials import write_durably
+from roomtone.durable import write_durably
 from roomtone.settings import machine_time_zone
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from typing import Any
 from roomtone import backup, models
 from roomtone.core.dialog import now
 from roomtone.core.errors import BackupError, RoomtoneError
-from roomtone.credentials import write_durably
+from roomtone.durable import write_durably
 from roomtone.hub.folder import database_path
 from roomtone.settings import Settings
 from roomtone.state_swap import PREPARING
@@ -315,7 +315,7 @@ def _made(night: Night, folder: Path, kept: Sequence[Path], known: Callable[[str
         try:
             return backup.make(night.settings, file, config=night.config, unless=known)
         except BackupError:
-            if not oldest or shutil.disk_usage(folder).free > backup.SPARE_BYTES:
+            if not oldest or shutil.disk_usage(folder).free > models.SPARE_BYTES:
                 raise
             oldest.pop(0).unlink()
 

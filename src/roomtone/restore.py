@@ -23,10 +23,10 @@ import yaml
 
 from roomtone import config as configuration
 from roomtone import models
-from roomtone.backup import MANIFEST, MODELS_LOCK, SPARE_BYTES, Manifest, opened, read_manifest
+from roomtone.backup import MANIFEST, MODELS_LOCK, Manifest, opened, read_manifest
 from roomtone.core.dialog import now
 from roomtone.core.errors import BackupError, ConfigError, StoreError
-from roomtone.credentials import write_durably
+from roomtone.durable import write_durably
 from roomtone.hub import database as hub_database
 from roomtone.migrations import STEPS, Steps, migrate
 from roomtone.settings import SERVICE_STATE
@@ -130,8 +130,8 @@ def prepare(file: Path, folder: Path, target: Target, as_new: str | None = None)
 
 def _need_room(folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
-    if free < size + SPARE_BYTES:
-        need = models.megabytes(size + SPARE_BYTES - free)
+    if free < size + models.SPARE_BYTES:
+        need = models.megabytes(size + models.SPARE_BYTES - free)
         raise BackupError(f"the disk with {folder.parent} lacks {need} for what is in the backup; make room there")
 
 

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from roomtone.durable import sync
+
 DECIDED, NEW, ASIDE, PLACING = ".restored", "new", "aside", "placing"
 PREPARING = ".restoring-"
 """How the name of a folder begins in which something is prepared."""
@@ -80,14 +82,5 @@ def _alone(folder: Path) -> Iterator[None]:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(handle)
-
-
-def sync(path: Path) -> None:
-    """Let a file, or what was renamed in a folder, reach the disk."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
     finally:
         os.close(handle)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from roomtone.core.errors import HouseError, PayloadError
 from roomtone.core.wire import Renew
-from roomtone.credentials import RENEW, certifies, expires, read_key, request, write_durably
+from roomtone.credentials import RENEW, certifies, expires, read_key, request
+from roomtone.durable import write_durably
 from roomtone.link import Link
 
 log = logging.getLogger(__name__)

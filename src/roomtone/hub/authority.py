@@ -27,7 +27,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
 from cryptography.x509.oid import NameOID
 
 from roomtone.core.errors import RegistrationError
-from roomtone.credentials import key_pem, new_key, write_durably
+from roomtone.credentials import key_pem, new_key
+from roomtone.durable import write_durably
 
 CA_LIVES = timedelta(days=3652)
 LIVES = timedelta(days=5 * 365)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from roomtone.core.wire import LONGEST, Topics
-from roomtone.credentials import write_durably
+from roomtone.durable import write_durably
 from roomtone.hub.authority import HOME_ASSISTANT, HUB, Authority
 
 PORT = 8883

@@ -19,7 +19,7 @@ import yaml
 
 from roomtone.control import SOCKET_NAME, listens
 from roomtone.core.errors import BrokerUnreachable, HubGone
-from roomtone.credentials import write_durably
+from roomtone.durable import write_durably
 from roomtone.hub.authority import Authority, make_authority
 from roomtone.hub.mosquitto import configure, refresh
 from roomtone.settings import Hub

@@ -13,7 +13,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from roomtone.core.errors import RegistrationError
-from roomtone.credentials import key_pem, new_key, read_key, request, write_durably
+from roomtone.credentials import key_pem, new_key, read_key, request
+from roomtone.durable import write_durably
 from roomtone.hub import mosquitto
 from roomtone.hub.authority import HUB, Authority, make_authority, open_authority
 from roomtone.settings import Hub

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from roomtone.durable import sync
 from roomtone.models.kinds import typed
 
 log = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ def _changing(models: Path) -> Iterator[dict[str, Pin]]:
         held = held or {}
         yield held
         _write(file, held)
-        os.fsync(guard)
+        sync(models)
     finally:
         os.close(guard)
 
@@ -131,19 +132,10 @@ def _write(file: Path, held: dict[str, Pin]) -> None:
     told = {name: _told(held[name]) for name in sorted(held)}
     fresh = file.with_name(f".{file.name}.new")
     fresh.write_text(json.dumps({"v": VERSION, "models": told}, indent=1) + "\n", "utf-8")
-    settle(fresh)
+    sync(fresh)
     fresh.replace(file)
 
 
 def _told(pin: Pin) -> dict[str, Any]:
     files = {name: {"size": was.size, "sha256": was.sha256} for name, was in pin.files.items()}
     return {"source": pin.source, "files": files, **({"spoilt": pin.spoilt} if pin.spoilt else {})}
-
-
-def settle(path: Path) -> None:
-    """Bring a file, or a folder's list of names, to the disk: a power cut must not leave an empty model."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

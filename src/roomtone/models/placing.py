@@ -9,9 +9,10 @@ from pathlib import Path
 
 from roomtone.core.errors import ModelError
 from roomtone.core.model_files import Flawed
+from roomtone.durable import sync
 from roomtone.models.checking import check_format
 from roomtone.models.kinds import FORMS, files_of, megabytes, path_of, size_of, typed
-from roomtone.models.lock import Pin, pin, pinned, settle, stamp
+from roomtone.models.lock import Pin, pin, pinned, stamp
 
 INCOMING = ".incoming"
 SPARE_BYTES = 50_000_000
@@ -65,14 +66,14 @@ def put_in_place(incoming: Path, kind: str, name: str, models: Path, source: str
     target, before = path_of(kind, name, models), pinned(kind, name, models)
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     for file in files:
-        settle(file)
+        sync(file)
     pin(kind, name, models, made)
     try:
         _move(files, incoming, target, folder=not form.endings)
     except BaseException:
         pin(kind, name, models, before)
         raise
-    settle(target.parent)
+    sync(target.parent)
     shutil.rmtree(incoming, ignore_errors=True)
     return made
 
