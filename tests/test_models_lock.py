@@ -165,12 +165,14 @@ def test_a_folder_that_may_not_be_read_is_one_line_and_no_model_in_it_is_used(of
     assert ran.returncode == 1
 
 
-def test_what_root_puts_into_the_folder_of_the_service_is_the_services(of_nobody: Path) -> None:
+@pytest.mark.parametrize("owner", [NOBODY, 54321])  # the other has no name here: a disk of another machine's
+def test_what_root_puts_into_the_folder_of_the_service_is_the_services(of_nobody: Path, owner: int) -> None:
+    os.chown(of_nobody, owner, owner)
     source = write(of_nobody.parent / "tiny.en", WHISPER)
     importing = "sys.exit(cli.main(['models', 'import', sys.argv[1], '--state-dir', sys.argv[2]]))"
     ran = run_apart(importing, str(source), str(of_nobody))
     assert (ran.stderr, ran.returncode) == ("", 0)
-    assert {path.stat().st_uid for path in of_nobody.rglob("*")} == {NOBODY}
+    assert {path.stat().st_uid for path in of_nobody.rglob("*")} == {owner}
     source.chmod(0o700)
     ran = run_apart(importing, str(source), str(of_nobody))
     assert ran.returncode == 1

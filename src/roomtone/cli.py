@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 OF_THE_STATE = (
     *("run", "ask", "say", "event", "history", "receipt", "memory", "routines", "personas", "hub", "maintain"),
+    "models",
 )
 """Commands that read or write the household's state, and need nothing else that only root may touch."""
 
@@ -62,13 +63,18 @@ def _run(words: list[str]) -> int:
 
 def _become_its_owner(state_dir: Path) -> None:
     """Go on as who has the state, where root is another: what root leaves there the daemon could not write."""
-    if os.geteuid() != 0 or not state_dir.is_dir() or (uid := state_dir.stat().st_uid) == 0:
+    if os.geteuid() != 0 or not state_dir.is_dir() or (has := state_dir.stat()).st_uid == 0:
         return
-    owner = pwd.getpwuid(uid)
-    os.initgroups(owner.pw_name, owner.pw_gid)
-    os.setgid(owner.pw_gid)
-    os.setuid(uid)
-    os.environ["HOME"] = owner.pw_dir
+    try:
+        owner = pwd.getpwuid(has.st_uid)
+    except KeyError:  # a disk of another machine's
+        os.setgroups([])
+        os.setgid(has.st_gid)
+    else:
+        os.initgroups(owner.pw_name, owner.pw_gid)
+        os.setgid(owner.pw_gid)
+        os.environ["HOME"] = owner.pw_dir
+    os.setuid(has.st_uid)
 
 
 def _command(name: str) -> Any:

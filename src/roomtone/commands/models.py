@@ -59,23 +59,12 @@ def _add_options(verb: argparse.ArgumentParser, name: str) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    """Do what was asked for, as the owner of the state folder."""
-    _become_owner(settings.state_dir)
+    """Do what was asked for."""
     folder = settings.state_dir / "models"
     if not models.may_be_read(folder):
         raise ModelError(f"{folder} may not be read by this user; run the same with sudo")
     code: int = args.verb(args, folder, settings)
     return code
-
-
-def _become_owner(state_dir: Path) -> None:
-    """Let what root puts into the service's folder be the service's, which could not read it otherwise."""
-    if os.geteuid() != 0 or not state_dir.is_dir():
-        return
-    owner = state_dir.stat()
-    if owner.st_uid != 0:
-        os.setegid(owner.st_gid)
-        os.seteuid(owner.st_uid)
 
 
 def _list(args: argparse.Namespace, folder: Path, settings: Settings) -> int:
