@@ -81,7 +81,7 @@ def _finish_restoring(state_dir: Path) -> None:
 def _open_lock(state_dir: Path) -> int:
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise ConfigError(
             f"state_dir: {state_dir} cannot be used ({error.strerror}); name a folder of yours with --state-dir"

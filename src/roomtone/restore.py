@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import yaml
 
@@ -30,7 +31,7 @@ from roomtone.durable import write_durably
 from roomtone.hub import database as hub_database
 from roomtone.migrations import STEPS, Steps, migrate
 from roomtone.settings import SERVICE_STATE
-from roomtone.state_swap import KEPT_AS, NEW, PREPARING, decide, finish
+from roomtone.state_swap import KEPT_AS, NEW, PREPARING, acting_as, decide, finish
 from roomtone.store import FILE_NAME
 
 BLOCK = 1024 * 1024
@@ -70,13 +71,14 @@ class Target:
 
 @dataclass(slots=True)
 class Prepared:
-    """A backup that was unpacked and found whole: ``folder`` holds ``new`` (the state), ``config`` and others.
+    """A backup that was unpacked and found whole: ``folder`` holds ``new`` (the state), ``apart`` all else.
 
     ``outside``: what was unpacked and belongs outside the state folder, and its place. ``lines``: what its owner
     should know.
     """
 
     folder: Path
+    apart: Path
     manifest: Manifest
     target: Target
     outside: list[tuple[Path, Path]] = field(default_factory=list)
@@ -100,25 +102,30 @@ def target_for(state_dir: Path, config: Path) -> Target:
 # ------------------------------------------------------------------------------------------ preparing
 
 
-def prepare(file: Path, folder: Path, target: Target, as_new: str | None = None) -> Prepared:
+def prepare(
+    file: Path, folder: Path, target: Target, as_new: str | None = None, apart: Path | None = None
+) -> Prepared:
     """Unpack a backup into a folder beside the state, and make it ready to take the state's place.
 
-    ``as_new``: the name of another room that begins with it, beside the one it is of. Raises BackupError, ConfigError
-    and StoreError; nothing but ``folder`` was written to then.
+    ``as_new``: the name of another room that begins with it, beside the one it is of. ``apart``: a folder for what
+    does not belong to the state's owner, who could change it while root reads it; None for ``folder``. Raises
+    BackupError, ConfigError and StoreError; nothing but these folders was written to then.
     """
+    apart = apart or folder
     with opened(file) as tar:
         manifest = read_manifest(tar, file)
         _need_room(folder, manifest.size)
         try:
-            _unpack(tar, folder, manifest, file)
+            _unpack(tar, Prepared(folder, apart, manifest, target), file)
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise BackupError(f"the disk with {folder.parent} is full; make room there") from error
             raise
-    (folder / NEW).mkdir(exist_ok=True)
-    prepared = Prepared(folder, manifest, target)
-    _migrate(folder / NEW / FILE_NAME, STEPS, file)
-    _migrate(folder / NEW / "hub" / hub_database.FILE_NAME, hub_database.STEPS, file)
+    prepared = Prepared(folder, apart, manifest, target)
+    with acting_as(target.owner):
+        (folder / NEW).mkdir(exist_ok=True)
+        _migrate(folder / NEW / FILE_NAME, STEPS, file)
+        _migrate(folder / NEW / "hub" / hub_database.FILE_NAME, hub_database.STEPS, file)
     if as_new is None:
         _as_the_same(prepared)
     else:
@@ -135,9 +142,9 @@ def _need_room(folder: Path, size: int) -> None:
         raise BackupError(f"the disk with {folder.parent} lacks {need} for what is in the backup; make room there")
 
 
-def _unpack(tar: tarfile.TarFile, folder: Path, manifest: Manifest, file: Path) -> None:
-    """Write each file that the manifest names, and nothing else, where it belongs under ``folder``."""
-    missing = dict(manifest.files)
+def _unpack(tar: tarfile.TarFile, prepared: Prepared, file: Path) -> None:
+    """Write each file that the manifest names, and nothing else, where it belongs."""
+    missing = dict(prepared.manifest.files)
     for member in tar:
         if member.name == MANIFEST:
             continue
@@ -145,17 +152,27 @@ def _unpack(tar: tarfile.TarFile, folder: Path, manifest: Manifest, file: Path) 
         content = tar.extractfile(member) if member.isreg() else None
         if was is None or content is None or member.size != was.size:
             raise BackupError(f"{file} holds '{member.name[:100]}', which its manifest does not; take another backup")
-        place = folder / _place(member.name, file)
-        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        digest = hashlib.sha256()
-        with open(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-            while block := content.read(BLOCK):
-                digest.update(block)
-                out.write(block)
-        if digest.hexdigest() != was.sha256:
+        place = _place(member.name, file)
+        if place.parts[0] == NEW:
+            with acting_as(prepared.target.owner):
+                digest = _copied(content, prepared.folder / place)
+        else:
+            digest = _copied(content, prepared.apart / place)
+        if digest != was.sha256:
             raise BackupError(f"{file} is damaged: {member.name} is not what was put in; take another backup")
     if missing:
         raise BackupError(f"{file} is incomplete: {min(missing)} is missing; take another backup")
+
+
+def _copied(content: IO[bytes], place: Path) -> str:
+    """Write a file that is not there yet; return its SHA-256 in hex."""
+    place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    digest = hashlib.sha256()
+    with open(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+        while block := content.read(BLOCK):
+            digest.update(block)
+            out.write(block)
+    return digest.hexdigest()
 
 
 def _place(name: str, file: Path) -> Path:
@@ -191,7 +208,7 @@ def _migrate(path: Path, steps: Steps, file: Path) -> None:
 def _as_the_same(prepared: Prepared) -> None:
     """Let this machine be the device that the backup is of, whatever this machine is called."""
     device = prepared.manifest.device
-    edit_config(prepared.folder / "config" / "config.yaml", {"id": device.id})
+    edit_config(prepared.apart / "config" / "config.yaml", {"id": device.id})
     prepared.lines.append(
         f"this machine is '{device.id}' now; if another one still is, switch that off for good: "
         "two of one name push each other out of the house"
@@ -204,21 +221,27 @@ def _as_another(prepared: Prepared, name: str) -> None:
     first = prepared.manifest.device.id
     if id_ in ("", first):
         raise BackupError(f"'{name}' cannot be a new room's name; choose one that is not {first}")
-    edit_config(prepared.folder / "config" / "config.yaml", {"id": id_, "name": name})
-    had_hub = (prepared.folder / NEW / "hub").exists()
-    shutil.rmtree(prepared.folder / NEW / "hub", ignore_errors=True)
-    (prepared.folder / NEW / configuration.LAST_GOOD).unlink(missing_ok=True)
-    store = prepared.folder / NEW / FILE_NAME
-    if store.exists():
-        with closing(sqlite3.connect(store)) as connection, connection:
-            for statement in _ANOTHER:
-                connection.execute(statement, {"now": now().isoformat()} if ":now" in statement else {})
+    edit_config(prepared.apart / "config" / "config.yaml", {"id": id_, "name": name})
+    with acting_as(prepared.target.owner):
+        had_hub = _forget_the_first(prepared.folder / NEW)
     prepared.lines.append(
         f"this machine is '{id_}' now, a room beside '{first}', without its timers; "
         "say in the configuration where it stands (device.room)"
     )
     if had_hub:
         prepared.lines.append("let it into the house: at the hub, run: roomtone hub enroll; here: roomtone hub join")
+
+
+def _forget_the_first(new: Path) -> bool:
+    """Take out of an unpacked state what a second room must not have; return whether it had a place in a house."""
+    had_hub = (new / "hub").exists()
+    shutil.rmtree(new / "hub", ignore_errors=True)
+    (new / configuration.LAST_GOOD).unlink(missing_ok=True)
+    if (new / FILE_NAME).exists():
+        with closing(sqlite3.connect(new / FILE_NAME)) as connection, connection:
+            for statement in _ANOTHER:
+                connection.execute(statement, {"now": now().isoformat()} if ":now" in statement else {})
+    return had_hub
 
 
 def edit_config(file: Path, values: dict[str, str]) -> None:
@@ -257,7 +280,7 @@ def _with_device(text: str, key: str, value: str) -> str:
 
 def _check_config(prepared: Prepared) -> None:
     """Note what of the configuration does not fit this machine. Raises BackupError where its state is elsewhere."""
-    file, target = prepared.folder / "config" / "config.yaml", prepared.target
+    file, target = prepared.apart / "config" / "config.yaml", prepared.target
     try:
         values = yaml.safe_load(file.read_text("utf-8"))
     except (ValueError, yaml.YAMLError):
@@ -267,7 +290,7 @@ def _check_config(prepared: Prepared) -> None:
         raise BackupError(f"the backup's configuration keeps its state in {elsewhere}; add: --state-dir {elsewhere}")
     kept = target.config.parent / "credentials"
     for name in sorted(set(_CREDENTIAL.findall(file.read_text("utf-8", "replace")))):
-        if not (prepared.folder / "config" / "credentials" / name).exists() and not (kept / name).exists():
+        if not (prepared.apart / "config" / "credentials" / name).exists() and not (kept / name).exists():
             prepared.lines.append(f"put the credential '{name}' in again: sudo install -m 600 FILE {kept / name}")
     try:
         configuration.load(file)
@@ -287,19 +310,19 @@ def _check_places(prepared: Prepared) -> None:
 
 def _outside(prepared: Prepared) -> Iterator[tuple[Path, Path]]:
     """List what belongs outside the state folder: what was unpacked, and its place."""
-    own, home = prepared.folder / "config", prepared.target.config.parent
+    own, home = prepared.apart / "config", prepared.target.config.parent
     yield own / "config.yaml", prepared.target.config
     for path in sorted((own / "credentials").glob("*")):
         yield path, home / "credentials" / path.name
     for kind, told in prepared.manifest.folders.items():
         folder = Path(told)
-        if kind not in ("personas", "routines") or not (prepared.folder / kind).is_dir():
+        if kind not in ("personas", "routines") or not (prepared.apart / kind).is_dir():
             continue
         # A path in a backup is others' word: as root it must not reach what is not Roomtone's.
         if ".." in folder.parts or not folder.is_relative_to(home):
             prepared.lines.append(f"{kind} were in {folder}; they are in {home / kind} now: set {kind}.dir to that")
             folder = home / kind
-        yield prepared.folder / kind, folder
+        yield prepared.apart / kind, folder
 
 
 # ------------------------------------------------------------------------------------- put in its place
@@ -313,23 +336,28 @@ def put_in_place(prepared: Prepared) -> list[str]:
     """
     target, stamp = prepared.target, f"{now():%Y%m%dT%H%M%SZ}"
     ready = [(_brought(unpacked, place, target), place) for unpacked, place in prepared.outside]
-    lock = prepared.folder / NEW / MODELS_LOCK
-    if (target.state_dir / MODELS_LOCK).exists():
-        lock.unlink(missing_ok=True)
-    elif lock.exists():
-        (target.state_dir / "models").mkdir(mode=0o700, exist_ok=True)
-        lock.rename(target.state_dir / MODELS_LOCK)
-    shutil.rmtree(prepared.folder / NEW / "models", ignore_errors=True)
-    _own(prepared.folder, target)
-    decide(target.state_dir, prepared.folder, stamp)
-    aside = finish(target.state_dir)
+    _own(target)
+    with acting_as(target.owner):
+        _place_lock(prepared.folder / NEW, target.state_dir)
+        decide(target.state_dir, prepared.folder, stamp)
+        aside = finish(target.state_dir)
     for fresh, place in ready:
         if place.exists():
             place.rename(place.with_name(f"{place.name}.{KEPT_AS}{stamp}"))
         fresh.rename(place)
-    _own(target.state_dir, target)
     kept = [f"what was there is kept; delete it when all is well: sudo rm -r {aside}"] if aside else []
     return [*prepared.lines, *kept, *_models_to_fetch(target.state_dir)]
+
+
+def _place_lock(new: Path, state_dir: Path) -> None:
+    """Let the lock of the backup's models count where this machine has none."""
+    lock = new / MODELS_LOCK
+    if (state_dir / MODELS_LOCK).exists():
+        lock.unlink(missing_ok=True)
+    elif lock.exists():
+        (state_dir / "models").mkdir(mode=0o700, exist_ok=True)
+        lock.rename(state_dir / MODELS_LOCK)
+    shutil.rmtree(new / "models", ignore_errors=True)
 
 
 def _brought(unpacked: Path, place: Path, target: Target) -> Path:
@@ -351,12 +379,14 @@ def _brought(unpacked: Path, place: Path, target: Target) -> Path:
     return fresh
 
 
-def _own(folder: Path, target: Target) -> None:
-    """Give a folder, and what is in it, to who has the state."""
+def _own(target: Target) -> None:
+    """Give the state folder, and what root may have left in it, to who has the state; through no link."""
     if target.owner is None:
         return
-    for path in (folder, *folder.rglob("*")):
-        os.chown(path, *target.owner, follow_symlinks=False)
+    for _, folders, files, handle in os.fwalk(target.state_dir):
+        os.chown(handle, *target.owner)
+        for name in (*folders, *files):
+            os.chown(name, *target.owner, dir_fd=handle, follow_symlinks=False)
 
 
 def _models_to_fetch(state_dir: Path) -> Sequence[str]:

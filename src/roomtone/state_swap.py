@@ -77,6 +77,27 @@ def finish(state_dir: Path) -> Path | None:
 
 
 @contextmanager
+def acting_as(owner: tuple[int, int] | None) -> Iterator[None]:
+    """Let root act as who has the state (user, group), if anyone else; for the whole process, threads too.
+
+    In a folder that another user owns, every name may become a link to anywhere between two steps.
+    """
+    if owner is None or os.geteuid() != 0 or owner[0] == 0:
+        yield
+        return
+    group, groups = os.getegid(), os.getgroups()
+    os.setgroups([])
+    os.setegid(owner[1])
+    os.seteuid(owner[0])
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(groups)
+
+
+@contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:

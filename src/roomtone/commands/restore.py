@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 
 import platformdirs
@@ -23,7 +24,7 @@ from roomtone.control import listens, state_lock
 from roomtone.core.errors import BackupError, StateBusy
 from roomtone.hub.folder import socket_of
 from roomtone.settings import SERVICE_STATE
-from roomtone.state_swap import PREPARING
+from roomtone.state_swap import PREPARING, acting_as
 
 UNITS = ("roomtone.service", "roomtone-hub.service")
 SYSTEMD = Path("/run/systemd/system")
@@ -45,8 +46,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     target = restore.target_for(settings.state_dir, _config(args.config, settings))
     if not args.file.is_file():
         raise BackupError(f"there is no file {args.file}; give one that roomtone backup has made")
-    with _folder(target) as folder:
-        prepared = restore.prepare(args.file, folder, target, args.as_new)
+    with _folders(target) as (folder, apart):
+        prepared = restore.prepare(args.file, folder, target, args.as_new, apart)
         with stopped(settings.state_dir):
             lines = asyncio.run(_put(prepared, settings.state_dir))
     if args.json:
@@ -66,12 +67,23 @@ def _config(named: Path | None, settings: Settings) -> Path:
 
 
 @contextmanager
-def _folder(target: restore.Target) -> Iterator[Path]:
-    """Make a folder to unpack into, inside the state folder: what takes its place must be on the same file system."""
+def _folders(target: restore.Target) -> Iterator[tuple[Path, Path | None]]:
+    """Make a folder to unpack the state into, inside its own: what takes its place must be on the same file system.
+
+    Where root restores what is another's, make a second one, of root's, for all else.
+    """
     try:
-        target.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.TemporaryDirectory(prefix=PREPARING, dir=target.state_dir) as folder:
-            yield Path(folder)
+        if not target.state_dir.exists():
+            target.state_dir.mkdir(parents=True, mode=0o700)
+            if target.owner is not None:
+                os.chown(target.state_dir, *target.owner)
+        with ExitStack() as stack:
+            folder = stack.enter_context(_within(target.state_dir, target.owner))
+            apart = None
+            if target.owner is not None:
+                target.config.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+                apart = stack.enter_context(_within(target.config.parent, None))
+            yield folder, apart
     except PermissionError as error:
         where = error.filename or target.state_dir
         raise BackupError(f"{where} may not be written by this user; run it with sudo") from error
@@ -80,10 +92,23 @@ def _folder(target: restore.Target) -> Iterator[Path]:
         raise BackupError(f"{where} cannot be written ({error.strerror}); mend the disk and try again") from error
 
 
+@contextmanager
+def _within(folder: Path, owner: tuple[int, int] | None) -> Iterator[Path]:
+    with acting_as(owner):
+        made = Path(tempfile.mkdtemp(prefix=PREPARING, dir=folder))
+    try:
+        yield made
+    finally:
+        with acting_as(owner):
+            shutil.rmtree(made, ignore_errors=True)
+
+
 async def _put(prepared: restore.Prepared, state_dir: Path) -> list[str]:
     if await listens(socket_of(state_dir, {})):
         raise StateBusy(f"a hub runs in {state_dir}; stop it first, then try again")
-    async with state_lock(state_dir, wait_s=1.0):
+    async with AsyncExitStack() as stack:
+        with acting_as(prepared.target.owner):
+            await stack.enter_async_context(state_lock(state_dir, wait_s=1.0))
         return restore.put_in_place(prepared)
 
 
