@@ -174,7 +174,7 @@ def test_nothing_that_was_planted_anywhere_is_in_a_bundle(words: OwnWords, tmp_p
             assert part.encode() not in whole.lower()
 
 
-def test_what_a_helper_needs_is_in_it(words: OwnWords, tmp_path: Path) -> None:
+def test_what_whoever_helps_needs_is_in_it(words: OwnWords, tmp_path: Path) -> None:
     found = opened(bundle(everything(tmp_path), words))
     names = [
         "README",

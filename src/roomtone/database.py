@@ -158,11 +158,9 @@ def snapshot(source: Path, target: Path) -> None:
     where the same was kept; it is not synced, since what is made of it is. Raises sqlite3.Error.
     """
     log_file = source.with_name(f"{source.name}-wal")
+    # a card that may only be read has no room for the WAL's index
     still = not os.access(source.parent, os.W_OK) and not (log_file.exists() and log_file.stat().st_size)
-    how = (
-        "mode=ro&immutable=1" if still else "mode=rw"
-    )  # a card that may only be read has no room for the WAL's index
-    address = f"file:{quote(str(source.absolute()))}?{how}"
+    address = f"file:{quote(str(source.absolute()))}?{'mode=ro&immutable=1' if still else 'mode=rw'}"
     with closing(sqlite3.connect(address, uri=True, timeout=5, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("VACUUM INTO ?", (str(target),))

@@ -23,9 +23,9 @@ import yaml
 
 from roomtone.card import Card, read_card, takes_secret, told, wipe
 from roomtone.config import LAST_GOOD, SYSTEM_FILE, checked
-from roomtone.config_sources import Mistake, Raw, as_written, completed
+from roomtone.config_sources import CREDENTIALS, Mistake, Raw, as_written, completed
 from roomtone.durable import write_durably
-from roomtone.settings import machine_time_zone
+from roomtone.settings import SERVICE_STATE, machine_time_zone
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +52,8 @@ class Places:
 
     cards: tuple[Path, ...] = (Path("/boot/firmware/roomtone.yaml"), Path("/boot/roomtone.yaml"))
     config: Path = SYSTEM_FILE
-    credentials: Path = Path("/etc/roomtone/credentials")
-    state_dir: Path = Path("/var/lib/roomtone")
+    credentials: Path = CREDENTIALS
+    state_dir: Path = SERVICE_STATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,10 +285,9 @@ def _write_values(file: Path, values: dict[str, Any], header: str = "") -> None:
 def _write(file: Path, content: str | bytes, like: Path, mode: int = 0o600) -> None:
     """Write a file that belongs to whom another one does."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    owner = like.stat()
-    write_durably(file, content.encode("utf-8") if isinstance(content, str) else content, mode)
-    if os.geteuid() == 0:
-        os.chown(file, owner.st_uid, owner.st_gid)
+    had = like.stat()
+    owner = (had.st_uid, had.st_gid) if os.geteuid() == 0 else None
+    write_durably(file, content.encode("utf-8") if isinstance(content, str) else content, mode, owner)
 
 
 # ---------------------------------------------------------------------------------------- what is told

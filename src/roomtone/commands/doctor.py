@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bundle",
         type=Path,
         metavar="FILE",
-        help="write for a helper what they need to know, no secrets and no texts",
+        help="write for whoever helps what they need to know, no secrets and no texts",
     )
 
 

@@ -20,7 +20,7 @@ from roomtone.doctor import board, gpio, house, machine, minds, rooms, sound, st
 from roomtone.doctor.findings import Finding, split
 from roomtone.doctor.sound import Listening
 from roomtone.flow import worker
-from roomtone.settings import Settings
+from roomtone.settings import SERVICE_STATE, Settings
 
 __all__ = ["SUBJECTS", "Finding", "Listening", "Look", "examine"]
 
@@ -29,9 +29,6 @@ BOUND_S = 30.0
 
 ANSWER_S = 5.0
 """Longest that a running daemon may take to tell how it is."""
-
-SERVICE_STATE = Path("/var/lib/roomtone")
-"""Where the service that listens on ``SERVICE_SOCKET`` keeps its state."""
 
 SUBJECTS = (
     *("configuration", "daemon", "engines", "listening", "models", "personas", "schedules", "skills", "store"),
@@ -125,7 +122,7 @@ async def _sound(settings: Settings, daemon: Daemon, look: Look) -> list[Finding
         found = await (sound.ask(daemon.socket, how) if daemon.socket else sound.listen(settings, how))
     except Exception as error:  # an engine of another package may raise anything
         return [_unknown("microphone", error)]
-    kept = [each for each in found if each.level == "fail" or look.wants(each.subject) or not look.only]
+    kept = [each for each in found if each.level == "fail" or look.wants(each.subject)]
     nothing = Finding("chirp", "warn", "there is nothing to play it on", "see why: roomtone doctor --only engines")
     return kept or [nothing]
 

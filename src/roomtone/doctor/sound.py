@@ -16,7 +16,7 @@ from roomtone import engines
 from roomtone.control import ask_daemon
 from roomtone.core.errors import AudioError, EngineError, EngineUnavailable, RoomBusy, RoomtoneError
 from roomtone.core.sound import Audio
-from roomtone.doctor.findings import Finding, split
+from roomtone.doctor.findings import Finding, Level, split
 from roomtone.engines.audio import Microphone, SoundDevice
 from roomtone.engines.audio import sounddevice as card
 from roomtone.flow import beside
@@ -204,7 +204,7 @@ def judge(heard: Heard) -> Finding:
     return Finding("microphone", "ok", said)
 
 
-UNTRIED = {
+UNTRIED: dict[str, tuple[Level, str, str]] = {
     "muted": ("warn", "not played: the microphone is off", "switch it on again by its button, or say so on the card"),
     "quiet hours": ("ok", "not played in quiet hours", "to hear it softly all the same: roomtone doctor --chirp"),
     "volume": ("warn", "not played: the volume is 0", 'turn it up, or: roomtone ask "set the volume to five"'),
@@ -214,8 +214,7 @@ UNTRIED = {
 def loop_back(echo: LoopBack) -> Finding:
     """Say what lies between loudspeaker and microphone."""
     if not echo.tried:
-        level, said, mend = UNTRIED.get(str(echo.why), ("warn", f"not played: {echo.why}", "try again"))
-        return Finding("chirp", "ok" if level == "ok" else "warn", said, mend)
+        return Finding("chirp", *UNTRIED.get(str(echo.why), ("warn", f"not played: {echo.why}", "try again")))
     if not echo.heard or echo.delay_ms is None or echo.level_db is None:
         said = "the microphone did not hear it" if echo.why is None else "the loudspeaker did not play it"
         return Finding("chirp", "warn", f"{said}, in a room of {echo.room_dbfs:.0f} dBFS", UNHEARD)
