@@ -549,3 +549,26 @@ def test_the_room_says_once_what_came_of_the_card(
         assert await heard() == []
 
     run(scenario())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another")
+def test_what_root_leaves_for_the_service_changes_nothing_that_the_service_points_to(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places.state_dir.mkdir()
+    os.chown(places.state_dir, 54321, 54321)
+    of_root = tmp_path / "passwd"
+    of_root.write_text("root")
+    of_root.chmod(0o644)
+    replace = Path.replace
+
+    def meanwhile(path: Path, target: Path) -> None:
+        replace(path, target)
+        if target.name == OUTCOME:
+            assert (target.stat().st_uid, stat.S_IMODE(target.stat().st_mode)) == (54321, 0o600)
+            target.unlink()
+            target.symlink_to(of_root)
+
+    monkeypatch.setattr(Path, "replace", meanwhile)
+    boot(places, "name: Kitchen\n")
+    assert (of_root.stat().st_uid, stat.S_IMODE(of_root.stat().st_mode)) == (0, 0o644)

@@ -6,18 +6,22 @@ import os
 from pathlib import Path
 
 
-def write_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
+def write_durably(path: Path, content: bytes, mode: int = 0o600, owner: tuple[int, int] | None = None) -> None:
     """Write a file wholly or not at all, readable from its first moment on for those alone whom ``mode`` names.
 
-    Raises OSError; what was there before is there still then.
+    ``owner``: user and group whose it is to be, which root alone may say. Raises OSError; what was there before is
+    there still then.
     """
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.unlink(missing_ok=True)
     with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(content)
         file.flush()
+        # Not by its name: where the folder is another's, that may be a link by now.
+        os.fchmod(file.fileno(), mode)
+        if owner is not None:
+            os.fchown(file.fileno(), *owner)
         os.fsync(file.fileno())
-    fresh.chmod(mode)
     fresh.replace(path)
     sync(path.parent)
 
