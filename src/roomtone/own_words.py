@@ -56,6 +56,20 @@ EVENT = re.compile(r"[a-z]+\.[a-z_]+")
 
 GAP = re.compile(r"%(?:\.\d+)?[sdrfgx]|\{[^{}]*\}")
 
+SEAMS = ("audio", "vad", "wake", "echo", "stt", "llm", "tts", "embed", "tools")
+
+KNOWN = """
+    auto none ok warn fail *** open true false True False debug info warning error DEBUG INFO WARNING ERROR CRITICAL
+    conversation ears store house idle sqlite text json wake_word button
+    endpoint think first_sound total overhead skill tool routine offline
+    loaded active inactive failed activating deactivating running dead enabled disabled static linked not-found
+    success exit-code watchdog oom-kill timeout exited killed dumped start-limit-hit auto-restart waiting resources
+    protocol FAILURE EXEC CHDIR USER GROUP CREDENTIALS NAMESPACE EXCEPTION SUCCESS
+    /var/lib/roomtone /var/lib/roomtone/roomtone.db /etc/roomtone/config.yaml /run/roomtone/control.sock /tmp
+    /opt/roomtone/current/install.sh roomtone.db x86_64 aarch64 armv7l UTC Etc/UTC
+"""
+"""Words that may stand in a gap: of settings, of a turn, of systemd, and where Roomtone's own files are."""
+
 SYSTEMD = (
     "Starting {}...",
     "Started {}.",
@@ -224,50 +238,11 @@ def _names(root: Path, trees: Mapping[Path, ast.Module]) -> Iterator[str]:
     yield from (folder.name for folder in shipped("personas").iterdir() if folder.is_dir())
     yield from catalogue()
     yield from (".".join(("roomtone", *file.relative_to(root).with_suffix("").parts)) for file in trees)
-    yield from ("auto", "none", "ok", "warn", "fail", "***", __version__, *(mode.value for mode in Mode))
+    yield from (__version__, *KNOWN.split(), *(each.value for kind in (Mode, Ended, Source) for each in kind))
     yield from (name for seam in SEAMS for name in (seam, *engines.names(seam)))
     yield from (name for name in (*dir(builtins), *dir(errors)) if name.endswith(("Error", "Exception", "Warning")))
     yield from (name for each in signal.Signals for name in (each.name, each.name.removeprefix("SIG")))
-    yield from ("FAILURE", "EXEC", "CHDIR", "USER", "GROUP", "CREDENTIALS", "NAMESPACE", "EXCEPTION", "SUCCESS")
     yield from (os.strerror(number) for number in errno.errorcode)
-    yield from ("debug", "info", "warning", "error", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-    yield from (
-        "conversation",
-        "ears",
-        "store",
-        "house",
-        "idle",
-        "sqlite",
-        "text",
-        "json",
-        "wake_word",
-        "button",
-        "open",
-        "true",
-        "false",
-        "True",
-        "False",
-    )
-    yield from (each.value for kind in (Ended, Source) for each in kind)
-    yield from ("endpoint", "think", "first_sound", "total", "overhead", "skill", "tool", "routine", "offline")
-    yield from ("loaded", "active", "inactive", "failed", "activating", "deactivating", "running", "dead", "enabled")
-    yield from ("disabled", "static", "linked", "success", "exit-code", "watchdog", "oom-kill", "timeout", "exited")
-    yield from (
-        "killed",
-        "dumped",
-        "start-limit-hit",
-        "not-found",
-        "auto-restart",
-        "waiting",
-        "resources",
-        "protocol",
-    )
-    yield from ("/var/lib/roomtone", "/etc/roomtone/config.yaml", "/run/roomtone/control.sock", "roomtone.db")
-    yield from ("/var/lib/roomtone/roomtone.db", "/opt/roomtone/current/install.sh", "/tmp")  # noqa: S108
-    yield from ("x86_64", "aarch64", "armv7l", "UTC", "Etc/UTC")
-
-
-SEAMS = ("audio", "vad", "wake", "echo", "stt", "llm", "tts", "embed", "tools")
 
 
 def scrub(value: Any, words: OwnWords, fields: frozenset[str]) -> Any:
