@@ -79,7 +79,6 @@ def catalogue(file: Path | None = None) -> dict[str, Entry]:
     boards = {name: Board(**about) for name, about in content["boards"].items()}
     told = [
         *content["models"],
-        *_weights(content["languages"]),
         *_words(content["wake"]),
         *_voices(content["voices"]),
     ]
@@ -93,14 +92,6 @@ def _entry(told: dict[str, Any], boards: dict[str, Board]) -> Entry:
     about = {key: told[key] for key in told.keys() - {"name", "files", "suits"}}
     hashes = dict(files) if isinstance(files, dict) else {}
     return Entry(kind, name, suits=boards[told["suits"]], files=tuple(files), hashes=hashes, **about)
-
-
-def _weights(languages: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return language models; each is one file."""
-    return [
-        {**{key: model[key] for key in model if key != "file"}, "files": [model["file"]]}
-        for model in languages["models"]
-    ]
 
 
 def _words(wake: dict[str, Any]) -> list[dict[str, Any]]:
