@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -75,13 +76,53 @@ def test_no_service_is_more_exposed_than_it_must_be(unit: Path) -> None:
 def test_a_service_is_watched_begun_anew_for_ever_and_given_its_secrets(name: str) -> None:
     unit = keys(FOLDER / f"{name}.service")
     assert (unit["Type"], unit["NotifyAccess"], unit["Restart"]) == (["notify"], ["main"], ["always"])
-    assert 15 <= int(unit["WatchdogSec"][0]) <= 20
+    assert int(unit["WatchdogSec"][0]) == 30
     assert unit["StartLimitIntervalSec"] == ["0"], "a room that has given up stays silent until somebody comes"
     assert unit["LoadCredential"] == ["roomtone:/etc/roomtone/credentials"]
     assert unit["StateDirectory"] == ["roomtone"]
     assert unit["User"] == ["roomtone"]
     assert "MemoryMax" in unit
     assert not {"RestartSteps", "RestartMaxDelaySec"} & unit.keys(), "systemd 252 does not know them"
+
+
+BROKERS = ("ca.pem", "server.pem", "server.key", "crl.pem", "acl")
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can act for another user")
+@pytest.mark.parametrize("link", [None, *BROKERS])
+def test_the_broker_is_given_what_the_hubs_user_may_read_and_nothing_of_roots(link: str | None) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        hub, etc, of_root = (Path(folder) / name for name in ("hub", "etc", "shadow"))
+        hub.mkdir()
+        etc.mkdir()
+        of_root.write_text("root's")
+        of_root.chmod(0o600)
+        Path(folder).chmod(0o755)
+        for name in BROKERS:
+            (hub / name).write_text(name)
+            (etc / name).write_text("before")
+        if link is not None:
+            (hub / link).unlink()
+            (hub / link).symlink_to(of_root)
+        text = (FOLDER / "roomtone-broker.service").read_text("utf-8").replace("\\\n", "")
+        [script] = re.findall(r"(?m)^ExecStart=/bin/sh -c '(.*)'$", text)
+        for there, here in {
+            "$$": "$",
+            "/var/lib/roomtone/hub/mosquitto": str(hub),
+            "/etc/mosquitto/roomtone": str(etc),
+            "id=roomtone": "id=54321",
+            "chgrp mosquitto": "chgrp 54322",
+        }.items():
+            assert there in script
+            script = script.replace(there, here)
+        done = subprocess.run(["/bin/sh", "-c", script], check=False, timeout=60, capture_output=True, umask=0o077)
+        given = {name: (etc / name).read_text() for name in BROKERS}
+        assert (done.returncode == 0) == (link is None), done.stderr
+        assert link is None or given[link] == "before"
+        assert "root's" not in given.values()
+        fresh = [etc / name for name in BROKERS if given[name] == name]
+        assert {(file.stat().st_gid, file.stat().st_mode & 0o777) for file in fresh} <= {(54322, 0o640)}
+        assert len(fresh) == (len(BROKERS) if link is None else BROKERS.index(link))
 
 
 def test_real_time_is_for_the_room_alone() -> None:
