@@ -26,7 +26,8 @@ def main():
     if words == ["--version"]:
         print("roomtone {version}")
     elif words[0] == "backup":
-        pathlib.Path(words[1]).write_text("the state as {version} knew it")
+        with open(words[1], "x") as made:  # Roomtone writes over no backup
+            made.write("the state as {version} knew it")
     elif words[0] == "config":
         return 2 if "nonsense" in pathlib.Path(words[2]).read_text() else 0
     elif words[0] == "doctor":

@@ -201,6 +201,12 @@ def test_an_upgrade_keeps_two_versions_and_a_rollback_takes_turns(installed: Lay
             back = inside(root, "/opt/roomtone/current/install.sh rollback")
             assert back.returncode == 0, back.stdout
             assert version(root) == expected
+        again = "/opt/roomtone/current/install.sh rollback && /opt/roomtone/current/install.sh upgrade "
+        done = inside(root, f"{again} /root/releases/roomtone-4.tar")
+        assert done.returncode == 0, done.stdout
+        names = [file.name for file in (root / "var/lib/roomtone/backups").iterdir()]
+        assert len(names) == 2
+        assert all(name.startswith("before-") and name.endswith(".tar.gz") for name in names)
 
 
 def test_there_is_no_rollback_without_a_version_before(installed: Layer) -> None:

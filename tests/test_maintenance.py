@@ -287,6 +287,8 @@ def test_what_is_erased_goes_from_the_backups_that_hold_it(run: Run[Any], state:
     [kept] = backups(state)
     earlier = kept.with_name("roomtone-kitchen-1-20260101-000000.tar.gz")
     earlier.write_bytes(kept.read_bytes())
+    of_an_upgrade = kept.with_name("before-1.2.0-0123abcd-20260101-000000.tar.gz")
+    of_an_upgrade.write_bytes(kept.read_bytes())
     aside = state / "before-restore-1" / FILE_NAME
     aside.parent.mkdir()
     aside.write_bytes((state / FILE_NAME).read_bytes())
@@ -298,6 +300,7 @@ def test_what_is_erased_goes_from_the_backups_that_hold_it(run: Run[Any], state:
             await store.erase(datetime.now(UTC) - timedelta(hours=1))
             assert backups(state) == [earlier]
             assert not aside.exists()
+            assert not of_an_upgrade.exists()
             await store.erase()
             assert backups(state) == []
 
