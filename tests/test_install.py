@@ -333,7 +333,8 @@ def test_killed_anywhere_what_ran_before_runs_and_the_next_run_mends_it(
 
 
 def test_two_at_once_are_one_and_a_line_that_says_who(new: Layer) -> None:
-    script = "cd /root/releases; roomtone-1/install.sh & sleep 0.3; roomtone-4/install.sh; echo rc $?; wait"
+    at_work = "until [ -s /run/lock/roomtone-install ]; do sleep 0.05; done"
+    script = f"cd /root/releases; roomtone-1/install.sh & {at_work}; roomtone-4/install.sh; echo rc $?; wait"
     with new() as root:
         both = inside(root, script).stdout
         assert "rc 1" in both
