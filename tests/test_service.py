@@ -139,6 +139,25 @@ def test_a_service_says_that_it_is_ready_that_it_lives_how_it_stands_and_that_it
     run(scene())
 
 
+def test_a_machine_that_was_slow_to_start_is_given_that_long_for_a_beat_and_only_for_as_long_again(
+    run: Run[None], systemd: Systemd
+) -> None:
+    usual = f"WATCHDOG_USEC={WATCHDOG_S * 1e6:.0f}"
+
+    async def scene(took_s: float) -> list[str]:
+        with_it = service.run(lambda taken: taken(), lambda: "", systemd.env, took_s=took_s)
+        told = []
+        async with beside(with_it, "service"):
+            for _ in range(6):
+                await asyncio.sleep(WATCHDOG_S / 2)
+                told += systemd.told()
+        return [line for line in told if "USEC" in line]
+
+    slow = 2 * WATCHDOG_S
+    assert run(scene(slow)) == [f"READY=1\nSTATUS=\nWATCHDOG_USEC={slow * 1e6:.0f}", usual]
+    assert run(scene(WATCHDOG_S / 2)) == []
+
+
 # --------------------------------------------------------------------------------------- the conversation
 
 
@@ -323,6 +342,18 @@ def starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Starts:
 
 def test_the_first_crashes_cost_no_pause_and_the_next_ones_twice_as_much_each_up_to_a_minute(starts: Starts) -> None:
     assert [starts.run() for _ in range(10)] == [0, 0, 0, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_a_pause_is_no_part_of_the_time_in_which_a_start_must_be_over(
+    starts: Starts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(service, "tell", lambda message, _: told.append(message))
+    for _ in range(9):
+        starts.run()
+    unit = (Path(__file__).parent.parent / "systemd" / "roomtone.service").read_text("utf-8")
+    whole = service.LONGEST_PAUSE_S + int(unit.split("TimeoutStartSec=")[1].split()[0])
+    assert told[-1].startswith(f"EXTEND_TIMEOUT_USEC={whole * 1e6:.0f}\nSTATUS=")
 
 
 def test_who_was_stopped_or_ran_long_begins_at_once(starts: Starts) -> None:

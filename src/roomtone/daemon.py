@@ -71,6 +71,8 @@ async def serve(settings: Settings, mistakes: list[str], watch: Watch, on_ready:
 
     Raises what opening the room raises; nothing is left of it then, so other settings may be tried.
     """
+    now = asyncio.get_running_loop().time
+    begun = now()
     async with AsyncExitStack() as stack:
         signals = stack.enter_context(obeying_signals())
         await stack.enter_async_context(state_lock(settings.state_dir))
@@ -94,7 +96,7 @@ async def serve(settings: Settings, mistakes: list[str], watch: Watch, on_ready:
         await stack.enter_async_context(beside(watch(room), "watch"))
         settle()
         beat, status = (lambda taken: room.conversation.post(Beat(taken))), partial(standing, room)
-        await stack.enter_async_context(beside(service.run(beat, status), "service"))
+        await stack.enter_async_context(beside(service.run(beat, status, took_s=now() - begun), "service"))
         on_ready()
         _tell_troubles(room, mistakes)
         await tell_who_is_gone(room)

@@ -35,6 +35,9 @@ QUICK_STARTS = 2
 LONGEST_PAUSE_S = 60.0
 """Nobody is near a Pi in a wall: it goes on trying for ever, and this seldom wears out no card."""
 
+START_BOUND_S = 180.0
+"""Longest that getting ready may take after such a pause; TimeoutStartSec= of the units is no more."""
+
 GOOD_RUN_S = 600.0
 """A daemon that ran so long was a good one: the next crash is its first."""
 
@@ -67,25 +70,37 @@ def watchdog_s(env: Mapping[str, str] = os.environ) -> float | None:
     return limit / 1e6 if limit > 0 and of_whom == os.getpid() else None
 
 
-async def run(beat: Beat, status: Callable[[], str], env: Mapping[str, str] = os.environ) -> None:
+async def run(
+    beat: Beat, status: Callable[[], str], env: Mapping[str, str] = os.environ, *, took_s: float = 0.0
+) -> None:
     """Say that the service is ready, for as long as this runs that it lives, and then that it stops.
 
-    ``beat`` is asked every third of the watchdog's time; ``status`` is a line for ``systemctl status``.
+    ``beat`` is asked every third of the watchdog's time; ``status`` is a line for ``systemctl status``. ``took_s`` is
+    what starting took: a machine too slow for the watchdog's time then has that long for a beat, for as long again.
     """
     if not env.get("NOTIFY_SOCKET"):
         return
     limit, said = watchdog_s(env), status()
-    tell(f"READY=1\nSTATUS={said}", env)
+    now = asyncio.get_running_loop().time
+    spared = now() + took_s if limit is not None and took_s > limit else None
+    tell(f"READY=1\nSTATUS={said}" + (f"\n{_watchdog(took_s)}" if spared is not None else ""), env)
     try:
         while True:
+            if spared is not None and limit is not None and now() > spared:
+                spared = None
+                tell(_watchdog(limit), env)
             if limit is not None:
                 beat(lambda: tell("WATCHDOG=1", env))
             await asyncio.sleep(limit / 3 if limit is not None else LOOK_S)
-            if (now := status()) != said:
-                said = now
+            if (stands := status()) != said:
+                said = stands
                 tell(f"STATUS={said}", env)
     finally:
         tell("STOPPING=1", env)
+
+
+def _watchdog(limit_s: float) -> str:
+    return f"WATCHDOG_USEC={limit_s * 1e6:.0f}"
 
 
 @contextmanager
@@ -105,7 +120,9 @@ def backing_off(unit: str, env: Mapping[str, str] = os.environ) -> Iterator[None
     pause = pause_s(crashes)
     if pause:
         log.warning("ended badly %d times in a row; beginning anew in %.0f s", crashes, pause)
-        tell(f"STATUS=Ended badly {crashes} times in a row; beginning anew in {pause:.0f} s", env)
+        # The pause is none of the time that it has to get ready in, which a slow machine needs all of.
+        longer = f"EXTEND_TIMEOUT_USEC={(pause + START_BOUND_S) * 1e6:.0f}"
+        tell(f"{longer}\nSTATUS=Ended badly {crashes} times in a row; beginning anew in {pause:.0f} s", env)
         time.sleep(pause)
     _note(file, f"{crashes} {time.monotonic()}")
     yield
