@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pytest
 
 from broker import broker
-from roomtone import settings
+from roomtone import config, settings
 from roomtone.clock import run_skipping
 from sound_card import server
 
@@ -53,3 +53,4 @@ def _no_household_state(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytes
     monkeypatch.setenv("XDG_DATA_HOME", str(home / "data"))
     monkeypatch.delenv("ROOMTONE_CONFIG", raising=False)
     monkeypatch.setattr(settings, "SERVICE_STATE", home / "service")
+    monkeypatch.setattr(config, "SYSTEM_FILE", home / "etc" / "config.yaml")

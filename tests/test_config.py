@@ -17,11 +17,6 @@ from roomtone.core.errors import ConfigError
 from roomtone.settings import Settings
 
 
-@pytest.fixture(autouse=True)
-def _no_file_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(config, "SYSTEM_FILE", tmp_path / "etc" / "config.yaml")
-
-
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "config.yaml"

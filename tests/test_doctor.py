@@ -20,7 +20,7 @@ import pytest
 
 import sick_card
 from conftest import Run
-from roomtone import cli, config, control, doctor, engines, models
+from roomtone import cli, control, doctor, engines, models
 from roomtone.commands.doctor import bar
 from roomtone.core.errors import RoomBusy, UsageError
 from roomtone.core.sound import RATE, Audio
@@ -38,8 +38,7 @@ NOW = datetime(2026, 11, 21, 16, 20, tzinfo=ZoneInfo("Europe/Berlin"))
 
 
 @pytest.fixture(autouse=True)
-def _a_machine_of_the_tests_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(config, "SYSTEM_FILE", tmp_path / "etc" / "config.yaml")
+def _no_service_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(control, "SERVICE_SOCKET", tmp_path / "run" / "control.sock")
 
 

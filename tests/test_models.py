@@ -11,7 +11,7 @@ import pytest
 
 from model_hub_server import COMMIT
 from model_making import NAME, PIPER, SMALL, WEIGHTS, WHISPER, ct2, entry, json_rows, onnx, roomtone, spoil, write
-from roomtone import config, models
+from roomtone import models
 from roomtone.core.errors import ModelError, UsageError
 from roomtone.model_supply import catalogue, taking_in
 
@@ -19,11 +19,6 @@ from roomtone.model_supply import catalogue, taking_in
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "state" / "models"
-
-
-@pytest.fixture(autouse=True)
-def _no_file_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(config, "SYSTEM_FILE", tmp_path / "etc" / "config.yaml")
 
 
 # ----------------------------------------------------------------------------------------- catalogue

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_making import json_rows, roomtone
-from roomtone import config
 from roomtone.commands import models_list
 from roomtone.engines.embed import onnx
 from roomtone.engines.llm import llama_cpp
@@ -21,11 +20,6 @@ from roomtone.model_supply.catalogue import catalogue
 from roomtone.model_supply.choice import Machine, recommended, this_machine
 
 KNOWN = catalogue()
-
-
-@pytest.fixture(autouse=True)
-def _no_file_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(config, "SYSTEM_FILE", tmp_path / "etc" / "config.yaml")
 
 
 def names(memory: int, cores: int, language: str = "en", *, quick: bool = True) -> list[str]:

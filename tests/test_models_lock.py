@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from model_making import NAME, PIPER, SMALL, VOICE, WHISPER, ct2, onnx, roomtone, spoil, write
-from roomtone import config, models
+from roomtone import models
 from roomtone.core.errors import ModelError
 from roomtone.model_supply import taking_in
 from roomtone.models import placing
@@ -26,11 +26,6 @@ NOBODY = 65534
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "state" / "models"
-
-
-@pytest.fixture(autouse=True)
-def _no_file_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(config, "SYSTEM_FILE", tmp_path / "etc" / "config.yaml")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from model_hub_server import COMMIT, Hub
 from model_making import NAME, SMALL, WEIGHTS, WHISPER, Silent, a_hub, ct2, entry, roomtone, write
-from roomtone import cli, config, models, outbound
+from roomtone import cli, models, outbound
 from roomtone.core.persona import Egress
 from roomtone.model_supply import hub as model_hub
 
@@ -24,11 +24,6 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "state" / "models"
-
-
-@pytest.fixture(autouse=True)
-def _no_file_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(config, "SYSTEM_FILE", tmp_path / "etc" / "config.yaml")
 
 
 # --------------------------------------------------------------------------------------- pinned, updated

@@ -27,7 +27,7 @@ from model_making import (
     roomtone,
     write,
 )
-from roomtone import cli, config, models, outbound
+from roomtone import cli, models, outbound
 from roomtone.core.errors import ModelError, StateBusy
 from roomtone.core.persona import Egress
 from roomtone.model_supply import fetching
@@ -45,11 +45,6 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "state" / "models"
-
-
-@pytest.fixture(autouse=True)
-def _no_file_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(config, "SYSTEM_FILE", tmp_path / "etc" / "config.yaml")
 
 
 # ---------------------------------------------------------------------------------------------- pull

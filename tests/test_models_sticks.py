@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from model_making import NAME, PIPER, SMALL, WAKE, WEIGHTS, WHISPER, ct2, json_rows, onnx, roomtone, write
-from roomtone import config, models
+from roomtone import models
 from roomtone.commands import models_list
 from roomtone.core.errors import ModelError, UsageError
 from roomtone.model_supply import sticks, taking_in
@@ -20,11 +20,6 @@ from roomtone.models import placing
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "state" / "models"
-
-
-@pytest.fixture(autouse=True)
-def _no_file_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(config, "SYSTEM_FILE", tmp_path / "etc" / "config.yaml")
 
 
 @pytest.fixture

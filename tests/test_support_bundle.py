@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from conftest import Run
-from roomtone import cli, config, control
+from roomtone import cli, control
 from roomtone.core.errors import ConfigError
 from roomtone.doctor import Finding
 from roomtone.edges.control import listening, serve_on
@@ -318,7 +318,6 @@ def test_the_daemon_and_systemd_are_asked_and_who_does_not_answer_is_left_out(
 def test_the_doctor_writes_a_bundle_of_what_it_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(config, "SYSTEM_FILE", tmp_path / "none.yaml")
     monkeypatch.setattr(control, "SERVICE_SOCKET", tmp_path / "none.sock")
     file = tmp_path / "c.yaml"
     file.write_text(f"audio: {{engine: wav}}\nhousehold: {{names: [{PLANTED['person']}]}}")
