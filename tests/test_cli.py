@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from conftest import Run
-from roomtone import cli, config
+from roomtone import cli, config, installed, settings
 from roomtone.commands import COMMANDS
 from roomtone.core.dialog import Ended, Latency, Source, Turn, TurnError
 from roomtone.core.errors import ConfigError, EngineUnavailable, RoomtoneError, UsageError
@@ -122,6 +123,33 @@ def test_the_state_folder_named_goes_before_the_configured_one(command: Command,
 
 
 # ---------------------------------------------------------------------------------------- processes
+
+
+@pytest.mark.parametrize("words", [["backup", "a file"], ["restore", "a file"], ["maintain"], ["models", "list"]])
+def test_where_the_machine_has_a_room_nobody_takes_care_of_a_state_of_their_own_instead(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings.SERVICE_STATE.mkdir()
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words) == 1
+    assert f"for root alone; run: sudo roomtone {shlex.join(words)} (or" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    cli.main([*words, "--state-dir", str(tmp_path / "own")])
+    assert "for root alone" not in capsys.readouterr().err
+
+
+def test_who_is_not_root_is_told_how_to_upgrade_even_from_where_they_may_not_look(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "current").mkdir()
+    (tmp_path / "current" / "install.sh").touch()
+    monkeypatch.setattr(installed.install, "__kwdefaults__", {"folder": tmp_path})
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert cli.main(["upgrade", "/root/roomtone-2.tar"]) == 1
+    assert capsys.readouterr().err == (
+        "roomtone: only root may change the installation; run: sudo roomtone upgrade /root/roomtone-2.tar\n"
+    )
 
 
 def test_every_command_has_a_module_and_a_line_of_help() -> None:

@@ -10,6 +10,7 @@ import argparse
 import importlib
 import os
 import pwd
+import shlex
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,9 @@ OF_THE_STATE = (
     "models",
 )
 """Commands that read or write the household's state, and need nothing else that only root may touch."""
+
+WHOLE = ("backup", "restore", "maintain", "models", "first-boot")
+"""Commands that work on the state as a whole, beside the daemon: no socket tells whose it is."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,10 +59,24 @@ def _run(words: list[str]) -> int:
     for option in ("config", "state_dir", "json", "debug"):
         vars(args).setdefault(option, None)
     settings = _settings(args, name)
+    if name in WHOLE:
+        _refuse_another_state(words, args, settings)
     if name in OF_THE_STATE:
         _become_its_owner(settings.state_dir)
     code: int = module.run(args, settings)
     return code
+
+
+def _refuse_another_state(words: list[str], args: argparse.Namespace, settings: Settings) -> None:
+    """Raise where this machine has a room, and another state that nobody named would be taken for it."""
+    from roomtone.config import room_beside
+
+    beside = room_beside(settings.state_dir) if args.state_dir is None else None
+    if beside is not None:
+        raise RoomtoneError(
+            f"this machine's room is kept in {beside}, for root alone; run: sudo roomtone {shlex.join(words)} "
+            "(or name another state folder: --state-dir DIR)"
+        )
 
 
 def _become_its_owner(state_dir: Path) -> None:

@@ -22,7 +22,7 @@ from pydantic_core import ErrorDetails, to_jsonable_python
 from roomtone import engines
 from roomtone.config_sources import SECRET_NAME, Raw, describe, dotted, guess, read, without_password
 from roomtone.core.errors import ConfigError
-from roomtone.settings import OPTIONAL, SEAMS, Provider, Settings, default_state_dir
+from roomtone.settings import OPTIONAL, SEAMS, Provider, Settings, default_state_dir, room_beside
 
 __all__ = [
     "LAST_GOOD",
@@ -37,6 +37,7 @@ __all__ = [
     "load",
     "load_or_last_good",
     "masked",
+    "room_beside",
 ]
 
 SYSTEM_FILE = Path("/etc/roomtone/config.yaml")

@@ -64,6 +64,11 @@ def default_state_dir(env: Mapping[str, str] = os.environ) -> Path:
     )
 
 
+def room_beside(state_dir: Path) -> Path | None:
+    """Return the folder of the service's state where there is one and a user's own is meant, by default, instead."""
+    return SERVICE_STATE if state_dir == default_state_dir() != SERVICE_STATE and SERVICE_STATE.is_dir() else None
+
+
 def _is_zone(name: str) -> bool:
     try:
         zoneinfo.ZoneInfo(name)
