@@ -20,9 +20,10 @@ PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 opt=/opt/roomtone etc=/etc/roomtone state=/var/lib/roomtone units=/etc/systemd/system command=/usr/local/bin/roomtone
 parts="" wheels="" config="" purge="" # what the options say
 unit="" # set where systemd's own unit calls
-lock=/run/lock/roomtone-install
+new="" fetched="" # the folder of the version that is made, and that of an archive
+lock=/run/roomtone-install/lock # not in /run/lock, where anybody may make it first
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
-step=0 steps=7 now="starting" said=""
+step=0 steps=7 now="starting" said="" asked=$*
 
 say() { printf -- '-- %s\n' "$*" >&2; }
 begin() { step=$((step + 1)) now=$1; printf '[%d/%d] %s\n' "$step" "$steps" "$now" >&2; }
@@ -30,8 +31,14 @@ die() { said=yes; printf 'install.sh: %s\n' "$*" >&2; exit 1; }
 # shellcheck disable=SC2317
 unexplained() { # what no line of this script has foreseen
     local code=$?
+    [ "$code" = 0 ] || clear_away
     [ "$code" = 0 ] || [ -n "$said" ] ||
         printf 'install.sh: stopped at "%s"; what ran before still runs; mend what the line above says and run it again\n' "$now" >&2
+}
+# shellcheck disable=SC2317
+clear_away() { # a disk that is full of half a version costs the room that runs its memory
+    [ -z "$fetched" ] || rm -rf "$fetched"
+    [ ! -d "$new" ] || [ -e "$new/complete" ] || find "$new" -mindepth 1 -maxdepth 1 ! -name pip.log -exec rm -rf {} +
 }
 trap unexplained EXIT
 trap 'die "interrupted at \"$now\"; what ran before still runs; run it again to go on"' INT TERM HUP
@@ -64,7 +71,8 @@ fingerprint() (
 
 # ------------------------------------------------------------------------------------------ may it be done at all
 
-need_root() { [ "$(id -u)" = 0 ] || die "only root may do this; run: sudo $0 ${*:-install}"; }
+need_root() { [ "$(id -u)" = 0 ] || die "only root may do this; run: sudo $0${asked:+ $asked}"; }
+need_installation() { [ -e "$opt/current/complete" ] || die "Roomtone is not installed here; $1"; }
 
 take_lock() {
     mkdir -p "$(dirname "$lock")"
@@ -164,7 +172,11 @@ link_units() {
     done
     find "$units" -name 'roomtone*' -type l ! -exec test -e {} \; -delete # of units that this version has not
     ln -sfn "$opt/current/venv/bin/roomtone" "$command"
-    ! systemd_runs || systemctl daemon-reload
+    systemd_runs || return 0
+    systemctl daemon-reload
+    for file in "$units"/*.wants/roomtone*.{timer,path}; do # the services are begun one by one
+        [ ! -e "$file" ] || systemctl start --no-block "$(basename "$file")" # a timer may wait for the network's time
+    done
 }
 
 prune() {
@@ -174,8 +186,9 @@ prune() {
         [ "$folder" = "$(id_of current)" ] || [ "$folder" = "$(id_of previous)" ] || rm -rf "$opt/versions/${folder:?}"
     done
     rm -rf "$opt/incoming"
-    [ ! -d "$state/backups" ] || find "$state/backups" -name 'before-*' -type f -printf '%T@ %p\0' | sort -zrn | tail -zn +3 |
-        cut -zd' ' -f2- | xargs -0r rm -f
+    # As who owns that folder: where root deletes by a name, that may lead elsewhere by then.
+    [ -n "$unit" ] || [ ! -d "$state/backups" ] || runuser -u roomtone -- bash -c "find '$state/backups' -name 'before-*' -type f \
+        -printf '%T@ %p\0' | sort -zrn | tail -zn +3 | cut -zd' ' -f2- | xargs -0r rm -f"
 }
 
 # ------------------------------------------------------------------------------------------ does it work
@@ -256,9 +269,10 @@ settle() {
     read -r from to before heard <"$opt/trial"
     if [ "$(id_of current)" != "$to" ]; then
         say "the change to $to had not been made; $(id_of current) stays"
+        before_is "$before"
     elif ! works "$heard"; then
         point current "$from"
-        if [ "$before" = - ]; then rm -f "$opt/previous"; else point previous "$before"; fi
+        before_is "$before"
         link_units
         restart
         rm -f "$opt/trial"
@@ -268,9 +282,12 @@ settle() {
     sync "$opt"
 }
 
+before_is() { if [ "$1" = - ]; then rm -f "$opt/previous"; else point previous "$1"; fi; }
+
 resume() { # what was killed in the middle of an upgrade; the daemon may be that of the version before still
     [ -e "$opt/trial" ] || return 0
     say "an upgrade was interrupted; looking how it went"
+    link_units
     ! systemd_runs || restart
     settle
 }
@@ -278,7 +295,7 @@ resume() { # what was killed in the middle of an upgrade; the daemon may be that
 # ------------------------------------------------------------------------------------------ the commands
 
 install_it() {
-    need_root install
+    need_root
     [ -z "$config" ] || [ -r "$config" ] || die "$config cannot be read"
     check_machine
     take_lock install
@@ -321,6 +338,7 @@ change_over() {
     local before
     before=$(id_of current)
     begin "switching to $(basename "$new")"
+    rm -f "$opt/going-back"
     if [ -n "$before" ] && [ "$before" != "$(basename "$new")" ]; then
         back_up
         begin_trial
@@ -339,18 +357,19 @@ change_over() {
 
 upgrade() { # FILE
     local file=$1 incoming=$opt/incoming key=$opt/current/release.pub options=()
-    need_root "upgrade $file"
-    [ -e "$opt/current/complete" ] || die "Roomtone is not installed here; unpack the archive and run its install.sh"
+    need_root
+    need_installation "unpack the archive and run its install.sh"
     [ -r "$file" ] || die "$file cannot be read"
     [ -r "$file.sig" ] || die "$file.sig, the archive's signature, is not beside it; fetch it too"
     [ -e "$key" ] || die "this installation knows no key that archives are signed with: it came from a checkout; copy release.pub to $key"
     take_lock upgrade
     rm -rf "$incoming"
+    fetched=$incoming
     mkdir -m 0700 "$incoming"
     # What is checked is the copy that only root can change
     { cp -- "$file" "$incoming/release.tar" && cp -- "$file.sig" "$incoming/release.tar.sig"; } || die "no space in $opt for $file; look at: df -h"
     openssl pkeyutl -verify -pubin -inkey "$key" -rawin -in "$incoming/release.tar" -sigfile "$incoming/release.tar.sig" \
-        >/dev/null 2>&1 || { rm -rf "$incoming"; die "$file is not signed for this machine: fetched only half, changed, or another's; nothing was changed; fetch it and its .sig again"; }
+        >/dev/null 2>&1 || die "$file is not signed for this machine: fetched only half, changed, or another's; nothing was changed; fetch it and its .sig again"
     tar -xf "$incoming/release.tar" -C "$incoming" --no-same-owner || die "$file cannot be unpacked; the line above says why"
     rm "$incoming/release.tar"
     [ -z "$parts" ] || options+=(--with "$parts")
@@ -362,22 +381,27 @@ upgrade() { # FILE
 
 rollback() {
     local from to
-    need_root rollback
+    need_root
+    need_installation "there is nothing to go back from"
     take_lock rollback
     resume
     from=$(id_of current) to=$(id_of previous)
-    [ "$to" != "$from" ] || to=$(find "$opt/versions" -mindepth 2 -maxdepth 2 -name complete -printf '%h\n' | grep -v "/$from\$" | xargs -rn 1 basename | head -n 1)
+    [ ! -s "$opt/going-back" ] || read -r from to <"$opt/going-back" # killed in the middle: not forward again
     [ -e "$opt/versions/${to:-none}/complete" ] || die "there is no version before $from here to go back to"
+    printf '%s %s\n' "$from" "$to" >"$opt/.going-back"
+    sync "$opt/.going-back"
+    mv "$opt/.going-back" "$opt/going-back"
     point current "$to"
     point previous "$from"
     link_units
     ! systemd_runs || restart
+    rm "$opt/going-back"
     works unheard || die "$to is back and does not become ready; why: journalctl -u roomtone"
     say "Roomtone $to is back; history, timers and memories stay; forward again with: roomtone rollback"
 }
 
 uninstall() {
-    need_root uninstall
+    need_root
     take_lock uninstall
     if systemd_runs; then
         systemctl stop 'roomtone*.service' 'roomtone*.timer' 'roomtone*.path' 2>/dev/null || true
@@ -398,7 +422,7 @@ uninstall() {
 
 status() {
     local name
-    [ -e "$opt/current/complete" ] || { echo "Roomtone is not installed here"; return 1; }
+    need_installation "install it with: sudo $0"
     for name in current previous; do printf '%-9s %s\n' $name "$(id_of $name)"; done
     printf '%-9s %s\n' parts "$(cat "$opt/current/parts")"
     [ ! -e "$opt/trial" ] || printf '%-9s %s\n' trial "an upgrade has not been finished; mend it with: sudo $0 trial"
@@ -439,10 +463,11 @@ main() {
     case ${words[0]:-install}/${#words[@]} in
         install/[01]) install_it ;;
         upgrade/2) upgrade "$(readlink -f "${words[1]}")" ;;
+        upgrade/1) usage_error "upgrade needs the archive, roomtone-VERSION.tar; see: $0 --help" ;;
         rollback/1) rollback ;;
         uninstall/1) uninstall ;;
         status/1) status ;;
-        trial/1) unit=yes; need_root trial; take_lock trial; settle; prune ;;
+        trial/1) unit=yes; need_root; take_lock trial; link_units; settle; prune ;;
         *) usage_error "what is meant by ${words[*]}? see: $0 --help" ;;
     esac
 }

@@ -240,6 +240,14 @@ def test_an_archive_that_is_not_ours_is_not_even_unpacked(installed: Layer, faul
         assert tree(root) == before
 
 
+def test_what_is_installed_on_a_machine_that_runs_does_not_wait_for_its_next_boot(new: Layer) -> None:
+    with new() as root, booted(root) as machine:
+        done = machine.shell("/root/releases/roomtone-1/install.sh --with hub", seconds=300)
+        assert done.returncode == 0, done.stdout
+        for unit in ("roomtone.service", "roomtone-maintenance.timer", "roomtone-broker.path"):
+            machine.until_active(unit)
+
+
 def test_a_version_that_does_not_become_ready_is_taken_back(installed: Layer) -> None:
     with installed() as root, booted(root) as machine:
         machine.until_active("roomtone")
@@ -329,11 +337,38 @@ def test_killed_anywhere_what_ran_before_runs_and_the_next_run_mends_it(
         )
 
 
+@pytest.mark.parametrize("before", ["point?current*", "point?previous*", "link_units", "rm?*going-back*"])
+def test_a_rollback_that_is_killed_goes_back_when_it_is_run_again_and_not_forward(
+    installed: Layer, before: str
+) -> None:
+    cut = f"trap '[[ $BASH_COMMAND != {before} ]] || kill -9 $$' DEBUG\nset -o functrace\n"
+    with installed() as root:
+        assert inside(root, "/root/releases/roomtone-4/install.sh").returncode == 0
+        (root / "root/cut").write_text(cut)
+        killed = inside(root, "BASH_ENV=/root/cut /opt/roomtone/current/install.sh rollback; echo rc $?")
+        assert "rc 137" in killed.stdout
+        again = inside(root, "/opt/roomtone/current/install.sh rollback")
+        assert again.returncode == 0, again.stdout
+        assert version(root) == "1"
+        assert (root / "opt/roomtone/previous").readlink().name.startswith("4-")
+        assert inside(root, "/opt/roomtone/current/install.sh rollback").returncode == 0
+        assert version(root) == "4"
+
+
+def test_an_archive_whose_installer_fails_is_not_left_on_the_disk(installed: Layer) -> None:
+    with installed() as root:
+        pretence = root / "usr/local/sbin/dpkg"
+        pretence.write_text("#!/bin/sh\necho armhf\n")
+        pretence.chmod(0o755)
+        refused(root, "/opt/roomtone/current/install.sh upgrade /root/releases/roomtone-4.tar", "32 bits")
+        assert not (root / "opt/roomtone/incoming").exists()
+
+
 # ------------------------------------------------------------------------------------------ what it refuses
 
 
 def test_two_at_once_are_one_and_a_line_that_says_who(new: Layer) -> None:
-    at_work = "until [ -s /run/lock/roomtone-install ]; do sleep 0.05; done"
+    at_work = "until [ -s /run/roomtone-install/lock ]; do sleep 0.05; done"
     script = f"cd /root/releases; roomtone-1/install.sh & {at_work}; roomtone-4/install.sh; echo rc $?; wait"
     with new() as root:
         both = inside(root, script).stdout
@@ -374,6 +409,8 @@ def test_trouble_is_told_in_a_line_and_leaves_nothing(new: Layer, trouble: str) 
     with new() as root:
         refused(root, f"{trouble} && /root/releases/roomtone-1/install.sh", TROUBLES[trouble])
         assert not (root / "opt/roomtone/current").is_symlink()
+        left = {file.name for file in (root / "opt/roomtone").rglob("*") if not file.is_dir()}
+        assert left <= {"pip.log", "apt.log"}, "half a version fills the disk of a room that runs"
 
 
 def refused(root: Path, script: str, why: str) -> None:
@@ -387,9 +424,19 @@ def refused(root: Path, script: str, why: str) -> None:
 def test_who_is_not_root_is_told_what_to_type(new: Layer) -> None:
     with new() as root:
         shutil.copytree(root / "root/releases/roomtone-1", root / "srv/release")
-        ran = inside(root, "/srv/release/install.sh", user="nobody")
+        ran = inside(root, "/srv/release/install.sh --with hub,web", user="nobody")
         assert ran.returncode == 1
-        assert "only root may do this; run: sudo /" in ran.stdout
+        assert "only root may do this; run: sudo /srv/release/install.sh --with hub,web\n" in ran.stdout
+
+
+@pytest.mark.parametrize("words", ["status", "rollback", "upgrade /root/releases/roomtone-2.tar"])
+def test_where_nothing_is_installed_that_is_all_that_is_said(new: Layer, words: str) -> None:
+    with new() as root:
+        ran = inside(root, f"/root/releases/roomtone-1/install.sh {words}")
+        assert ran.returncode == 1
+        assert ran.stdout.startswith("install.sh: Roomtone is not installed here; ")
+        assert ran.stdout.count("install.sh: ") == 1, ran.stdout
+        assert "find: " not in ran.stdout
 
 
 def test_wrong_words_end_with_2_and_change_nothing(new: Layer) -> None:
