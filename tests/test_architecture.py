@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ FLOORS = """
     bench
     demo hearing asking asking_store
     daemon rehearsal timeline
-    morning joining arriving restore maintenance
+    morning joining arriving restore maintenance answers
     backup
     app hub
     metrics loopback
@@ -118,14 +119,15 @@ def room(file: Path) -> str:
     return file.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
-def arrows() -> set[tuple[str, str]]:
+@functools.cache
+def arrows() -> frozenset[tuple[str, str]]:
     found = set()
     for file in SOURCE.rglob("*.py"):
         for name in imports(file):
             target = name.split(".")[1]
             if target != room(file) and target != "__version__":
                 found.add((room(file), target))
-    return found
+    return frozenset(found)
 
 
 def rooms() -> set[str]:
