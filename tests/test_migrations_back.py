@@ -19,7 +19,7 @@ from conftest import Run
 from roomtone import database
 from roomtone.core.errors import StoreError
 from roomtone.hub import database as hub
-from roomtone.migrations import STEPS, Step, Steps, migrate
+from roomtone.migrations import STEPS, Step, Steps, erasing, migrate
 from roomtone.store import FILE_NAME, open_store
 from test_migrations import old_store
 
@@ -215,6 +215,37 @@ def test_what_is_erased_under_the_older_program_is_not_there_when_the_newer_one_
     assert b"what was said" not in file.read_bytes()
     assert contents(file)["kept_thoughts"] == []
     assert [row[1] for row in contents(file)["memories"]] == ["f1"]
+
+
+LEDGERS = st.one_of(
+    st.none(),
+    st.text(max_size=20),
+    st.lists(st.one_of(st.integers(), st.text(max_size=20)), max_size=3).map(json.dumps),
+    st.sampled_from(
+        ['["ATTACH \'{}\' AS other", "CREATE TABLE other.t (x)"]', "[\"VACUUM INTO '{}'\"]", '["COMMIT"]']
+    ),
+    st.sampled_from(["[\"/**/ATTACH '{}' AS other\"]", "[\"DELETE FROM items; ATTACH '{}' AS other\"]", "[" * 9000]),
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(back=LEDGERS, erase=LEDGERS)
+def test_whatever_stands_in_the_ledger_of_a_store_from_elsewhere_changes_nothing_but_that_store(
+    back: str | None, erase: str | None
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file, other = Path(folder) / "state" / FILE_NAME, Path(folder) / "other"
+        old_store(file, len(STEPS))
+        with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+            ways = [way if way is None else way.replace("{}", str(other)) for way in (back, erase)]
+            connection.execute("INSERT INTO migrations (name, taken, back, erase) VALUES ('0099', '', ?, ?)", ways)
+            try:
+                migrate(connection)
+                for statement in erasing(connection):
+                    connection.execute(statement)
+            except (StoreError, sqlite3.Error, sqlite3.Warning):
+                assert not connection.in_transaction
+        assert sorted(path for path in Path(folder).rglob("*") if path.is_file()) == [file]
 
 
 def test_a_store_of_before_there_were_ways_back_gets_them_once(tmp_path: Path) -> None:

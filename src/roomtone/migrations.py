@@ -39,6 +39,10 @@ class Step(NamedTuple):
 Steps = tuple[Step, ...]
 
 
+_CHANGES = ("ALTER ", "CREATE ", "DELETE ", "DROP ", "INSERT ", "UPDATE ")
+"""How the statements of a way back begin: they change tables, and nothing else."""
+
+
 class _Taken(NamedTuple):
     """A line of the ledger: ``back`` and ``erase`` as JSON, None where there are none."""
 
@@ -253,8 +257,22 @@ def check(connection: sqlite3.Connection, steps: Steps = STEPS) -> None:
 
 def erasing(connection: sqlite3.Connection) -> list[str]:
     """Return the statements that erase what was said from what is set aside for a newer program."""
-    asides = [line.erase for line in _ledger(connection) if line.undone is not None and line.erase]
-    return [statement for aside in asides for statement in json.loads(aside)]
+    asides = [_statements(line.erase) for line in _ledger(connection) if line.undone is not None]
+    return [statement for aside in asides for statement in aside]
+
+
+def _statements(told: str | None) -> list[str]:
+    """Return the statements of a way that stands in a ledger; none where it is none.
+
+    A store may come from elsewhere, in a backup: nothing in it may write to another file or end the transaction.
+    sqlite3 takes one statement at a time, so its first word says what it does.
+    """
+    try:
+        read = json.loads(told or "[]")
+    except (ValueError, RecursionError):
+        return []
+    plain = isinstance(read, list) and all(isinstance(one, str) and one.startswith(_CHANGES) for one in read)
+    return read if plain else []
 
 
 def _ledger(connection: sqlite3.Connection) -> list[_Taken]:
@@ -271,7 +289,7 @@ def _to_undo(ledger: Sequence[_Taken], steps: Steps) -> list[_Taken]:
     known = {step.name for step in steps}
     done = [line for line in ledger if line.undone is None]
     strange = [line for line in reversed(done) if line.name not in known]
-    if all(line.back for line in strange) and strange == done[::-1][: len(strange)]:
+    if all(_statements(line.back) for line in strange) and strange == done[::-1][: len(strange)]:
         return strange
     raise StoreError(
         "the store was written by a newer Roomtone; upgrade this one, or use another --state-dir",
@@ -288,7 +306,7 @@ def _undo(connection: sqlite3.Connection, strange: Iterable[_Taken]) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         for line in strange:
-            for statement in json.loads(line.back or "[]"):
+            for statement in _statements(line.back):
                 connection.execute(statement)
             connection.execute("UPDATE migrations SET undone = ? WHERE name = ?", (now().isoformat(), line.name))
         connection.execute("COMMIT")
