@@ -11,11 +11,11 @@ import pytest
 
 from conftest import Run
 from rooms import HELP, room, scripted, somebody_speaks, speaks, until
+from roomtone.answers import prompt_for
 from roomtone.core.dialog import Ended, Source, Timer, Turn
 from roomtone.core.errors import AudioError, StoreError
 from roomtone.core.machine import Mode
 from roomtone.core.signals import Dismiss, MuteSet, Prompt, Wake
-from roomtone.daemon import prompt_for
 from roomtone.demo.visits import cough
 from roomtone.rehearsal import Rehearsal
 

@@ -12,12 +12,12 @@ import sick_card
 from conftest import Run
 from rooms import room, scripted, somebody_speaks, speaks
 from roomtone import loopback
+from roomtone.answers import Answers
 from roomtone.core.dialog import Source
 from roomtone.core.errors import AudioError, RoomBusy, UsageError
 from roomtone.core.machine import Mode
 from roomtone.core.signals import MuteSet, Prompt, Wake
 from roomtone.core.sound import Audio
-from roomtone.daemon import Answers
 from roomtone.loopback import Heard, LoopBack, Tape
 from roomtone.metrics import Metrics
 from roomtone.rehearsal import Rehearsal

@@ -11,7 +11,8 @@ import pytest
 from conftest import Run
 from home import Home
 from rooms import room, scripted
-from roomtone import daemon, personas
+from roomtone import personas
+from roomtone.answers import Answers
 from roomtone.core.dialog import Source
 from roomtone.core.errors import PersonaNotFound
 from roomtone.core.persona import Persona
@@ -155,7 +156,7 @@ def test_who_speaks_and_has_no_folder_any_more_is_listed_with_what_brings_it_bac
     async def scenario() -> None:
         async with guided(tmp_path) as rehearsal:
             shutil.rmtree(tmp_path / "personas")
-            answers = daemon.Answers(rehearsal.room, Metrics(rehearsal.room.feed, {}, (), tmp_path))
+            answers = Answers(rehearsal.room, Metrics(rehearsal.room.feed, {}, (), tmp_path))
             listed = [event async for event in answers.answer({"command": "personas", "do": "list"})]
             [guide] = [event["persona"] for event in listed if event.get("persona", {}).get("id") == "guide"]
             assert guide["speaks"]

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from conftest import Run
 from home import BERLIN
 from rooms import room, scripted, speaks, until
+from roomtone.answers import Answers, event_of
 from roomtone.app import Room
 from roomtone.clock import SkippingLoop, utc_now
 from roomtone.core.dialog import Source, Timer, TimerKind, Voice
@@ -22,7 +23,7 @@ from roomtone.core.errors import UsageError
 from roomtone.core.persona import QuietHours
 from roomtone.core.schedule import Action
 from roomtone.core.signals import Dismiss, Prompt, Wake
-from roomtone.daemon import Answers, event_of, say
+from roomtone.daemon import say
 from roomtone.metrics import Metrics
 from roomtone.mouth import LISTENING_CHIME
 from roomtone.rehearsal import Rehearsal

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from conftest import Run
 from rooms import room, scripted
-from roomtone import cli, daemon, receipt
+from roomtone import cli, receipt
+from roomtone.answers import Answers
 from roomtone.core.dialog import Source, Turn
 from roomtone.core.errors import StoreError, UsageError
 from roomtone.core.persona import Egress
@@ -225,7 +226,7 @@ def test_since_when_must_be_a_time_that_is_past(
 def test_the_daemon_tells_the_same(run: Run[None], state: Path) -> None:
     async def scene() -> None:
         async with room(scripted(), state) as rehearsal:
-            answers = daemon.Answers(rehearsal.room, Metrics(rehearsal.room.feed, {}, (), state))
+            answers = Answers(rehearsal.room, Metrics(rehearsal.room.feed, {}, (), state))
             request = {"command": "receipt", "since": "2020-11-22T00:00:00+00:00"}
             [row, total, result] = [event async for event in answers.answer(request)]
             assert row["sent"]["why"] == "model download"
@@ -248,7 +249,7 @@ def test_what_the_room_sends_outside_of_any_turn_is_a_row_too(run: Run[None], tm
 def test_the_daemon_keeps_what_another_program_sent(run: Run[None], tmp_path: Path) -> None:
     async def scene() -> None:
         async with room(scripted(), tmp_path) as rehearsal:
-            answers = daemon.Answers(rehearsal.room, Metrics(rehearsal.room.feed, {}, (), tmp_path))
+            answers = Answers(rehearsal.room, Metrics(rehearsal.room.feed, {}, (), tmp_path))
             call = {"host": "hub.example", "reach": "any", "bytes": 80, "kind": "text", "why": "model download"}
             request = {"command": "receipt", "note": {**call, "at": NOON.isoformat()}}
             assert [event async for event in answers.answer(request)] == [{"result": 1}]

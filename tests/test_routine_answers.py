@@ -12,8 +12,8 @@ import pytest
 from conftest import Run
 from rooms import room
 from roomtone import cli
+from roomtone.answers import Answers
 from roomtone.core.errors import UsageError
-from roomtone.daemon import Answers
 from roomtone.metrics import Metrics
 from test_routines import settings, started, write
 

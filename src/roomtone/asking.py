@@ -8,13 +8,13 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from roomtone import engines
+from roomtone.answers import prompt_for
 from roomtone.app import Room, open_room
 from roomtone.clock import run_skipping
 from roomtone.control import ask_daemon, find_daemon, state_lock
 from roomtone.core.dialog import Source, Turn
 from roomtone.core.errors import EngineUnavailable, RoomtoneError
 from roomtone.core.signals import Prompt
-from roomtone.daemon import prompt_for
 from roomtone.engines import EngineSettings
 from roomtone.settings import Settings
 
