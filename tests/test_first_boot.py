@@ -356,10 +356,11 @@ def test_a_number_that_is_no_secret_is_left_alone(places: Places) -> None:
         (b"\xff\xfe\x00garbage\x00", "is not a text file"),
         (b"\x7fELF" + bytes(range(256)), "is not a text file"),
         ("\x01\x02", "is not a text file"),
-        ("[" * 5000, "contains itself"),
+        ("[" * 5000, "line 1: sections stand within one another too often"),
+        ("name: x\n? [a, b]\n: c\n", "line 2: broken YAML: a key that is no word"),
         ("name: x\n#" + "y" * 2_000_000, f"is larger than {LARGEST // 1000} kB"),
     ],
-    ids=range(19),
+    ids=range(20),
 )
 def test_a_card_that_is_wrong_changes_nothing_and_says_where_and_what_mends_it(
     places: Places, card: str | bytes, told: str
@@ -549,6 +550,12 @@ def test_the_room_says_once_what_came_of_the_card(
         assert await heard() == []
 
     run(scenario())
+
+
+@pytest.mark.parametrize("text", ["[" * 90_000, "- " * 45_000 + "x", "name: " + "[" * 40_000 + "]" * 40_000])
+def test_brackets_upon_brackets_are_refused_at_once(places: Places, text: str) -> None:
+    [mistake] = wrong(boot(places, text))
+    assert "too often" in mistake or "line 1" in mistake
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another")

@@ -27,6 +27,9 @@ Key = tuple[str, ...]
 LARGEST = 100_000
 """Bytes. A card's file is a page or two; what is larger is no such file."""
 
+DEEPEST = 20
+"""Sections within one another; the configuration has six. PyYAML's time grows with the square of it."""
+
 SHORT: Mapping[str, Key] = {
     "name": ("device", "name"),
     "room": ("device", "room"),
@@ -80,17 +83,27 @@ def read_card(path: Path) -> Card:
 
 
 def _is_plain(text: str, raw: Raw) -> bool:
-    """Say whether a text can be read with bounded work: ten lines of references stand for gigabytes."""
+    """Say whether a text can be read with bounded work: ten lines of references stand for gigabytes.
+
+    A file full of brackets takes longer than a boot may.
+    """
     if not text.strip("\0 \n\r\t"):
         return False
+    depth = 0
     try:
-        aliases = [event for event in yaml.parse(text, yaml.SafeLoader) if isinstance(event, yaml.AliasEvent)]
+        for event in yaml.parse(text, yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            line = f"line {event.start_mark.line + 1}: " if event.start_mark else ""
+            if isinstance(event, yaml.AliasEvent):
+                wrong = f"{line}there is a reference (*{event.anchor})"
+                raw.mistake((), wrong, "write the value itself, or in quotes")
+                return False
+            if depth > DEEPEST:
+                raw.mistake((), f"{line}sections stand within one another too often", "take that line out")
+                return False
     except yaml.YAMLError:
         return True  # told by who reads it next
-    for alias in aliases[:1]:
-        line = f"line {alias.start_mark.line + 1}: " if alias.start_mark else ""
-        raw.mistake((), f"{line}there is a reference (*{alias.anchor})", "write the value itself, or in quotes")
-    return not aliases
+    return True
 
 
 def _nodes(node: yaml.Node, path: Key) -> Iterator[tuple[Key, tuple[int, yaml.Node]]]:
