@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -338,13 +339,19 @@ def test_ten_seconds_are_all_that_is_kept_and_nothing_of_it_on_the_disk(run: Run
     ("sections", "told"),
     [
         ({"listen": {"mode": "open"}}, "it listens to whoever speaks"),
-        ({"listen": {"mode": "button"}}, "press the button (here: Enter), and it listens"),
+        ({"listen": {"mode": "button"}}, "press the button, and it listens"),
         (
             {"wake": {"engine": "microwakeword", "words": ["okay_nabu", "alexa"]}},
-            "say okay nabu or alexa, or press the button (here: Enter), and it listens",
+            "say okay nabu or alexa, or press the button, and it listens",
         ),
         ({"wake": {"engine": "none"}}, "it listens to whoever speaks"),
     ],
 )
 def test_whoever_starts_it_is_told_how_it_is_called(sections: dict[str, Any], told: str) -> None:
     assert how_called(Settings.model_validate(sections)) == told
+
+
+def test_who_starts_it_on_a_terminal_is_told_of_its_key_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    told = how_called(Settings.model_validate({"listen": {"mode": "button"}}))
+    assert told == "press the button (here: Enter), and it listens"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -315,7 +316,8 @@ def how_called(settings: Settings) -> str:
         return "it listens to whoever speaks"
     words = [Path(word.model).stem.replace("_", " ") for word in getattr(settings.engine("wake")[1], "words", ())]
     said = f"say {' or '.join(words)}, or " if words and settings.listen.mode == "wake_word" else ""
-    return f"{said}press the button (here: Enter), and it listens"
+    here = " (here: Enter)" if sys.stdin is not None and sys.stdin.isatty() else ""
+    return f"{said}press the button{here}, and it listens"
 
 
 def manners(settings: Settings) -> Manners:
