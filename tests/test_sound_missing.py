@@ -20,6 +20,7 @@ from roomtone.core.errors import AudioError, EngineUnavailable
 from roomtone.core.signals import Prompt
 from roomtone.engines.audio import _line
 from roomtone.engines.audio import sounddevice as engine
+from roomtone.first_boot import OUTCOME
 from roomtone.flow import beside
 
 JABRA = "Jabra SPEAK 410 USB: Audio (hw:1,0)"
@@ -186,7 +187,7 @@ def test_who_cannot_wait_is_told_what_is_missing(run: Run[None], cards: PortAudi
 async def room(folder: Path) -> AsyncIterator[Room]:
     """Open a room as the daemon does."""
     async with (
-        open_room(scripted(), folder, waits_for_sound=True) as opened,
+        open_room(scripted(state_dir=folder), folder, waits_for_sound=True) as opened,
         beside(daemon.watch_device(opened), "device watch"),
     ):
         yield opened
@@ -246,6 +247,38 @@ def test_a_room_speaks_as_soon_as_its_card_has_come(run: Run[None], cards: PortA
                 assert (await anext(events)).data.said == "My loudspeaker is there again."
 
     run(main())
+
+
+def test_what_an_installer_should_know_is_said_once_there_is_a_loudspeaker(
+    run: Run[None], cards: PortAudio, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        (tmp_path / OUTCOME).write_text('{"v": 1, "outcome": "ready"}')
+        async with room(tmp_path) as opened, beside(daemon.tell_troubles(opened, ["line 2"]), "troubles"):
+            await asyncio.sleep(600)
+            assert (tmp_path / OUTCOME).exists(), "a power cut now must not cost it"
+            cards.plugged[JABRA] = (1, 2)
+            for _ in range(90):
+                await asyncio.sleep(1)
+                if cards.playing is not None:
+                    cards.play(1)
+            said = {turn.said for turn in await opened.store.history()}
+            mistaken = "My configuration has a mistake, so I go on without that part of it."
+            assert said == {"My loudspeaker is there again.", mistaken, "I am ready."}
+
+    run(main())
+
+
+def test_a_ring_that_nobody_can_hear_is_told_once_in_the_journal(
+    run: Run[None], cards: PortAudio, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with room(tmp_path) as opened:
+            await asked(opened, "set a timer for ten seconds")
+            await asyncio.sleep(400)
+
+    run(main())
+    assert caplog.text.count(_line.NO_CARD) <= 2, "when the room opens, and for the ring"
 
 
 def test_a_room_whose_card_is_missing_does_not_start_where_a_package_is(

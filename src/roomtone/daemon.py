@@ -79,8 +79,7 @@ async def serve(settings: Settings, mistakes: list[str], watch: Watch, on_ready:
         beat, status = (lambda taken: room.conversation.post(Beat(taken))), partial(standing, room)
         await stack.enter_async_context(beside(service.run(beat, status, took_s=now() - begun), "service"))
         on_ready()
-        _tell_troubles(room, mistakes)
-        await tell_who_is_gone(room)
+        await stack.enter_async_context(beside(tell_troubles(room, mistakes), "troubles"))
         log.info("ready: %s", ", ".join(f"{seam} {name}" for seam, name in room.engines.items()))
         log.info("%s", how_called(settings))
         await signals.stop.wait()
@@ -102,17 +101,21 @@ def settle() -> None:
         trim(0)
 
 
-def _tell_troubles(room: Room, mistakes: list[str]) -> None:
-    """Say aloud what whoever set the room up should know."""
+async def tell_troubles(room: Room, mistakes: list[str]) -> None:
+    """Say aloud what whoever set the room up should know, once there is a loudspeaker to say it by."""
+    if room.store.mended:
+        log.warning("%s", room.store.mended)
+    while room.device.loudspeaker.trouble is not None:  # noqa: ASYNC110  # a USB card may come later than the daemon
+        await asyncio.sleep(LOOK_S)
     if mistakes:
         say(room, "config_broken")
     if refuge.trouble(room.store.path.parent) is not None:
         say(room, "store_failed")
     if room.store.mended:
-        log.warning("%s", room.store.mended)
         say(room, "store_mended")
     tell_of_the_card(room)
     tell_what_was_cut_off(room)
+    await tell_who_is_gone(room)
 
 
 def say(room: Room, phrase: str, **values: object) -> None:

@@ -248,7 +248,7 @@ async def _ring(live: LiveTurn, alarm: str, chain: Chain) -> None:
 
     A loudspeaker or a synthesiser that fails may be back in the next round; what was said once is not recorded again.
     """
-    last = None
+    last, told = None, ""
     for round_ in count():
         await live.free.wait()
         text = chain.ring_line(alarm)
@@ -262,8 +262,9 @@ async def _ring(live: LiveTurn, alarm: str, chain: Chain) -> None:
         else:
             again = chain.mouth.speak(_whole(text), chain.voice(), Speech(), Stopwatch(), _nothing_yet, _nothing)
             failed = await _attempt(again) or failed
-        if failed is not None:
+        if failed is not None and failed.message != told:
             log.warning("turn %s: %s", live.trace, failed.message)
+        told = failed.message if failed is not None else ""
         last = text
         await asyncio.sleep(RING_PAUSE_S)
 
