@@ -239,6 +239,12 @@ def test_a_code_that_begins_with_a_nought_is_taken_as_it_is_written(places: Plac
     assert code.get_secret_value() == "01234567"
 
 
+def test_another_secret_is_news_and_the_same_is_not(places: Places) -> None:
+    boot(places, 'name: Kitchen\nhub_code: "481 233"\n')
+    assert boot(places, 'name: Kitchen\nhub_code: "481 233"\n') is None
+    assert boot(places, 'name: Kitchen\nhub_code: "120 044"\n') == Outcome("ready", str(places.cards[0]))
+
+
 def test_secrets_leave_the_card_even_where_something_else_on_it_is_wrong(places: Places) -> None:
     assert wrong(boot(places, f"rooom: hall\nsecrets: {{nas: {SECRET}}}\n")) == [
         "line 1: rooom: unknown key; did you mean room?"

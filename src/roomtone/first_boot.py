@@ -89,12 +89,12 @@ def _taken_in(places: Places, run: Run) -> Outcome | None:
             return None
         _remember(known, file, card)
         return _left(places, Outcome("ready", str(file or "")))
-    keep_secrets(places.credentials, card)
+    brought = keep_secrets(places.credentials, card)
     values, mistakes = _laid_over(places, card)
     secrets_left = not _wiped(file, card)
     if mistakes:
         return _left(places, Outcome("refused", str(file), [asdict(each) for each in mistakes], secrets_left))
-    is_news = read_card(known).values != card.values or not places.config.exists()
+    is_news = brought or read_card(known).values != card.values or not places.config.exists()
     troubles = _apply(places, card, values, run) if is_news else []
     outcome = Outcome("ready", str(file), [], secrets_left, troubles) if is_news or secrets_left else None
     if outcome is not None:
@@ -121,14 +121,17 @@ def _left(places: Places, outcome: Outcome) -> Outcome:
 # ----------------------------------------------------------------------------------------- what it says
 
 
-def keep_secrets(folder: Path, card: Card) -> None:
-    """Write each secret into a file of its own, which only root reads. Raises OSError."""
+def keep_secrets(folder: Path, card: Card) -> bool:
+    """Write each secret into a file of its own, which only root reads; say whether any is new. Raises OSError."""
+    new = False
     if card.secrets:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name, secret in card.secrets.items():
         kept = folder / name
         if not kept.is_file() or kept.read_text("utf-8") != secret:
             write_durably(kept, secret.encode("utf-8"))
+            new = True
+    return new
 
 
 def _wiped(file: Path, card: Card) -> bool:
