@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -177,12 +178,15 @@ class Machine:
 
     def _has_init(self) -> bool:
         assert self._nspawn.poll() is None, self.console.read_text()
-        children = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children").read_text().split()
-        for child in children:
+        for child in self._children():
             comm = Path(f"/proc/{child}/comm")
             if comm.exists() and comm.read_text() == "systemd\n":
-                self._init = int(child)
+                self._init = child
         return self._init > 0
+
+    def _children(self) -> list[int]:
+        children = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children").read_text()
+        return [int(child) for child in children.split()]
 
     def _inside(self, words: tuple[str, ...], seconds: float = BOUND_S) -> subprocess.CompletedProcess[str]:
         enter = ["nsenter", f"--target={self._init}", "--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd"]
@@ -236,9 +240,17 @@ class Machine:
 
     def kill(self) -> None:
         """Let it be gone, as without power."""
-        if self._nspawn.poll() is None:
-            self._nspawn.kill()  # its init dies with it
-            self._nspawn.wait(BOUND_S)
+        if self._nspawn.poll() is not None:
+            return
+        children = self._children()  # its init outlives it, and would hold the root, the memory and the watches
+        self._nspawn.kill()
+        self._nspawn.wait(BOUND_S)
+        for child in children:
+            try:
+                os.kill(child, signal.SIGKILL)
+            except ProcessLookupError:
+                continue  # it was ending by itself
+        until(lambda: not any(Path(f"/proc/{child}").exists() for child in children), "all of it is gone")
 
 
 @contextmanager
