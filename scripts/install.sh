@@ -239,7 +239,7 @@ back_up() {
     [ -e "$state/roomtone.db" ] || return 0
     local file
     # A name of its own each time, and the ending that is known when what was said is to be forgotten
-    file=$state/backups/before-$(basename "$new")-$(date -u +%Y%m%d-%H%M%S).tar.gz
+    file=$state/backups/before-$(basename "$new")-$(date -u +%Y%m%d-%H%M%S.%N).tar.gz
     runuser -u roomtone -- mkdir -p "$state/backups"
     runuser -u roomtone -- env HOME="$state" STATE_DIRECTORY="$state" "$opt/current/venv/bin/roomtone" backup "$file" \
         >&2 ||
