@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from roomtone import config, config_sources, settings
+from roomtone import __version__, config, config_sources, settings
 from roomtone.config import default_state_dir, find_file, flat, keep, load, load_or_last_good, masked
 from roomtone.config_sources import read
 from roomtone.core.errors import ConfigError
-from roomtone.settings import Settings
+from roomtone.settings import Settings, as_id
 
 
 @pytest.fixture
@@ -399,3 +400,16 @@ def test_a_recogniser_may_find_out_which_language_is_spoken_but_the_household_mu
     assert settings.stt.language == "auto"
     with pytest.raises(ValidationError, match="is not a language"):
         Settings.model_validate({"language": "auto!"})
+
+
+@pytest.mark.parametrize(
+    ("name", "id_"),
+    [("Küche", "kuche"), ("The Kitchen", "the-kitchen"), ("Salle à manger", "salle-a-manger"), ("?", "")],
+)
+def test_a_name_that_people_use_makes_an_id_and_a_host_s_name(name: str, id_: str) -> None:
+    assert as_id(name) == id_
+
+
+def test_the_version_is_one_in_the_package_and_in_the_program() -> None:
+    package = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text("utf-8"))
+    assert package["project"]["version"] == __version__

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -25,7 +24,7 @@ from roomtone.card import Card, read_card, takes_secret, told, wipe
 from roomtone.config import LAST_GOOD, SYSTEM_FILE, checked
 from roomtone.config_sources import CREDENTIALS, Mistake, Raw, as_written, completed
 from roomtone.durable import write_durably
-from roomtone.settings import SERVICE_STATE, machine_time_zone
+from roomtone.settings import SERVICE_STATE, as_id, machine_time_zone
 
 log = logging.getLogger(__name__)
 
@@ -194,8 +193,7 @@ def _environment(places: Places) -> dict[str, str]:
 
 
 def _id_of(device: dict[str, Any]) -> str:
-    named = str(device.get("name") or device.get("room") or "")
-    return re.sub(r"[^a-z0-9]+", "-", named.lower()).strip("-")[:63].rstrip("-")
+    return as_id(str(device.get("name") or device.get("room") or ""))
 
 
 def merged(base: dict[str, Any], last: dict[str, Any], card: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from roomtone.core.errors import BackupError, ConfigError, StoreError
 from roomtone.durable import write_durably
 from roomtone.hub import database as hub_database
 from roomtone.migrations import STEPS, Steps, migrate
-from roomtone.settings import SERVICE_STATE
+from roomtone.settings import SERVICE_STATE, as_id
 from roomtone.state_swap import KEPT_AS, NEW, PREPARING, acting_as, decide, finish
 from roomtone.store import FILE_NAME
 
@@ -217,7 +217,7 @@ def _as_the_same(prepared: Prepared) -> None:
 
 def _as_another(prepared: Prepared, name: str) -> None:
     """Let this machine be another room, which only knows what the first one knew."""
-    id_ = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-")
+    id_ = as_id(name)
     first = prepared.manifest.device.id
     if id_ in ("", first):
         raise BackupError(f"'{name}' cannot be a new room's name; choose one that is not {first}")

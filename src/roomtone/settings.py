@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import unicodedata
 import zoneinfo
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,7 +39,13 @@ class Section(BaseModel):
 
 def machine_id() -> str:
     """Make an id for this device from the machine's name."""
-    return re.sub(r"[^a-z0-9_-]+", "-", socket.gethostname().partition(".")[0].lower()).strip("-") or "roomtone"
+    return as_id(socket.gethostname().partition(".")[0]) or "roomtone"
+
+
+def as_id(name: str) -> str:
+    """Make an id, or a host name, of a name that people use: Küche is kuche; "" where nothing is left."""
+    plain = unicodedata.normalize("NFKD", name.lower()).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:63].rstrip("-")
 
 
 def machine_time_zone() -> str:
