@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import pytest
@@ -41,6 +42,17 @@ def run() -> Run[Any]:
 def run_in_real_time() -> Run[Any]:
     """Run a coroutine on the wall clock; fail on tasks or threads left behind."""
     return lambda main: asyncio.run(leaving_nothing(main))
+
+
+@pytest.fixture(autouse=True)
+def _log_of_ones_own() -> Iterator[None]:
+    """Take away what a test sent its log to: where that is closed, every later line would be told of as an error."""
+    root = logging.getLogger()
+    before, level = set(root.handlers), root.level
+    yield
+    for handler in set(root.handlers) - before:
+        root.removeHandler(handler)
+    root.setLevel(level)
 
 
 @pytest.fixture(autouse=True)

@@ -161,7 +161,7 @@ class Machine:
                     "--keep-unit",
                     "--private-network",
                     "--console=pipe",
-                    f"--machine={root.parent.name.replace('_', '-')}",
+                    f"--machine={root.parent.name.replace('_', 'x')}",
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=out,

@@ -65,8 +65,8 @@ def test_a_card_sets_the_room_up_and_a_wrong_one_is_told_and_harms_nothing(root:
     card.write_text("name: [")
     with booted(root) as machine:
         machine.until_active("roomtone")
-        until(lambda: "There is a mistake in the file roomtone dot yaml" in said(machine), "it says what is wrong")
-        assert "Line 1: broken YAML" in said(machine)
+        until(lambda: "Line 1: broken YAML" in said(machine), "it has said to the end what is wrong")
+        assert "There is a mistake in the file roomtone dot yaml" in said(machine)
         assert said(machine).count("I am ready.") == 1
         assert machine.unit("roomtone-first-boot")["Result"] == "exit-code"
         assert (root / "etc/roomtone/config.yaml").read_text() == configured

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import queue
+import re
 import socket
 import stat
 from collections.abc import Coroutine, Iterator
@@ -36,7 +37,16 @@ from roomtone.hub.enrolment import Terms, enroll
 from roomtone.hub.folder import database_path
 from roomtone.hub.mosquitto import acl
 from roomtone.hub.serve import await_setup
-from roomtone.hub.setting_up import Setup, commands, own_authority, own_link, refresh_lists, set_up, share_group
+from roomtone.hub.setting_up import (
+    FILES,
+    Setup,
+    commands,
+    own_authority,
+    own_link,
+    refresh_lists,
+    set_up,
+    share_group,
+)
 from roomtone.settings import Device, Hub, Settings
 
 SETUP = Setup(home="ours", url="mqtts://hub.local:8883")
@@ -159,8 +169,9 @@ def test_a_name_that_is_shut_out_is_denied_everything_before_all_else() -> None:
 
 def test_the_unit_that_feeds_the_broker_names_what_setup_writes() -> None:
     unit = (Path(__file__).parent.parent / "systemd" / "roomtone-broker.service").read_text("utf-8")
-    [line] = [line for line in unit.splitlines() if "-m 0640" in line]
-    assert line.removeprefix("ExecStart=/usr/bin/") in commands(Path("/var/lib/roomtone"), SETUP)[1]
+    [names] = re.findall(r"for name in (.*); do", unit)
+    assert set(names.split()) == set(FILES)
+    assert re.search(r"head -c 1M (\S+)/\$\$name", unit).group(1) in commands(Path("/var/lib/roomtone"), SETUP)[1]
 
 
 def test_the_list_that_systemd_watches_is_the_last_that_is_written(

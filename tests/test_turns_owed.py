@@ -49,6 +49,13 @@ async def until_link(link: Link, *, up: bool) -> None:
             await asyncio.sleep(0.02)
 
 
+async def until_confirmed(link: Link) -> None:
+    """Wait until the broker has confirmed all: what it took and had no time to confirm would rightly come again."""
+    async with asyncio.timeout(LONGEST_S):
+        while link.owes:  # noqa: ASYNC110  # it sends by itself
+            await asyncio.sleep(0.02)
+
+
 async def answers(kitchen: Rehearsal, text: str) -> str:
     """Ask something, and return the trace of its turn."""
     kitchen.room.conversation.post(Prompt(text, Source.CLI))
@@ -76,6 +83,7 @@ def test_turns_that_ended_without_a_broker_are_told_once_and_in_order_when_it_is
             await until_link(house.link, up=True)
             traces = [await answers(kitchen, "what time is it")]
             await listener.until(traces[0])
+            await until_confirmed(house.link)
             broker.stop()
             await until_link(house.link, up=False)
             traces += [await answers(kitchen, "what time is it") for _ in range(3)]
