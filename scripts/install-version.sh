@@ -78,7 +78,7 @@ pip_failed() {
         *"No space left"*) die "no space left while Python's packages were written; look at: df -h, sudo apt clean" ;;
         *"DO NOT MATCH"*) die "a package is not the one the lock names, changed on its way or cut short; run it again (see $new/pip.log)" ;;
         *"name resolution"* | *"NewConnectionError"* | *"Network is unreachable"* | *"imed out"* | *"Max retries"*)
-            die "no way to the package index; look at the network (ping -c 1 pypi.org), or take a folder of wheels: --wheels DIR" ;;
+            die "no way to the package index; look at the network (ip route), or take a folder of wheels: --wheels DIR" ;;
         *"No matching distribution"*) die "${wheels:-the package index} has no $lacking for Python $(python_tag) on $(uname -m)" ;;
     esac
     tail -n 5 "$new/pip.log" >&2
