@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from roomtone.accounts import Call
 from roomtone.core.continuation import _bare
 from roomtone.core.dialog import Message, Role, Tokens
 from roomtone.engines.llm import Options, Piece, Text, Usage
@@ -16,6 +15,7 @@ from roomtone.engines.llm import script as script_engine
 from roomtone.engines.llm.script import Script
 from roomtone.llm_router import Router
 from roomtone.llm_router.calls import Terms
+from roomtone.outbound.accounts import Call
 
 ANSWER = "The capital of France is Paris, which lies on the Seine and has been the seat of kings since Clovis."
 WORDS = ANSWER.split()

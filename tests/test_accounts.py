@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import Run
-from roomtone import accounts
-from roomtone.accounts import BY, KEPT, Accounts, Call
 from roomtone.clock import SkippingLoop, run_skipping, utc_now
 from roomtone.core.dialog import Tokens
 from roomtone.core.errors import UsageError
 from roomtone.flow import beside, task_group
-from roomtone.ledger import OWED, SETTLE_S, Ledger
+from roomtone.outbound import accounts
+from roomtone.outbound.accounts import BY, KEPT, Accounts, Call
+from roomtone.outbound.ledger import OWED, SETTLE_S, Ledger
 from roomtone.store import FILE_NAME, Store, open_store
 
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -19,41 +19,44 @@ FLOORS = """
     bench
     demo hearing asking asking_store
     daemon rehearsal timeline
-    morning joining arriving restore maintenance answers
-    backup
+    morning joining first_boot/arriving upkeep/restore upkeep/maintenance answers
+    upkeep/backup
     app hub
     metrics loopback
     conversation
-    hosting moving intercom
-    switching parts
+    hosting handoff/moving intercom
+    personas/switching parts
     hand
-    cast recorder persona_answers memory_answers routine_answers
+    personas/cast recorder personas/answers memories/answers routines/answers
     ears turn
-    live_turn
-    anticipating choosing carrying
+    turn/live
+    turn/anticipating turn/choosing turn/carrying
     household mouth utterance overhearing
-    routine_runs
+    routines/runs
     minds
-    timers bundling
-    persona_versions tool_runs ownership writing
+    timers handoff/bundling
+    personas/versions tool_runs handoff/ownership writing
     edges
     boards
     control quiet link enrolling loudness refuge
     llm_router memories past routines mcp_servers first_boot
-    failover history personas accounts receipt card
+    failover history personas outbound/accounts outbound/receipt first_boot/card
     discovery clock_trust own_words
-    persona_reading ledger
+    personas/reading outbound/ledger
     mind store logs stopwatch model_supply
     config
     settings database
-    config_sources migrations shipped persona_files credentials state_swap
+    config_sources migrations shipped personas/files credentials upkeep/state_swap
     engines
     outbound
     child flow models wyoming_events installed
     clock child_main scripted_provider durable
-    core
+    core upkeep handoff
 """
-"""Arrows point down only: a room knows the floors below its own, never its own floor or one above."""
+"""Arrows point down only: a room knows the floors below its own, never its own floor or one above.
+
+A folder is one room, except where its files stand on floors of their own; its ``__init__.py`` has its name then.
+"""
 
 ONLY = {
     "core": "",
@@ -71,18 +74,18 @@ ONLY = {
     "mind": "core flow clock engines shipped outbound",
     "store": "core flow database",
     "database": "core migrations",
-    "personas": "core mind persona_files persona_reading",
-    "persona_reading": "core mind config_sources persona_files",
-    "persona_files": "core",
+    "personas": "core mind personas/files personas/reading",
+    "personas/reading": "core mind config_sources personas/files",
+    "personas/files": "core",
     "edges": "core flow clock engines wyoming_events control store personas settings quiet boards link discovery "
     "mind outbound credentials durable",
     "boards": "core",
     "loudness": "core engines store",
-    "control": "core clock state_swap",
-    "state_swap": "durable",
+    "control": "core clock upkeep/state_swap",
+    "upkeep/state_swap": "durable",
     "link": "core clock installed flow database store settings outbound discovery",
     "discovery": "core clock flow installed settings",
-    "hub": "core clock flow link discovery control edges database migrations settings shipped state_swap "
+    "hub": "core clock flow link discovery control edges database migrations settings shipped upkeep/state_swap "
     "config_sources outbound credentials durable enrolling",
     "durable": "",
     "credentials": "",
@@ -116,7 +119,13 @@ def _is_package(module: str) -> bool:
 
 
 def room(file: Path) -> str:
-    return file.relative_to(SOURCE).parts[0].removesuffix(".py")
+    """Name the room that a file stands in, or is."""
+    return of(file.relative_to(SOURCE).with_suffix("").parts)
+
+
+def of(parts: tuple[str, ...]) -> str:
+    """Name the room of a module by its name without the leading ``roomtone``; a room within a folder goes first."""
+    return nested if (nested := "/".join(parts[:2])) in FLOOR else parts[0]
 
 
 @functools.cache
@@ -124,7 +133,7 @@ def arrows() -> frozenset[tuple[str, str]]:
     found = set()
     for file in SOURCE.rglob("*.py"):
         for name in imports(file):
-            target = name.split(".")[1]
+            target = of(tuple(name.split(".")[1:]))
             if target != room(file) and target != "__version__":
                 found.add((room(file), target))
     return frozenset(found)

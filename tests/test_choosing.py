@@ -14,12 +14,12 @@ import pytest
 
 from conftest import Run
 from rooms import room, speaks
-from roomtone.choosing import Chooser
 from roomtone.core.errors import EngineError
 from roomtone.core.persona import Persona
 from roomtone.mind.phrases import load_language
 from roomtone.personas import Library
 from roomtone.shipped import shipped
+from roomtone.turn.choosing import Chooser
 from test_agents import persona
 from test_routines import hear, listen, settings
 

@@ -14,13 +14,13 @@ from rooms import room, scripted, somebody_speaks, speaks, until
 from roomtone.core.dialog import Ended, Source
 from roomtone.core.signals import Prompt, Switch
 from roomtone.engines.llm.script import Script
-from roomtone.live_turn import LiveTurn
 from roomtone.mind.memory import Level
 from roomtone.mouth import Piece
 from roomtone.past import past
 from roomtone.recorder import Recorder
 from roomtone.rehearsal import Rehearsal
 from roomtone.settings import EngineSection, Settings
+from roomtone.turn.live import LiveTurn
 
 SKY = "why is the sky blue"
 SEA = "and what about the sea"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from roomtone import maintenance
 from roomtone.commands import COMMANDS
 from roomtone.doctor import board, units, wear
 from roomtone.doctor.findings import Finding
-from roomtone.maintenance import Line, Outcome
+from roomtone.upkeep import maintenance
+from roomtone.upkeep.maintenance import Line, Outcome
 
 NOW = datetime(2026, 11, 22, 2, 0, tzinfo=UTC)
 

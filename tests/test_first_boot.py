@@ -20,9 +20,9 @@ from conftest import Run
 from rooms import scripted
 from roomtone import cli, config, durable, engines, first_boot
 from roomtone.app import open_room
-from roomtone.arriving import aloud, tell_of_the_card
-from roomtone.card import LARGEST, SHORT, read_card, takes_secret, wipe
 from roomtone.first_boot import OUTCOME, Outcome, Places, merged, take_in, wanted, what_came_of_it
+from roomtone.first_boot.arriving import aloud, tell_of_the_card
+from roomtone.first_boot.card import LARGEST, SHORT, read_card, takes_secret, wipe
 
 
 @pytest.fixture
@@ -271,7 +271,7 @@ def test_the_bytes_of_a_secret_are_overwritten_in_place(places: Places, monkeypa
     def cut(*_: object) -> None:
         raise OSError("the power went")
 
-    monkeypatch.setattr("roomtone.card.write_durably", cut)
+    monkeypatch.setattr("roomtone.first_boot.card.write_durably", cut)
     with pytest.raises(OSError, match="power"):
         wipe(places.cards[0], read_card(places.cards[0]))
     left = places.cards[0].read_bytes()
@@ -285,7 +285,7 @@ def test_a_wiping_that_was_cut_off_goes_on_at_the_next_boot(
 ) -> None:
     places.cards[0].write_text(f"secrets:\n  nas: {style.format(SECRET)}\nname: Kitchen\n")
     with monkeypatch.context() as power:
-        power.setattr("roomtone.card.write_durably", lambda *_: (_ for _ in ()).throw(OSError(5, "cut")))
+        power.setattr("roomtone.first_boot.card.write_durably", lambda *_: (_ for _ in ()).throw(OSError(5, "cut")))
         take_in(places, Machine())
     assert SECRET not in places.cards[0].read_text()
     boot(places)

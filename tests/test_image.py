@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from roomtone.card import read_card
 from roomtone.first_boot import Places, take_in
+from roomtone.first_boot.card import read_card
 
 IMAGE = Path(__file__).parent.parent / "scripts" / "image"
 FILES = IMAGE / "files"

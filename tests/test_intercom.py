@@ -20,7 +20,7 @@ from roomtone.core.sound import RATE, Audio, join, to_int16
 from roomtone.core.wire import LONGEST_MESSAGE_S, Piece, Reply, Say, read
 from roomtone.intercom import LOUDNESS_DBFS, decode, encode, levelled, message_of
 from roomtone.mouth import ANNOUNCING_CHIME
-from roomtone.receipt import sent_since
+from roomtone.outbound.receipt import sent_since
 from roomtone.utterance import Utterance
 from small_house import SmallHouse, furnished, small_house
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from conftest import Run
 from home import Home, whole
 from remembering import Flat
-from roomtone.cast import notes_of
 from roomtone.core.errors import EngineError
 from roomtone.core.persona import AdaptationMode, KnowledgeFile, Persona
 from roomtone.engines.embed import onnx
@@ -19,6 +18,7 @@ from roomtone.mind.knowledge import Notes, passages
 from roomtone.mind.phrases import Phrases, load_language
 from roomtone.mind.sentences import Skills
 from roomtone.mind.thinking import Mind
+from roomtone.personas.cast import notes_of
 
 HOUSE = """
 # The house

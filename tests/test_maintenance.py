@@ -14,15 +14,16 @@ from typing import Any
 import pytest
 
 from conftest import Run
-from roomtone import backup, cli, maintenance, models
+from roomtone import cli, models
 from roomtone.commands import maintain as command
 from roomtone.core.errors import StoreError
 from roomtone.core.persona import QuietHours
-from roomtone.maintenance import OUTCOME, Outcome, backups, is_due, maintain, may_be_told, read
 from roomtone.migrations import STEPS
 from roomtone.mind.phrases import Phrases
 from roomtone.settings import Settings
 from roomtone.store import FILE_NAME, open_store
+from roomtone.upkeep import backup, maintenance
+from roomtone.upkeep.maintenance import OUTCOME, Outcome, backups, is_due, maintain, may_be_told, read
 from test_backup import everything, rows, settings_of, small_disk
 from test_migrations import old_store
 

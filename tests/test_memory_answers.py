@@ -17,7 +17,7 @@ from rooms import room, scripted, speaks
 from roomtone import cli
 from roomtone.core.errors import UsageError
 from roomtone.memories import StoreMemory
-from roomtone.memory_answers import answer
+from roomtone.memories.answers import answer
 from roomtone.store import FILE_NAME
 from test_daemon import running
 

@@ -33,7 +33,7 @@ from roomtone.engines.tts import wyoming as tts_wyoming
 from roomtone.failover import SttLine, TtsLine
 from roomtone.flow import beside, close, keep_trying
 from roomtone.outbound import Sent, allows, declare, leaving, look_up, reach, sending, within
-from roomtone.receipt import entries
+from roomtone.outbound.receipt import entries
 from roomtone.settings import Settings
 from speech import said
 

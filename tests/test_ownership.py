@@ -13,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Run
-from roomtone.bundling import APART_S, Place, Unsaid, bundled, by_our_clock, keeping, rest_of
 from roomtone.clock import utc_now
 from roomtone.core.continuation import unspoken
 from roomtone.core.dialog import Message, Role, Session, Source, Timer, Turn
 from roomtone.core.handoff import LINK_LOST_S, Hold, Standing
 from roomtone.core.sentences import Sentences
 from roomtone.core.wire import LONGEST, Bundle, LetGo, Move, Reply, write
+from roomtone.handoff.bundling import APART_S, Place, Unsaid, bundled, by_our_clock, keeping, rest_of
+from roomtone.handoff.ownership import Ownership, keeping_moves
 from roomtone.link.outbox import Outbox
-from roomtone.ownership import Ownership, keeping_moves
 from roomtone.store import Store, iso, open_store
 
 SESSION = Session(room="office", persona="companion")

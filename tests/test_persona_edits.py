@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from conftest import Run, leaving_nothing
 from rooms import room, scripted
-from roomtone import daemon, persona_versions, personas
+from roomtone import daemon, personas
 from roomtone.clock import run_skipping
 from roomtone.core.dialog import Source, Voice
 from roomtone.core.errors import PersonaError
@@ -25,6 +25,7 @@ from roomtone.core.signals import Prompt, Switch
 from roomtone.core.sound import Audio
 from roomtone.edges import persona_files
 from roomtone.flow import beside
+from roomtone.personas import versions as persona_versions
 from roomtone.rehearsal import Rehearsal
 
 SKILL = """

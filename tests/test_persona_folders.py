@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roomtone import persona_files, personas
+from roomtone import personas
 from roomtone.core.errors import PersonaError, PersonaNotFound
 from roomtone.core.persona import AdaptationMode
-from roomtone.persona_reading import parse
 from roomtone.personas import Library
+from roomtone.personas import files as persona_files
+from roomtone.personas.reading import parse
 from roomtone.shipped import shipped
 
 CONFIG = "name: Guide\n"

@@ -11,11 +11,13 @@ import pytest
 
 from conftest import Run
 from rooms import room, scripted
-from roomtone import cli, persona_files, persona_versions
+from roomtone import cli
 from roomtone.core.dialog import Source
 from roomtone.core.errors import PersonaError, PersonaNotFound
 from roomtone.core.signals import Prompt, Switch
 from roomtone.personas import Library
+from roomtone.personas import files as persona_files
+from roomtone.personas import versions as persona_versions
 from roomtone.rehearsal import Rehearsal
 from roomtone.shipped import shipped
 from roomtone.store import FILE_NAME, Store, open_store

@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 
 from conftest import Run
 from rooms import room, scripted
-from roomtone import cli, receipt
+from roomtone import cli
 from roomtone.answers import Answers
 from roomtone.core.dialog import Source, Turn
 from roomtone.core.errors import StoreError, UsageError
 from roomtone.core.persona import Egress
 from roomtone.core.signals import Prompt
 from roomtone.flow import Feed, beside
-from roomtone.ledger import SETTLE_S, Ledger
 from roomtone.metrics import Metrics
-from roomtone.outbound import Sent, leaving, within
-from roomtone.receipt import KEPT, Receipts, entries, sent_since, totals
+from roomtone.outbound import Sent, leaving, receipt, within
+from roomtone.outbound.ledger import SETTLE_S, Ledger
+from roomtone.outbound.receipt import KEPT, Receipts, entries, sent_since, totals
 from roomtone.store import FILE_NAME, Store, open_store
 
 NOON = datetime(2020, 11, 21, 12, 0, tzinfo=UTC)

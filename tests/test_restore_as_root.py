@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from roomtone import backup, cli, restore, state_swap
+from roomtone import cli
+from roomtone.upkeep import backup, restore, state_swap
 from test_backup import config, made, state
 
 __all__ = ["config", "state"]  # fixtures

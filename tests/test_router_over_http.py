@@ -10,13 +10,13 @@ import pytest
 
 from conftest import Run
 from roomtone import engines, outbound
-from roomtone.accounts import Call
 from roomtone.core.dialog import Message, Role
 from roomtone.core.errors import EngineError
 from roomtone.core.persona import Egress
 from roomtone.engines.llm import Llm, LlmError, Options, Text, ToolCall, Usage
 from roomtone.llm_router import Router
 from roomtone.llm_router.calls import Terms
+from roomtone.outbound.accounts import Call
 from roomtone.scripted_provider import NAME, Plan, Provider, Reply, provider
 from roomtone.settings import Provider as ProviderSettings
 

@@ -16,7 +16,6 @@ from conftest import Run
 from home import Home, whole
 from rooms import room, scripted, somebody_speaks, speaks, until
 from roomtone import personas
-from roomtone.cast import spoken_names
 from roomtone.core.dialog import Ended, Turn
 from roomtone.core.persona import Context, Egress
 from roomtone.engines.tts import espeak
@@ -26,6 +25,7 @@ from roomtone.mind.prompt import Surroundings, system_prompt
 from roomtone.mind.sentences import Skills
 from roomtone.mind.skills import Exchange
 from roomtone.mind.thinking import Mind
+from roomtone.personas.cast import spoken_names
 from roomtone.rehearsal import Rehearsal
 from roomtone.shipped import shipped
 from test_skill_folders import play

@@ -14,11 +14,11 @@ import pytest
 
 from conftest import Run
 from rooms import HELP, somebody_speaks, until
-from roomtone.cast import ReadyPersona
 from roomtone.clock import utc_now
 from roomtone.core.dialog import Role, Timer
 from roomtone.core.errors import PersonaNotFound, StoreError
 from roomtone.core.wire import Adopt, HandOff, Offer, Release, Reply
+from roomtone.personas.cast import ReadyPersona
 from roomtone.rehearsal import Rehearsal
 from walking_house import WalkingHouse, walking_house
 

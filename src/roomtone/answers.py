@@ -8,15 +8,19 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from roomtone import accounts, history, loopback, memory_answers, persona_answers, receipt, routine_answers
+from roomtone import history, loopback
 from roomtone.app import Room
 from roomtone.clock import utc_now
 from roomtone.core.dialog import Source, Turn
 from roomtone.core.errors import UsageError
 from roomtone.core.schedule import Action
 from roomtone.core.signals import Dismiss, MuteSet, Prompt, Switch, Wake
+from roomtone.memories import answers as memory_answers
 from roomtone.metrics import Metrics
 from roomtone.mind.prompt import Surroundings
+from roomtone.outbound import accounts, receipt
+from roomtone.personas import answers as persona_answers
+from roomtone.routines import answers as routine_answers
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from roomtone import engines, logs, persona_versions, refuge
-from roomtone.cast import Cast, ReadyPersona
+from roomtone import engines, logs, refuge
 from roomtone.clock_trust import ClockTrust
 from roomtone.conversation import Conversation
 from roomtone.core.endpoint import Endpointer
@@ -34,8 +33,10 @@ from roomtone.mouth import Mouth
 from roomtone.parts import Housed, Manners, Parts
 from roomtone.past import Summariser
 from roomtone.personas import Library
+from roomtone.personas import versions as persona_versions
+from roomtone.personas.cast import Cast, ReadyPersona
 from roomtone.quiet import Quiet
-from roomtone.routine_runs import close_cut_off
+from roomtone.routines.runs import close_cut_off
 from roomtone.settings import EngineSection, Personas, Settings
 from roomtone.shipped import shipped
 from roomtone.store import FILE_NAME, Store, open_store

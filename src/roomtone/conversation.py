@@ -15,7 +15,6 @@ from datetime import datetime
 from typing import Any
 
 from roomtone import logs
-from roomtone.cast import News, ReadyPersona
 from roomtone.core.dialog import Ended, Source, Turn, Voice, new_id
 from roomtone.core.effects import (
     Alive,
@@ -47,14 +46,15 @@ from roomtone.core.speakable import in_words
 from roomtone.engines.audio import Loudspeaker
 from roomtone.engines.stt import Hints
 from roomtone.hand import Hand
+from roomtone.handoff.moving import Mover
 from roomtone.hosting import Host
-from roomtone.live_turn import Chain, LiveTurn
-from roomtone.moving import Mover
 from roomtone.parts import Manners, Parts
+from roomtone.personas.cast import News, ReadyPersona
+from roomtone.personas.switching import Switcher
 from roomtone.recorder import Recorder
-from roomtone.routine_runs import RoutineRun
-from roomtone.switching import Switcher
+from roomtone.routines.runs import RoutineRun
 from roomtone.turn import take
+from roomtone.turn.live import Chain, LiveTurn
 
 log = logging.getLogger(__name__)
 

@@ -14,15 +14,9 @@ from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from typing import Any
 
-from roomtone import (
-    loudness,
-    models,
-    persona_versions,
-    refuge,
-)
+from roomtone import loudness, models, refuge
 from roomtone.answers import Answers
 from roomtone.app import Room, how_called, open_room
-from roomtone.arriving import tell_of_the_card
 from roomtone.control import socket_path, state_lock
 from roomtone.core.dialog import Source
 from roomtone.core.machine import Mode
@@ -31,10 +25,12 @@ from roomtone.core.signals import Beat, Prompt, Wake
 from roomtone.edges import control, gpio, persona_files, service, wyoming
 from roomtone.engines.tts import piper
 from roomtone.failover import open_stt, open_tts
+from roomtone.first_boot.arriving import tell_of_the_card
 from roomtone.flow import beside
 from roomtone.joining import join_the_house
 from roomtone.metrics import Metrics
 from roomtone.morning import tell_what_was_cut_off
+from roomtone.personas import versions as persona_versions
 from roomtone.settings import Settings
 
 log = logging.getLogger(__name__)

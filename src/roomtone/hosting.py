@@ -10,22 +10,22 @@ from functools import partial
 from typing import Protocol
 
 from roomtone import outbound
-from roomtone.bundling import called
-from roomtone.choosing import Chooser, Chosen
 from roomtone.core.dialog import Source
 from roomtone.core.errors import HouseError, RoomtoneError
 from roomtone.core.persona import Context, Persona
 from roomtone.core.signals import Acted, Signal
 from roomtone.core.speakable import in_words
+from roomtone.handoff.bundling import called
 from roomtone.household import TurnHousehold
-from roomtone.live_turn import LiveTurn
 from roomtone.mind.context import Past
 from roomtone.mind.house import lonely_phrase, refusal_phrase
 from roomtone.parts import Manners, Parts
 from roomtone.past import heard_by, past
+from roomtone.personas.switching import Switcher
 from roomtone.recorder import Recorder
-from roomtone.routine_runs import RoutineRunner, Spawn, Whose
-from roomtone.switching import Switcher
+from roomtone.routines.runs import RoutineRunner, Spawn, Whose
+from roomtone.turn.choosing import Chooser, Chosen
+from roomtone.turn.live import LiveTurn
 
 log = logging.getLogger(__name__)
 

@@ -24,9 +24,9 @@ from roomtone.mind.talking import Talking
 from roomtone.mind.thinking import Mind
 from roomtone.minds import Minds
 from roomtone.outbound import Sent
+from roomtone.outbound.receipt import sent_since
 from roomtone.quiet import Quiet
-from roomtone.receipt import sent_since
-from roomtone.routine_runs import RoutineRunner, Whose
+from roomtone.routines.runs import RoutineRunner, Whose
 from roomtone.store import Store
 from roomtone.timers import Timers
 

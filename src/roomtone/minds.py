@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from roomtone import outbound
-from roomtone.accounts import Accounts
 from roomtone.clock import utc_now
 from roomtone.core.persona import Egress
 from roomtone.engines.embed import Embed
 from roomtone.flow import Feed, beside
-from roomtone.ledger import Ledger
 from roomtone.llm_router import Router, open_router
 from roomtone.mcp_servers import Servers
 from roomtone.memories import open_embed, open_memory
@@ -26,7 +24,9 @@ from roomtone.mind.phrases import Phrases
 from roomtone.mind.prompt import Surroundings
 from roomtone.mind.talking import Talk
 from roomtone.mind.toolbox import Toolbox
-from roomtone.receipt import Receipts
+from roomtone.outbound.accounts import Accounts
+from roomtone.outbound.ledger import Ledger
+from roomtone.outbound.receipt import Receipts
 from roomtone.routines import SHIPPED, Routines
 from roomtone.settings import Settings
 from roomtone.store import Store

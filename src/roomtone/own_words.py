@@ -237,7 +237,8 @@ def _names(root: Path, trees: Mapping[Path, ast.Module]) -> Iterator[str]:
         yield from (unit.name, unit.stem, *re.findall(r"^Description=(.*)", unit.read_text("utf-8"), re.MULTILINE))
     yield from (folder.name for folder in shipped("personas").iterdir() if folder.is_dir())
     yield from catalogue()
-    yield from (".".join(("roomtone", *file.relative_to(root).with_suffix("").parts)) for file in trees)
+    modules = [file.parent if file.name == "__init__.py" else file.with_suffix("") for file in trees]
+    yield from (".".join(("roomtone", *module.relative_to(root).parts)) for module in modules)
     yield from (__version__, *KNOWN.split(), *(each.value for kind in (Mode, Ended, Source) for each in kind))
     yield from (name for seam in SEAMS for name in (seam, *engines.names(seam)))
     yield from (name for name in (*dir(builtins), *dir(errors)) if name.endswith(("Error", "Exception", "Warning")))

@@ -6,8 +6,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
-from roomtone.carrying import Carrier
-from roomtone.cast import Cast
 from roomtone.clock_trust import ClockTrust
 from roomtone.core.signals import Signal
 from roomtone.ears import Ears
@@ -17,9 +15,11 @@ from roomtone.mind.house import House
 from roomtone.mind.phrases import Phrases
 from roomtone.minds import Minds
 from roomtone.mouth import Mouth
+from roomtone.personas.cast import Cast
 from roomtone.quiet import Quiet
 from roomtone.store import Store
 from roomtone.timers import Timers
+from roomtone.turn.carrying import Carrier
 
 
 @dataclass(frozen=True)

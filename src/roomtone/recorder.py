@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from roomtone.bundling import CutOff
 from roomtone.clock import utc_now
 from roomtone.core.dialog import Ended, Message, Role, Session, Stage, Turn, new_id
 from roomtone.core.errors import RoomtoneError, SessionExpired, SessionNotFound
 from roomtone.core.persona import Context, Persona, may_know
 from roomtone.flow import Feed
-from roomtone.live_turn import LiveTurn
+from roomtone.handoff.bundling import CutOff
+from roomtone.handoff.ownership import Ownership
 from roomtone.mind import Answer
-from roomtone.ownership import Ownership
 from roomtone.store import Standing, Store
+from roomtone.turn.live import LiveTurn
 from roomtone.writing import Closed, Said, Spawn, Writing
 
 log = logging.getLogger(__name__)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from roomtone import engines
 from roomtone.bench import Figure, p
-from roomtone.cast import warm
 from roomtone.core.dialog import Source
 from roomtone.core.signals import Prompt, Switch
+from roomtone.personas.cast import warm
 from roomtone.rehearsal import Rehearsal, rehearsing
 from roomtone.settings import Settings
 

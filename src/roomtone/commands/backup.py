@@ -13,9 +13,10 @@ from pathlib import Path
 
 import yaml
 
-from roomtone import backup, config
+from roomtone import config
 from roomtone.commands import say_json, say_line
 from roomtone.config import Settings
+from roomtone.upkeep import backup
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,13 +11,14 @@ import os
 import sys
 from dataclasses import asdict, replace
 
-from roomtone import config, maintenance
+from roomtone import config
 from roomtone.commands import say_json, say_line
 from roomtone.config import Settings
 from roomtone.control import ask_daemon, find_daemon
 from roomtone.core.errors import RoomtoneError
-from roomtone.maintenance import Line, Outcome
 from roomtone.mind.phrases import Phrases
+from roomtone.upkeep import maintenance
+from roomtone.upkeep.maintenance import Line, Outcome
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

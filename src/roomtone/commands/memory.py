@@ -13,7 +13,7 @@ from roomtone.commands import adding_actions, count_to, say_json, say_line
 from roomtone.config import Settings
 from roomtone.core.errors import UsageError
 from roomtone.memories import open_embed, open_memory
-from roomtone.memory_answers import LARGEST, SHOWN, answer
+from roomtone.memories.answers import LARGEST, SHOWN, answer
 from roomtone.mind.memory import Fact, Level
 from roomtone.store import Store
 

@@ -8,7 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from roomtone import persona_versions
 from roomtone.app import persona_library
 from roomtone.asking_store import Events, answered
 from roomtone.clock import utc_now
@@ -18,9 +17,10 @@ from roomtone.core.dialog import Source
 from roomtone.core.errors import PersonaNotFound
 from roomtone.mind.prompt import Surroundings
 from roomtone.mind.sentences import Skills
-from roomtone.persona_answers import Household, answer, mistakes_of
-from roomtone.persona_versions import SHOWN
 from roomtone.personas import Library
+from roomtone.personas import versions as persona_versions
+from roomtone.personas.answers import Household, answer, mistakes_of
+from roomtone.personas.versions import SHOWN
 from roomtone.store import Store
 
 

@@ -13,15 +13,14 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from roomtone import accounts, receipt
 from roomtone.asking_store import Events, answered
 from roomtone.commands import say_json, say_line
 from roomtone.config import Settings
 from roomtone.core.errors import RoomtoneError
 from roomtone.flow import Feed
 from roomtone.history import SHOWN, moment
-from roomtone.ledger import Ledger
-from roomtone.outbound import Sent
+from roomtone.outbound import Sent, accounts, receipt
+from roomtone.outbound.ledger import Ledger
 from roomtone.store import Store
 
 FAR = {"lan": "in the house", "any": "beyond the house"}

@@ -15,8 +15,8 @@ from roomtone.commands import adding_actions, count_to, say_json, say_line
 from roomtone.config import Settings
 from roomtone.core.errors import UsageError
 from roomtone.minds import routines_of
-from roomtone.routine_answers import LARGEST, SHOWN, answer, house_of, mistakes_of, wanted
-from roomtone.routine_runs import close_cut_off
+from roomtone.routines.answers import LARGEST, SHOWN, answer, house_of, mistakes_of, wanted
+from roomtone.routines.runs import close_cut_off
 from roomtone.store import Store
 
 

@@ -16,7 +16,7 @@ from roomtone.core.recurrence import next_time
 from roomtone.doctor.findings import Finding, split
 from roomtone.mind.sentences import Skills
 from roomtone.model_supply.catalogue import catalogue
-from roomtone.persona_answers import mistakes_of
+from roomtone.personas.answers import mistakes_of
 from roomtone.settings import SEAMS, Settings
 
 WAKE_EXTRA = f"run: {installed.bringing('wake')}, or set listen.mode: open"

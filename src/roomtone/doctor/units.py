@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from roomtone import maintenance
 from roomtone.doctor.board import ROOT, Ask, ask
 from roomtone.doctor.findings import Finding
+from roomtone.upkeep import maintenance
 
 SERVICES = ("roomtone.service", "roomtone-hub.service")
 """Those that run for ever."""

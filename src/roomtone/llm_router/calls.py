@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from roomtone.accounts import NOTHING, OK, Call
 from roomtone.core.dialog import Message, Tokens
 from roomtone.core.errors import EngineError, EngineTimeout
 from roomtone.engines.llm import LlmError, Options, ToolCall, Trouble, Usage
 from roomtone.llm_router.models import UNKNOWN, Model
+from roomtone.outbound.accounts import NOTHING, OK, Call
 from roomtone.settings import Provider
 
 MINUTE_S = 60.0

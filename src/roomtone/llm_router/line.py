@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from roomtone import outbound
-from roomtone.accounts import Call
 from roomtone.core.dialog import Tokens
 from roomtone.core.errors import EngineError, EngineTimeout, StoreError
 from roomtone.core.persona import Egress, Persona, Preference
 from roomtone.engines.llm import Llm, LlmError, Trouble
 from roomtone.failover import LONGEST_REST_S, REST_S, Line, Place
 from roomtone.llm_router.calls import Terms
+from roomtone.outbound.accounts import Call
 from roomtone.settings import Provider
 
 log = logging.getLogger(__name__)

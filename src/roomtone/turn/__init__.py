@@ -9,8 +9,6 @@ from itertools import count
 from typing import Any
 
 from roomtone import outbound
-from roomtone.anticipating import Foresight, anticipating
-from roomtone.carrying import SHORTEST_S, took_back
 from roomtone.core.dialog import Source
 from roomtone.core.endpoint import Completeness
 from roomtone.core.errors import AudioError, EgressRefused, EngineError, EngineTimeout, RoomtoneError, ToolError
@@ -18,10 +16,12 @@ from roomtone.core.signals import Dismiss, FirstSound, FloorKept, FloorTaken, Ov
 from roomtone.engines.llm import LlmError, Trouble
 from roomtone.engines.stt import Transcript
 from roomtone.flow import close, is_cancelled
-from roomtone.live_turn import Chain, LiveTurn
 from roomtone.mind import Answer
 from roomtone.mouth import Speech
 from roomtone.stopwatch import Stopwatch
+from roomtone.turn.anticipating import Foresight, anticipating
+from roomtone.turn.carrying import SHORTEST_S, took_back
+from roomtone.turn.live import Chain, LiveTurn
 from roomtone.utterance import Utterance
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from roomtone.flow import Stream, task_group
 
 log = logging.getLogger(__name__)
 
-SHIPPED = Path(__file__).parent / "mind" / "routines"
+SHIPPED = Path(__file__).parent.parent / "mind" / "routines"
 """The routines that come with Roomtone."""
 
 WORDS_AHEAD = 65536

@@ -8,13 +8,13 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from roomtone import persona_versions
-from roomtone.cast import Cast, News, ReadyPersona
 from roomtone.core.dialog import Source
 from roomtone.core.effects import Become
 from roomtone.core.errors import RoomtoneError, StoreError
 from roomtone.core.persona import Persona
 from roomtone.flow import Feed
+from roomtone.personas import versions as persona_versions
+from roomtone.personas.cast import Cast, News, ReadyPersona
 from roomtone.recorder import Recorder
 from roomtone.store import Store
 from roomtone.writing import Spawn

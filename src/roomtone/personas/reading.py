@@ -20,7 +20,7 @@ from roomtone.core.schedule import cron
 from roomtone.mind.phrases import load_language
 from roomtone.mind.prompt import mistakes_in
 from roomtone.mind.skillfiles import shipped
-from roomtone.persona_files import Files, fingerprint
+from roomtone.personas.files import Files, fingerprint
 
 CONFIG, PROMPT = "config.yaml", "system_prompt.md"
 

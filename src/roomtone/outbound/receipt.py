@@ -12,8 +12,8 @@ from roomtone.core.errors import UsageError
 from roomtone.core.persona import Egress
 from roomtone.database import Statement
 from roomtone.flow import Feed
-from roomtone.ledger import Ledger, asked_since
 from roomtone.outbound import Note, Sent
+from roomtone.outbound.ledger import Ledger, asked_since
 
 KEPT = timedelta(days=400)
 """A row older than this goes when a new day begins."""

@@ -9,15 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from roomtone import persona_files
 from roomtone.clock import utc_now
 from roomtone.core.dialog import Source
 from roomtone.core.errors import PersonaError, PersonaNotFound
 from roomtone.core.persona import Persona
 from roomtone.database import Statement
 from roomtone.flow import worker
-from roomtone.persona_files import Files
 from roomtone.personas import ID, Library
+from roomtone.personas import files as persona_files
+from roomtone.personas.files import Files
 from roomtone.store import Store, keeping
 
 IN_USE = "persona"

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from roomtone.clock import utc_now
 from roomtone.core.dialog import Tokens
 from roomtone.database import Statement
-from roomtone.ledger import Ledger, asked_since
+from roomtone.outbound.ledger import Ledger, asked_since
 
 KEPT = timedelta(days=400)
 """A row older than this goes when a new day begins."""

@@ -16,8 +16,8 @@ from roomtone.core.routine import PLACEHOLDER, Routine, Step
 from roomtone.core.schedule import Action
 from roomtone.core.signals import Prompt
 from roomtone.mind.tools import BUILT_IN, FAMILIES
-from roomtone.routine_runs import RoutineRun
 from roomtone.routines import SHIPPED, Routines, read
+from roomtone.routines.runs import RoutineRun
 from roomtone.settings import Settings
 
 LARGEST = 1000

@@ -19,8 +19,8 @@ from roomtone.core.continuation import unspoken
 from roomtone.core.dialog import Ended, Message, Noun, Session, Timer, Turn
 from roomtone.core.wire import LONGEST, Adopt, Bundle, Move, Offer, Rest
 from roomtone.database import Statement
+from roomtone.handoff.ownership import keeping_moves
 from roomtone.mind.sentences import Skills
-from roomtone.ownership import keeping_moves
 from roomtone.store import Store, as_message, iso, keeping_message, keeping_timer
 
 TURNS, MESSAGES = 20, 200

@@ -20,10 +20,10 @@ from typing import Any
 
 import yaml
 
-from roomtone.card import Card, read_card, takes_secret, told, wipe
 from roomtone.config import LAST_GOOD, SYSTEM_FILE, checked
 from roomtone.config_sources import CREDENTIALS, Mistake, Raw, as_written, completed
 from roomtone.durable import write_durably
+from roomtone.first_boot.card import Card, read_card, takes_secret, told, wipe
 from roomtone.settings import SERVICE_STATE, as_id, machine_time_zone
 
 log = logging.getLogger(__name__)

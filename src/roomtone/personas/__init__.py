@@ -25,12 +25,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from roomtone import persona_files
 from roomtone.core.errors import ConfigError, PersonaError, PersonaNotFound
 from roomtone.core.persona import Persona
 from roomtone.mind.sentences import Skills
-from roomtone.persona_files import Files, Look
-from roomtone.persona_reading import parse
+from roomtone.personas import files as persona_files
+from roomtone.personas.files import Files, Look
+from roomtone.personas.reading import parse
 
 SKILLS = "skills"
 """The folder of a persona in which its own skills are."""

@@ -8,8 +8,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from roomtone.carrying import Carrier
-from roomtone.choosing import Chosen
 from roomtone.clock import utc_now
 from roomtone.core.dialog import Ended, Latency, Session, Source, Stage, Turn, TurnError, Voice, new_id
 from roomtone.core.endpoint import Completeness
@@ -25,6 +23,8 @@ from roomtone.mind.sentences import Skills
 from roomtone.mind.thinking import Mind
 from roomtone.mouth import Mouth, Speech
 from roomtone.stopwatch import Stopwatch
+from roomtone.turn.carrying import Carrier
+from roomtone.turn.choosing import Chosen
 from roomtone.utterance import Utterance
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from roomtone import persona_versions
 from roomtone.core.errors import PersonaError, PersonaNotFound, UsageError
 from roomtone.core.persona import Persona
 from roomtone.flow import worker
@@ -15,6 +14,7 @@ from roomtone.mind.phrases import Phrases
 from roomtone.mind.prompt import Surroundings, system_prompt
 from roomtone.mind.sentences import Skills
 from roomtone.personas import Library, skills_of
+from roomtone.personas import versions as persona_versions
 from roomtone.store import Store
 
 T = TypeVar("T")

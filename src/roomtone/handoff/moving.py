@@ -13,7 +13,16 @@ from datetime import timedelta
 from typing import TypeVar
 
 from roomtone import outbound
-from roomtone.bundling import (
+from roomtone.clock import utc_now
+from roomtone.core.dialog import Ended, Session, Source, Stage, Timer
+from roomtone.core.errors import HandoffRefused, RoomtoneError, SessionNotFound
+from roomtone.core.handoff import Does, Hold, on_adopt, on_offer, on_release
+from roomtone.core.machine import Mode
+from roomtone.core.persona import Egress, Persona
+from roomtone.core.signals import Acted, Dismiss, Prompt
+from roomtone.core.speakable import speakable
+from roomtone.core.wire import Adopt, Asked, Bundle, Code, LetGo, Move, Offer, Release, Reply, Rest
+from roomtone.handoff.bundling import (
     Place,
     Unsaid,
     bundled,
@@ -26,22 +35,13 @@ from roomtone.bundling import (
     rest_of,
     under_way,
 )
-from roomtone.clock import utc_now
-from roomtone.core.dialog import Ended, Session, Source, Stage, Timer
-from roomtone.core.errors import HandoffRefused, RoomtoneError, SessionNotFound
-from roomtone.core.handoff import Does, Hold, on_adopt, on_offer, on_release
-from roomtone.core.machine import Mode
-from roomtone.core.persona import Egress, Persona
-from roomtone.core.signals import Acted, Dismiss, Prompt
-from roomtone.core.speakable import speakable
-from roomtone.core.wire import Adopt, Asked, Bundle, Code, LetGo, Move, Offer, Release, Reply, Rest
-from roomtone.live_turn import Floor
+from roomtone.handoff.ownership import keeping_moves
 from roomtone.mind.house import refusal_phrase
-from roomtone.ownership import keeping_moves
 from roomtone.parts import Parts
+from roomtone.personas.switching import Switcher
 from roomtone.recorder import Recorder
 from roomtone.store import Standing
-from roomtone.switching import Switcher
+from roomtone.turn.live import Floor
 
 log = logging.getLogger(__name__)
 
