@@ -8,7 +8,9 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
+import hypothesis
 import pytest
+from hypothesis import HealthCheck
 
 from broker import broker
 from roomtone import config, settings
@@ -16,6 +18,10 @@ from roomtone.clock import run_skipping
 from sound_card import server
 
 __all__ = ["broker", "server"]
+
+# How long an example takes says more of the machine than of Roomtone: `roomtone bench` measures speed.
+hypothesis.settings.register_profile("roomtone", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis.settings.load_profile("roomtone")
 
 T = TypeVar("T")
 Run = Callable[[Coroutine[Any, Any, T]], T]

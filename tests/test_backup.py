@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Run
@@ -322,7 +322,6 @@ DEVICES = st.none() | st.dictionaries(st.sampled_from(["id", "name", "room"]), s
     st.booleans(),
     st.sampled_from([None, False]),
 )
-@settings(deadline=None)
 def test_a_device_is_named_in_any_configuration_and_nothing_else_is_changed(
     rest: dict[str, Any], device: dict[str, str] | None, there: bool, flow: bool | None
 ) -> None:

@@ -88,7 +88,7 @@ def test_relearning_forgets_what_was_known() -> None:
     assert not gate.known
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(-32768, 32767), st.integers(-32768, 32767)), max_size=60), st.integers(0, 99))
 def test_whatever_is_fed_the_person_is_between_nobody_and_certain(levels: list[tuple[int, int]], seed: int) -> None:
     gate, draw = EchoGate(), np.random.default_rng(seed)

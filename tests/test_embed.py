@@ -122,7 +122,7 @@ def test_nothing_is_computed_while_somebody_is_answered(run: Run[None], tmp_path
     run(scenario())
 
 
-@trying(max_examples=50, deadline=None)
+@trying(max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.sets(st.integers(0, 39)))
 def test_the_nearest_by_sign_are_the_nearest_and_never_the_forgotten(seed: int, count: int, gone: set[int]) -> None:
     random = np.random.default_rng(seed)

@@ -414,7 +414,7 @@ def test_a_folder_of_that_name_is_no_card(places: Places) -> None:
     assert "is a folder" in wrong(boot(places))[0]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 @given(
     st.one_of(
         st.binary(max_size=300),

@@ -159,7 +159,7 @@ some_trouble = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(troubles=st.lists(some_trouble, min_size=2, max_size=5))
 def test_so_it_is_when_several_things_happen(troubles: list[Trouble]) -> None:
     house = House()
@@ -232,7 +232,6 @@ TestAnyHouse = AnyHouse.TestCase
 TestAnyHouse.settings = settings(
     max_examples=40,
     stateful_step_count=40,
-    deadline=None,
     derandomize=True,  # the same walks each time: without it, --hypothesis-seed takes others
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

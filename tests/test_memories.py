@@ -202,7 +202,7 @@ FACTS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     facts=FACTS, question=st.sampled_from(["cat", "cat dog", "car tea cup", "the cat of the dog"]), gone=st.booleans()
 )
@@ -304,7 +304,7 @@ def test_odd_texts_are_kept_and_searched_like_others(run: Run[None], tmp_path: P
     run(scenario())
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60))
 def test_no_question_breaks_a_search(run: Run[None], tmp_path: Path, text: str) -> None:
     async def scenario() -> None:

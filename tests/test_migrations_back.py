@@ -104,7 +104,7 @@ MOMENT = st.datetimes().map(lambda at: at.isoformat())
     facts=st.lists(st.tuples(TEXT, st.none() | TEXT), max_size=5, unique_by=lambda fact: (fact[0], fact[1] or "")),
     waiting=st.lists(TEXT, max_size=5),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_whatever_a_household_has_goes_back_and_forth(
     timers: list[tuple[str, str, str]], facts: list[tuple[str, str | None]], waiting: list[str]
 ) -> None:
@@ -228,7 +228,7 @@ LEDGERS = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(back=LEDGERS, erase=LEDGERS)
 def test_whatever_stands_in_the_ledger_of_a_store_from_elsewhere_changes_nothing_but_that_store(
     back: str | None, erase: str | None

@@ -109,7 +109,7 @@ def test_nothing_is_written_while_nothing_waits(run: Run[None], tmp_path: Path) 
     run(scenario())
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.tuples(st.sampled_from(["add", "send", "restart"]), st.integers(0, 5)), max_size=25))
 def test_whatever_happens_each_message_goes_once_and_in_order(steps: list[tuple[str, int]]) -> None:
     async def scenario(folder: Path) -> None:

@@ -230,7 +230,7 @@ def whole(rehearsal: Rehearsal, folder: Path) -> str | None:
     return read.name
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, suppress_health_check=list(HealthCheck))
 @given(EDITS)
 def test_whatever_is_edited_it_always_speaks_as_the_last_good_version(edits: list[tuple[str, Any]]) -> None:
     async def scenario(state_dir: Path) -> None:

@@ -111,7 +111,7 @@ CHANGES = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(CHANGES, max_size=40))
 def test_whatever_happens_the_counts_agree(changes: list[tuple[Any, ...]]) -> None:
     playback = Playback()
@@ -130,7 +130,7 @@ def test_whatever_happens_the_counts_agree(changes: list[tuple[Any, ...]]) -> No
         assert playback.heard <= pulled
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(CHANGES, max_size=40))
 def test_no_change_clicks_while_there_is_sound(changes: list[tuple[Any, ...]]) -> None:
     playback = Playback()
@@ -145,7 +145,7 @@ def test_no_change_clicks_while_there_is_sound(changes: list[tuple[Any, ...]]) -
     assert len(heard) < 2 or steps(heard) <= LOUD / RAMP + 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(st.integers(0, 700), st.sampled_from(["duck", "pause", "resume", "none"])), max_size=30))
 def test_every_sample_is_played_once_and_in_order(changes: list[tuple[int, str]]) -> None:
     """A ramp of samples that tells which is which: what is played at full gain is where it should be."""

@@ -74,7 +74,7 @@ faults = st.builds(
 patients = st.builds(Patient, st.lists(faults, max_size=4), st.sampled_from([None, "10.0.0.2", FAR]), st.booleans())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(patients, min_size=1, max_size=4), st.sampled_from(list(Egress)), st.integers(1, 3))
 def test_under_random_faults_there_is_one_coherent_answer(line: list[Patient], limit: Egress, turns: int) -> None:
     books = Books()

@@ -121,7 +121,7 @@ def graphs(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(graphs(), st.integers(1, 4), st.one_of(st.none(), st.integers(1, 4)))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_in_any_graph_every_step_ends_once_in_order_and_no_more_run_than_may(
     steps: dict[str, Any], parallel: int, own: int | None
 ) -> None:
@@ -143,7 +143,7 @@ def test_in_any_graph_every_step_ends_once_in_order_and_no_more_run_than_may(
 
 
 @given(graphs(), st.floats(0, 60))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_routine_that_is_stopped_leaves_nothing_running(steps: dict[str, Any], after: float) -> None:
     seen: STATUSES = []
     run = running(steps, seen, 2)

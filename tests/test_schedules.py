@@ -214,7 +214,7 @@ jumps = st.sampled_from([timedelta(hours=1), timedelta(days=1095)]) | st.integer
 signs = st.sampled_from([1, -1])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(schedules, zones, starts, lengths)
 def test_while_the_clock_runs_as_it_should_none_is_lost_and_none_doubled(
     schedule: Schedule, zone: ZoneInfo, start: datetime, length: timedelta
@@ -222,7 +222,7 @@ def test_while_the_clock_runs_as_it_should_none_is_lost_and_none_doubled(
     assert walk(schedule, zone, (start, length)) == times(schedule, zone, start, start + length)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(schedules, zones, starts, st.lists(st.tuples(lengths, jumps, signs, lengths), min_size=1, max_size=4))
 def test_however_the_clock_is_set_and_set_right_none_is_doubled_and_all_that_come_then_are_run(
     schedule: Schedule, zone: ZoneInfo, start: datetime, wrongs: list[tuple[timedelta, timedelta, int, timedelta]]

@@ -81,7 +81,7 @@ def loose_sentences() -> list[tuple[str, grammar.Node]]:
     return graphs
 
 
-@settings(derandomize=True, max_examples=300, deadline=None)
+@settings(derandomize=True, max_examples=300)
 @given(st.randoms(use_true_random=False))
 def test_no_sentence_of_one_skill_is_taken_by_another(random: Random) -> None:
     intent, node = random.choice(loose_sentences())

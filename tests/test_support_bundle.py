@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as some
 
 from conftest import Run
@@ -242,7 +242,6 @@ def test_what_people_say_in_a_demo_is_no_message(words: OwnWords) -> None:
     assert words.only("Set a pasta timer for nine minutes.") == REMOVED
 
 
-@settings(deadline=None)
 @given(some.text(alphabet=some.characters(codec="utf-8", exclude_characters="\n\r"), max_size=60))
 def test_whatever_fills_a_gap_never_comes_through(text: str) -> None:
     own = OwnWords([as_message("the engine {} has failed: {}")], {"whisper"})
@@ -251,7 +250,6 @@ def test_whatever_fills_a_gap_never_comes_through(text: str) -> None:
     assert "§" not in own.only(secret)
 
 
-@settings(deadline=None)
 @given(
     some.recursive(
         some.text(max_size=8) | some.integers() | some.none(),

@@ -573,7 +573,7 @@ PROPERTIES = sorted({key for tool in BUILT_IN for key in tool.spec.parameters["p
 LIKELY = st.dictionaries(st.sampled_from(PROPERTIES), JSON | st.sampled_from(["7:00", "all", "1+1", 60]), max_size=4)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     name=st.sampled_from([tool.spec.name for tool in BUILT_IN]) | st.text(max_size=30),
     written=st.text(max_size=40) | (JSON | LIKELY).map(json.dumps),
