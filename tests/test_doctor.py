@@ -614,6 +614,16 @@ def test_only_what_is_asked_for_is_looked_at(file: Path, state: Path, capsys: py
     assert {row["subject"] for row in rows} == {"clock", "skills"}
 
 
+def test_a_sound_card_that_is_not_there_is_not_told_of_again_for_the_chirp(
+    file: Path, state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text("audio: {engine: sounddevice, input: no such card}")
+    code, rows = doctor_says(capsys, file, state)
+    assert code == 1
+    assert "audio" in {row["subject"] for row in rows if row["level"] == "fail"}
+    assert "chirp" not in {row["subject"] for row in rows}
+
+
 def test_who_asks_for_the_chirp_alone_is_told_by_the_exit_code_whether_it_was_heard(
     file: Path, state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -73,7 +73,8 @@ def test_a_night_settles_the_store_and_keeps_a_backup(state: Path) -> None:
     assert outcome.ok, outcome.lines
     assert [line.what for line in outcome.lines] == ["store", "checkpoint", "prune", "backup"]
     [kept] = backups(state)
-    assert set(backup.manifest_of(kept).files) == {"state/roomtone.db"}
+    with backup.opened(kept) as tar:
+        assert set(backup.read_manifest(tar, kept).files) == {"state/roomtone.db"}
     told = read(state)
     assert told is not None
     assert (told.at, told.lines, told.untold) == (outcome.at, outcome.lines, ())

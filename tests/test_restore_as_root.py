@@ -128,4 +128,5 @@ def test_the_configuration_that_is_put_in_place_is_that_of_the_backup(
     monkeypatch.setattr(restore, "_check_places", meanwhile)
     assert restoring(file, state, config) == 0
     assert "Kitchen" in config.read_text()
-    assert backup.manifest_of(file).device.id == "kitchen-1"
+    with backup.opened(file) as tar:
+        assert backup.read_manifest(tar, file).device.id == "kitchen-1"

@@ -68,22 +68,23 @@ class Room:
 
     def health(self) -> dict[str, str]:
         """Return ``ok``, or what is wrong, for each part: what a watchdog, a console or a person may ask."""
-        conversation = self.conversation
-        lines = (self.parts.stt, self.synthesiser)
-        return {
-            **dict.fromkeys(self.engines, "ok"),
-            "audio": self.device.health,
-            "conversation": "ok" if conversation.running else "stopped",
-            **conversation.health,
-            **{line.seam: line.health for line in lines if conversation.health[line.seam] == "ok"},
-            **(
-                {"store": trouble} if (trouble := self.store.mended or refuge.trouble(self.store.path.parent)) else {}
-            ),
-            **({} if self.parts.clock.is_right() else {"clock": "not set since the machine was started"}),
-            **({"llm": self.parts.minds.router.health} if self.settings.llm.providers else {}),
-            **{f"mcp {name}": health for name, health in self.parts.minds.servers.health()},
-            **({"house": self.parts.housed.health()} if self.parts.housed.health is not None else {}),
-        }
+        conversation, parts = self.conversation, self.parts
+        found = {**dict.fromkeys(self.engines, "ok"), "audio": self.device.health}
+        found["conversation"] = "ok" if conversation.running else "stopped"
+        found |= conversation.health
+        for line in (parts.stt, self.synthesiser):
+            if found[line.seam] == "ok":  # else the conversation knows what is wrong with it
+                found[line.seam] = line.health
+        if trouble := self.store.mended or refuge.trouble(self.store.path.parent):
+            found["store"] = trouble
+        if not parts.clock.is_right():
+            found["clock"] = "not set since the machine was started"
+        if self.settings.llm.providers:
+            found["llm"] = parts.minds.router.health
+        found |= {f"mcp {name}": health for name, health in parts.minds.servers.health()}
+        if parts.housed.health is not None:
+            found["house"] = parts.housed.health()
+        return found
 
 
 @asynccontextmanager

@@ -123,8 +123,9 @@ async def _sound(settings: Settings, daemon: Daemon, look: Look) -> list[Finding
     except Exception as error:  # an engine of another package may raise anything
         return [_unknown("microphone", error)]
     kept = [each for each in found if each.level == "fail" or look.wants(each.subject)]
-    nothing = Finding("chirp", "warn", "there is nothing to play it on", "see why: roomtone doctor --only engines")
-    return kept or [nothing]
+    if kept or look.wants("engines"):  # a device that is not there was told among the engines
+        return kept
+    return [Finding("chirp", "warn", "there is nothing to play it on", "see why: roomtone doctor --only engines")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -294,12 +294,6 @@ def _manifest(data: Mapping[str, Any]) -> Manifest:
     )
 
 
-def manifest_of(file: Path) -> Manifest:
-    """Read what a backup says of itself, and nothing else of it. Raises BackupError."""
-    with opened(file) as tar:
-        return read_manifest(tar, file)
-
-
 @contextmanager
 def opened(file: Path) -> Iterator[tarfile.TarFile]:
     """Open a backup to be read from its beginning to its end; what is wrong with it is raised as BackupError."""
