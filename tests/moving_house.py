@@ -15,8 +15,8 @@ from roomtone.core.dialog import Turn, new_id
 from roomtone.core.errors import DeviceNotFound, HandoffRefused
 from roomtone.core.handoff import Handoff, Late, Own, Phase, Replied, Send, step
 from roomtone.core.wire import Adopt, Bundle, Code, Offer, Release, Reply
-from roomtone.handoff.moving import Mover
 from roomtone.mind.house import Alone, Neighbour
+from roomtone.moving import Mover
 from roomtone.rehearsal import Rehearsal, rehearsing
 from roomtone.settings import Settings
 

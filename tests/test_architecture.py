@@ -19,39 +19,36 @@ FLOORS = """
     bench
     demo hearing asking asking_store
     daemon rehearsal timeline
-    morning joining first_boot/arriving upkeep/restore upkeep/maintenance answers
-    upkeep/backup
+    morning joining first_boot upkeep answers
     app hub
     metrics loopback
     conversation
-    hosting handoff/moving intercom
-    personas/switching parts
+    hosting moving intercom
+    switching parts
     hand
     personas/cast recorder personas/answers memories/answers routines/answers
     ears turn
-    turn/live
-    turn/anticipating turn/choosing turn/carrying
     household mouth utterance overhearing
     routines/runs
     minds
-    timers handoff/bundling
-    personas/versions tool_runs handoff/ownership writing
+    timers handoff
+    personas/versions tool_runs writing
     edges
     boards
     control quiet link enrolling loudness refuge
-    llm_router memories past routines mcp_servers first_boot
-    failover history personas outbound/accounts outbound/receipt first_boot/card
+    llm_router memories past routines mcp_servers
+    failover history personas outbound/accounts outbound/receipt
     discovery clock_trust own_words
     personas/reading outbound/ledger
     mind store logs stopwatch model_supply
     config
     settings database
-    config_sources migrations shipped personas/files credentials upkeep/state_swap
+    config_sources migrations shipped personas/files credentials state_swap
     engines
     outbound
     child flow models wyoming_events installed
     clock child_main scripted_provider durable
-    core upkeep handoff
+    core
 """
 """Arrows point down only: a room knows the floors below its own, never its own floor or one above.
 
@@ -81,11 +78,11 @@ ONLY = {
     "mind outbound credentials durable",
     "boards": "core",
     "loudness": "core engines store",
-    "control": "core clock upkeep/state_swap",
-    "upkeep/state_swap": "durable",
+    "control": "core clock state_swap",
+    "state_swap": "durable",
     "link": "core clock installed flow database store settings outbound discovery",
     "discovery": "core clock flow installed settings",
-    "hub": "core clock flow link discovery control edges database migrations settings shipped upkeep/state_swap "
+    "hub": "core clock flow link discovery control edges database migrations settings shipped state_swap "
     "config_sources outbound credentials durable enrolling",
     "durable": "",
     "credentials": "",

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Run
-from roomtone import cli
+from roomtone import cli, state_swap
 from roomtone.config import Settings
 from roomtone.control import state_lock
 from roomtone.core.errors import BackupError
@@ -29,7 +29,7 @@ from roomtone.hub.database import STEPS as HUB_STEPS
 from roomtone.migrations import STEPS, Step, migrate
 from roomtone.settings import Device
 from roomtone.store import FILE_NAME, open_store
-from roomtone.upkeep import backup, restore, state_swap
+from roomtone.upkeep import backup, restore
 from test_migrations import ODD, old_store
 
 CONFIG = "# the kitchen's\ndevice: {id: kitchen-1, name: Kitchen, room: kitchen}  # by the window\nlanguage: en\n"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from roomtone import cli
-from roomtone.upkeep import backup, restore, state_swap
+from roomtone import cli, state_swap
+from roomtone.upkeep import backup, restore
 from test_backup import config, made, state
 
 __all__ = ["config", "state"]  # fixtures

@@ -14,12 +14,12 @@ import pytest
 
 from conftest import Run
 from rooms import room, scripted, speaks, until
+from roomtone import switching
 from roomtone.app import reachable
 from roomtone.core.dialog import Ended, Source, Turn, Voice
 from roomtone.core.persona import Persona, Trigger
 from roomtone.core.signals import Prompt, Repeat, Switch, Wake
 from roomtone.core.sound import Audio
-from roomtone.personas import switching
 from roomtone.rehearsal import Rehearsal
 from roomtone.settings import Settings
 from roomtone.store import open_store
@@ -346,7 +346,7 @@ def test_a_slow_switch_is_told_with_the_stage_that_cost_it(
         async with household(tmp_path) as rehearsal:
             await asked(rehearsal, "let me talk to the chef")
 
-    with caplog.at_level(logging.WARNING, "roomtone.personas.switching"):
+    with caplog.at_level(logging.WARNING, "roomtone.switching"):
         run(scenario())
     [line] = [record.getMessage() for record in caplog.records if "the switch to chef took" in record.getMessage()]
     assert any(stage in line for stage in ("reading its files", "taking up its conversation", "writing it down"))

@@ -32,11 +32,11 @@ from roomtone.core.wire import (
     write,
 )
 from roomtone.flow import Event
-from roomtone.handoff.moving import Mover
 from roomtone.hub.database import open_database
 from roomtone.hub.handoffs import Handoffs
 from roomtone.hub.registry import Registry
 from roomtone.hub.requests import Requests
+from roomtone.moving import Mover
 from roomtone.rehearsal import Rehearsal
 from roomtone.settings import Settings
 

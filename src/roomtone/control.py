@@ -22,7 +22,7 @@ from pydantic_core import to_jsonable_python
 
 from roomtone.clock import engine_working
 from roomtone.core.errors import ConfigError, ControlRefused, DaemonGone, RoomtoneError, StateBusy
-from roomtone.upkeep.state_swap import finish
+from roomtone.state_swap import finish
 
 SERVICE_SOCKET = Path("/run/roomtone/control.sock")
 SOCKET_NAME = "control.sock"

@@ -46,13 +46,13 @@ from roomtone.core.speakable import in_words
 from roomtone.engines.audio import Loudspeaker
 from roomtone.engines.stt import Hints
 from roomtone.hand import Hand
-from roomtone.handoff.moving import Mover
 from roomtone.hosting import Host
+from roomtone.moving import Mover
 from roomtone.parts import Manners, Parts
 from roomtone.personas.cast import News, ReadyPersona
-from roomtone.personas.switching import Switcher
 from roomtone.recorder import Recorder
 from roomtone.routines.runs import RoutineRun
+from roomtone.switching import Switcher
 from roomtone.turn import take
 from roomtone.turn.live import Chain, LiveTurn
 

@@ -21,9 +21,9 @@ from roomtone.mind.context import Past
 from roomtone.mind.house import lonely_phrase, refusal_phrase
 from roomtone.parts import Manners, Parts
 from roomtone.past import heard_by, past
-from roomtone.personas.switching import Switcher
 from roomtone.recorder import Recorder
 from roomtone.routines.runs import RoutineRunner, Spawn, Whose
+from roomtone.switching import Switcher
 from roomtone.turn.choosing import Chooser, Chosen
 from roomtone.turn.live import LiveTurn
 

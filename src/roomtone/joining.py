@@ -18,8 +18,9 @@ from roomtone.core.wire import Topics
 from roomtone.edges.claims import Claims
 from roomtone.edges.following import Following
 from roomtone.edges.home_assistant import HomeAssistant
-from roomtone.edges.mqtt import Edge, Identity, Reach
+from roomtone.edges.mqtt import Edge, Identity
 from roomtone.edges.neighbourhood import Neighbourhood
+from roomtone.edges.reach import Reach
 from roomtone.edges.renewal import keep_renewed
 from roomtone.enrolling import known, membership
 from roomtone.flow import beside

@@ -24,8 +24,8 @@ from roomtone.control import listens, state_lock
 from roomtone.core.errors import BackupError, StateBusy
 from roomtone.hub.folder import socket_of
 from roomtone.settings import SERVICE_STATE
+from roomtone.state_swap import PREPARING, acting_as
 from roomtone.upkeep import restore
-from roomtone.upkeep.state_swap import PREPARING, acting_as
 
 UNITS = ("roomtone.service", "roomtone-hub.service")
 SYSTEMD = Path("/run/systemd/system")

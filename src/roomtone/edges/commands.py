@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, get_args
+from typing import Any, Protocol, get_args
 
 from pydantic import BaseModel
 
@@ -40,10 +40,8 @@ from roomtone.core.wire import (
     Volume,
     read,
 )
+from roomtone.edges.reach import Reach
 from roomtone.link import Inbound, Link
-
-if TYPE_CHECKING:
-    from roomtone.edges.mqtt import Reach
 
 log = logging.getLogger(__name__)
 

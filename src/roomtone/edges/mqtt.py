@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from roomtone import __version__, outbound
-from roomtone.core import machine
 from roomtone.core.dialog import Timer, TimerKind, Turn, new_id
 from roomtone.core.errors import BrokerUnreachable, EgressRefused, HouseError, RoomtoneError, StoreError
-from roomtone.core.persona import Egress, Persona
-from roomtone.core.signals import Signal
+from roomtone.core.persona import Egress
 from roomtone.core.wire import VERSION, Payload, Presence, State, read
 from roomtone.edges.commands import Commands, Intercom, Mover, Unmoved
-from roomtone.flow import Event, Feed, beside
+from roomtone.edges.reach import Reach
+from roomtone.flow import Event, beside
 from roomtone.link import Inbound, Link
-from roomtone.quiet import Quiet
 from roomtone.settings import Device, Hub
 
 log = logging.getLogger(__name__)
@@ -60,49 +56,6 @@ TURN_OWED_S = 3600
 
 TWIN_KEPT_S = 600.0
 """For so long it is told that another device has this one's id, after it was seen last."""
-
-
-class HasVolume(Protocol):
-    """What is loud."""
-
-    @property
-    def volume(self) -> float:
-        """Loudness, 0 to 1."""
-
-    def set_volume(self, volume: float) -> None:
-        """Set loudness, 0 to 1."""
-
-
-class HasTimers(Protocol):
-    """What is to ring here."""
-
-    async def running(self) -> list[Timer]:
-        """List what is still to ring, the next first. Raises StoreError."""
-
-    async def save(self, timers: Sequence[Timer]) -> None:
-        """Keep timers, new or changed. Raises StoreError."""
-
-    async def cancel(self, timers: Sequence[Timer]) -> None:
-        """Cancel timers. Raises StoreError."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """All that the edge may do: post facts, watch the feed, and read or set what the house may see and set.
-
-    ``note`` returns what is told of everything that is sent for a turn (its trace) as a persona (its id).
-    """
-
-    post: Callable[[Signal], None]
-    feed: Feed
-    state: Callable[[], machine.State]
-    speaker: Callable[[], Persona]
-    personas: Callable[[], Awaitable[list[Persona]]]
-    loudspeaker: HasVolume
-    quiet: Quiet
-    timers: HasTimers
-    serves: Callable[[], bool]
-    note: Callable[[str, str], outbound.Note]
 
 
 @dataclass(slots=True)

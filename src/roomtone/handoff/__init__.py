@@ -1,1 +1,1 @@
-"""A conversation that goes to another room or comes from one, from this room's side; whose it is."""
+"""A conversation between two rooms: packed for the way, and whose it is."""

@@ -46,7 +46,7 @@ from roomtone.hub.requests import Requests
 from roomtone.hub.setting_up import own_link, read_setup, share_group
 from roomtone.link import Inbound, Link
 from roomtone.settings import Settings
-from roomtone.upkeep.state_swap import finish
+from roomtone.state_swap import finish
 
 log = logging.getLogger(__name__)
 

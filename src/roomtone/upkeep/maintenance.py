@@ -25,9 +25,9 @@ from roomtone.core.errors import BackupError, RoomtoneError
 from roomtone.durable import write_durably
 from roomtone.hub.folder import database_path
 from roomtone.settings import Settings
+from roomtone.state_swap import PREPARING
 from roomtone.store import FILE_NAME
 from roomtone.upkeep import backup
-from roomtone.upkeep.state_swap import PREPARING
 
 log = logging.getLogger(__name__)
 

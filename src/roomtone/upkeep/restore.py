@@ -30,9 +30,9 @@ from roomtone.durable import write_durably
 from roomtone.hub import database as hub_database
 from roomtone.migrations import STEPS, Steps, migrate
 from roomtone.settings import SERVICE_STATE, as_id
+from roomtone.state_swap import KEPT_AS, NEW, PREPARING, acting_as, decide, finish
 from roomtone.store import FILE_NAME
 from roomtone.upkeep.backup import MANIFEST, MODELS_LOCK, Manifest, opened, read_manifest
-from roomtone.upkeep.state_swap import KEPT_AS, NEW, PREPARING, acting_as, decide, finish
 
 BLOCK = 1024 * 1024
 

@@ -38,9 +38,9 @@ from roomtone.handoff.bundling import (
 from roomtone.handoff.ownership import keeping_moves
 from roomtone.mind.house import refusal_phrase
 from roomtone.parts import Parts
-from roomtone.personas.switching import Switcher
 from roomtone.recorder import Recorder
 from roomtone.store import Standing
+from roomtone.switching import Switcher
 from roomtone.turn.live import Floor
 
 log = logging.getLogger(__name__)
