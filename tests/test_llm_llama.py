@@ -34,7 +34,7 @@ from roomtone.engines.llm import LlmError, Options, Text, ToolCall, Trouble, Usa
 from roomtone.engines.llm._llama_native import Native
 from roomtone.engines.llm._llama_text import Call, Talk
 from roomtone.engines.llm.llama_cpp import LlamaCpp, Settings
-from roomtone.flow import close
+from roomtone.flow import beside, close
 
 REQUIRED = "llama" in os.environ.get("ROOMTONE_REQUIRE", "").split(",")
 """Whether to fail rather than to skip where llama.cpp is not installed."""
@@ -501,15 +501,18 @@ def test_whatever_was_left_in_the_midst_of_it_the_answers_stay_right(run: Run[No
 
 @here
 def test_a_killed_process_is_one_failed_reply_and_the_next_has_another(run: Run[None]) -> None:
+    async def killing(pid: int) -> None:
+        await asyncio.sleep(0.2)
+        os.kill(pid, signal.SIGKILL)
+
     async def scenario() -> None:
         async with opened() as llm:
-            pieces = llm.reply(chat("Tell me a story."), EXACT)
-            await anext(pieces)
+            await answer(llm, chat(BERLIN))
             assert llm.pid is not None
-            os.kill(llm.pid, signal.SIGKILL)
+            os.kill(llm.pid, signal.SIGSTOP)  # so that the reply cannot be whole before the process is killed
             with pytest.raises(EngineCrashed, match="want of memory"):
-                async for _ in pieces:
-                    pass
+                async with beside(killing(llm.pid), "killing"):
+                    await answer(llm, chat("Tell me a story."))
             assert (await answer(llm, chat(BERLIN)))[0] == "Arr! The capital of Germany is Berlin."
 
     run(scenario())

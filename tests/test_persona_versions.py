@@ -22,6 +22,13 @@ from roomtone.rehearsal import Rehearsal
 from roomtone.shipped import shipped
 from roomtone.store import FILE_NAME, Store, open_store
 
+ROWING = """
+language: en
+intents:
+  row: {sentences: ["shall we row"], samples: ["shall we row"]}
+replies: {row: "Across the lake."}
+"""
+
 
 def write(state_dir: Path, config: str, name: str = "guide", prompt: str = "You guide.") -> Path:
     made = state_dir / "personas" / name
@@ -59,6 +66,41 @@ def test_who_speaks_at_the_start_and_after_a_switch_is_kept(run: Run[None], tmp_
             assert len(await persona_versions.versions(store, "companion")) == 1
             [row] = await store.read("SELECT files FROM persona_versions WHERE persona = 'guide'")
             assert json.loads(row["files"])["system_prompt.md"] == "You guide."
+
+    run(scenario())
+
+
+def test_whose_files_broke_while_the_room_was_off_speaks_as_it_was(
+    run: Run[None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        made = write(tmp_path, "name: Guide\n")
+        skill = made / "skills" / "rowing"
+        skill.mkdir(parents=True)
+        (skill / "en.yaml").write_text(ROWING)
+        async with room(scripted(), tmp_path) as rehearsal:
+            await became(rehearsal, "guide")
+        write(tmp_path, "name: [Gui")
+        async with room(scripted(), tmp_path) as rehearsal:
+            assert rehearsal.room.conversation.speaker.persona.name == "Guide"
+            turn = await rehearsal.room.conversation.answer(Prompt("shall we row", Source.CLI))
+            assert turn.said == "Across the lake."
+            write(tmp_path, "name: Leader\n")
+            await became(rehearsal, "guide")
+            assert rehearsal.room.conversation.speaker.persona.name == "Leader", "its files are whole again"
+        assert "Guide speaks as it was" in caplog.text
+
+    run(scenario())
+
+
+def test_whose_folder_is_gone_after_a_restart_speaks_no_more(run: Run[None], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        made = write(tmp_path, "name: Guide\n")
+        async with room(scripted(), tmp_path) as rehearsal:
+            await became(rehearsal, "guide")
+        shutil.rmtree(made)
+        async with room(scripted(), tmp_path) as rehearsal:
+            assert rehearsal.room.conversation.speaker.persona.id == "companion"
 
     run(scenario())
 

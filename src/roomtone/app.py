@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from roomtone import engines, logs, refuge
 from roomtone.clock_trust import ClockTrust
 from roomtone.conversation import Conversation
 from roomtone.core.endpoint import Endpointer
-from roomtone.core.errors import EngineError, PersonaError, StoreError
+from roomtone.core.errors import EngineError, PersonaError, PersonaNotFound, StoreError
 from roomtone.core.machine import Mode
 from roomtone.core.persona import Persona, Trigger
 from roomtone.core.signals import Signal
@@ -290,6 +291,8 @@ def reachable(settings: Settings, personas: Sequence[Persona]) -> list[str]:
 async def who_speaks(cast: Cast, store: Store, default: str) -> ReadyPersona:
     """Return who spoke when the room was last on, else the ``default``, else whoever can: no room is left silent.
 
+    Whose files were broken meanwhile speaks as it was when it spoke last.
+
     Raises PersonaError, the default's, where nobody can be loaded. StoreError: the store cannot be read.
     """
     last = await persona_versions.in_use(store)
@@ -298,11 +301,26 @@ async def who_speaks(cast: Cast, store: Store, default: str) -> ReadyPersona:
         try:
             ready = await cast.ready(persona)
         except PersonaError as error:
+            if persona == last and not isinstance(error, PersonaNotFound):
+                recalled = await _as_it_was(persona, cast, store)
+                if recalled is not None:
+                    log.error("%s; %s speaks as it was", error.message, recalled.persona.name)
+                    return recalled
             log.error("%s; somebody else speaks instead", error.message)
             continue
         await _keep_version(ready, cast, store)
         return ready
     return await cast.ready(default)
+
+
+async def _as_it_was(persona: str, cast: Cast, store: Store) -> ReadyPersona | None:
+    with tempfile.TemporaryDirectory(prefix="roomtone-persona-") as place:
+        try:
+            library = await persona_versions.as_used_last(store, persona, Path(place))
+            return await cast.recall(persona, library) if library is not None else None
+        except (PersonaError, StoreError) as error:
+            log.error("%s cannot be had back as it was: %s", persona, error.message)
+            return None
 
 
 async def _keep_version(ready: ReadyPersona, cast: Cast, store: Store) -> None:

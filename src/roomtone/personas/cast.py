@@ -134,7 +134,7 @@ class Cast:
         Raises PersonaNotFound for one that there never was, PersonaError for one that never was whole.
         """
         try:
-            ready = await self._thread.call(self._make, persona)
+            ready = await self._thread.call(self._make, persona, self.library)
         except PersonaError as error:
             last = self._ready.get(persona)
             if last is None:
@@ -148,6 +148,14 @@ class Cast:
             return last
         self.refused.pop(persona, None)
         self._ready[persona] = ready
+        return ready
+
+    async def recall(self, persona: str, library: Library) -> ReadyPersona:
+        """Make a persona ready as another library has it: so it goes on until its own files are whole again.
+
+        Raises PersonaError.
+        """
+        self._ready[persona] = ready = await self._thread.call(self._make, persona, library)
         return ready
 
     async def news(self) -> list[News]:
@@ -218,8 +226,8 @@ class Cast:
             if ready.notes is not None and self._minds is not None and self._minds.embed is not None:
                 await _learn(ready.notes, self._minds.embed)
 
-    def _make(self, persona: str) -> ReadyPersona:
-        read = self.library.load(persona)
+    def _make(self, persona: str, library: Library) -> ReadyPersona:
+        read = library.load(persona)
         known = self._ready.get(persona)
         self._learn_names()
         if known is not None and known.persona.content == read.content and known.everyone is self._everyone:
@@ -227,7 +235,7 @@ class Cast:
         language = self._everyone.language.language
         phrases = Phrases.load(language)
         phrases = phrases.of({**phrases.texts, **read.phrases.get(language, {})})
-        skills = skills_of(read, self.library.folder(persona), self._everyone)
+        skills = skills_of(read, library.folder(persona), self._everyone)
         talk = self._minds.talk if self._minds is not None else None
         return ReadyPersona(read, skills, self._everyone, phrases, self._room, talk)
 

@@ -117,6 +117,20 @@ async def roll_back(store: Store, library: Library, persona: str, content: str |
     return version, folder
 
 
+async def as_used_last(store: Store, persona: str, place: Path) -> Library | None:
+    """Write the version of a persona that spoke last into an empty folder; None where none is kept.
+
+    Raises PersonaError where it cannot be written, StoreError.
+    """
+    whole = [each for each in await versions(store, persona) if each.version != BROKEN]
+    if not whole:
+        return None
+    files = await _files(store, whole[0])
+    with worker("persona files") as thread:
+        await thread.call(partial(persona_files.write, place / persona, files, spare=False))
+    return Library([place])
+
+
 def _there(library: Library, persona: str) -> Files | None:
     """Return the files that a persona has now; None where it has none or they cannot be read."""
     try:
