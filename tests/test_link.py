@@ -337,6 +337,28 @@ def test_what_came_while_a_room_was_away_waits_for_it_at_the_broker(
     run_in_real_time(scenario())
 
 
+def test_what_waited_at_the_broker_is_answered_though_it_comes_before_the_connection_is_known_to_stand(
+    broker: Broker, run_in_real_time: Run[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = connections.Connection.open
+
+    async def slowly(connection: connections.Connection) -> None:
+        await opened(connection)
+        await asyncio.sleep(0.3)
+
+    async def scenario() -> None:
+        async with linked(broker.hub("hub"), "hub") as hub:
+            async with kitchen_that_answers(broker.hub("kitchen")):
+                pass
+            monkeypatch.setattr(connections.Connection, "open", slowly)
+            async with asyncio.TaskGroup() as group:
+                asked = group.create_task(ask_kitchen(hub, Stop(id="late"), within_s=10))
+                async with kitchen_that_answers(broker.hub("kitchen")):
+                    assert (await asked).of == "late"
+
+    run_in_real_time(scenario())
+
+
 # --------------------------------------------------------------------------------------- a broken way
 
 

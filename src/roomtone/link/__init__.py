@@ -95,6 +95,7 @@ class Link:
         self._more = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         self._connection: Connection | None = None
+        self._early: list[Any] | None = None
         self._told: set[str] = set()
         self._catching_up = True
         self._here_since = self._left_at = 0.0
@@ -169,9 +170,11 @@ class Link:
         clock = asyncio.get_running_loop().time
         self._catching_up |= clock() - self._left_at > STALE_S
         self._here_since, self._introduced = math.inf, None
+        self._early = self._early or []
         async with connected(way, self._client_id, will, self._take, self._session_s) as connection:
             self._here_since = clock()
             self._connection = connection  # what waited at the broker comes before all else, and may want an answer
+            self._take_early()
             try:
                 await self._introduce(connection)
                 self._is_up()
@@ -319,8 +322,16 @@ class Link:
         except BrokerUnreachable as error:
             log.info("%s is subscribed with the next connection: %s", subscription.filter, error)
 
+    def _take_early(self) -> None:
+        early, self._early = self._early, None
+        for message in early or ():
+            self._take(message)
+
     def _take(self, message: Any) -> None:
         """Take a message of paho's; on the loop, never waiting."""
+        if self._early is not None:  # the connection is not known to stand yet, so that no answer could be sent
+            self._early.append(message)
+            return
         topic, payload = message.topic, message.payload
         if len(payload) > LONGEST:
             self._say_once(
