@@ -7,11 +7,12 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from rooms import HELP
 from roomtone.control import ask_daemon
 from roomtone.core.errors import DaemonGone
 from roomtone.core.sound import Audio, encode_wav
+from roomtone.store import FILE_NAME
 from speech import said
 
 BOUND_S = 60.0
@@ -135,13 +137,19 @@ def test_a_daemon_that_was_killed_says_what_it_was_saying(tmp_path: Path) -> Non
         daemon.until_ready()
         asked = subprocess.Popen([sys.executable, "-m", "roomtone.cli", "ask", HELP, *daemon.where])
         deadline = time.monotonic() + BOUND_S
-        while asyncio.run(state(daemon)) != "speaking":
+        while "speaking" not in stages(daemon):
             assert time.monotonic() < deadline
         assert daemon.stop(signal.SIGKILL) == -signal.SIGKILL
         assert asked.wait(BOUND_S) == 1
     with running(tmp_path, config) as daemon:
         assert daemon.turn()["said"].startswith("I was cut off. I was saying: ")
         assert daemon.stop() == 0
+
+
+def stages(daemon: Daemon) -> list[str]:
+    """List how far the turns have come that are in its store."""
+    with closing(sqlite3.connect(daemon.state_dir / FILE_NAME)) as store:
+        return [json.loads(data)["stage"] for (data,) in store.execute("SELECT data FROM turns")]
 
 
 async def state(daemon: Daemon) -> str:
