@@ -13,16 +13,18 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic_core import to_jsonable_python
 
 from roomtone.clock import engine_working
-from roomtone.core.errors import ConfigError, ControlRefused, DaemonGone, RoomtoneError, StateBusy
+from roomtone.core.errors import ConfigError, ControlRefused, DaemonGone, RoomtoneError, StateBusy, UsageError
 from roomtone.state_swap import finish
+
+T = TypeVar("T")
 
 SERVICE_SOCKET = Path("/run/roomtone/control.sock")
 SOCKET_NAME = "control.sock"
@@ -217,3 +219,27 @@ def _kinds(root: type[RoomtoneError]) -> Iterator[type[RoomtoneError]]:
     yield root
     for kind in root.__subclasses__():
         yield from _kinds(kind)
+
+
+# ------------------------------------------------------------------------------------ what is to be done
+
+
+async def done_as_asked(
+    request: Mapping[str, Any],
+    ways: Mapping[str, Callable[[Mapping[str, Any], T], AsyncIterator[dict[str, Any]]]],
+    household: T,
+    besides: Sequence[str] = (),
+) -> AsyncIterator[dict[str, Any]]:
+    """Answer a request whose ``do`` names one of several ``ways``: its events, then how many there were.
+
+    What is ``unknown`` is told and not counted. ``besides``: what else may be chosen, and is done elsewhere.
+    Raises UsageError for what is none of them, and whatever that way raises.
+    """
+    way = ways.get(str(request.get("do")))
+    if way is None:
+        raise UsageError(f"do: choose one of {', '.join((*ways, *besides))}")
+    count = 0
+    async for event in way(request, household):
+        count += "unknown" not in event
+        yield event
+    yield {"result": count}

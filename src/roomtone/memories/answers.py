@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from pydantic import ValidationError
 
 from roomtone.clock import utc_now
+from roomtone.control import done_as_asked
 from roomtone.core.errors import UsageError
 from roomtone.memories import StoreMemory
 from roomtone.mind.memory import Fact, Memory
@@ -24,7 +25,7 @@ SHOWN = 8
 Reply = AsyncIterator[dict[str, Any]]
 
 
-async def answer(request: Mapping[str, Any], memory: Memory) -> Reply:
+def answer(request: Mapping[str, Any], memory: Memory) -> Reply:
     """Answer the request ``memory``: ``do`` says what, ``persona`` of whom (None: of everybody).
 
     Events: ``list`` and ``search`` (``text``) ``{"fact"}`` each, at most ``limit``; ``add`` (``text``, ``days`` it
@@ -32,20 +33,8 @@ async def answer(request: Mapping[str, Any], memory: Memory) -> Reply:
     each, and ``{"unknown"}`` for an id that is none or more than one. The result is how many facts there were.
     Raises UsageError for a wrong request, StoreError.
     """
-    doings: dict[str, Callable[[Mapping[str, Any], Memory], Reply]] = {
-        "list": _list,
-        "search": _search,
-        "add": _add,
-        "forget": _forget,
-    }
-    do = doings.get(str(request.get("do")))
-    if do is None:
-        raise UsageError(f"do: choose one of {', '.join(doings)}")
-    count = 0
-    async for event in do(request, memory):
-        count += "unknown" not in event
-        yield event
-    yield {"result": count}
+    ways = {"list": _list, "search": _search, "add": _add, "forget": _forget}
+    return done_as_asked(request, ways, memory)
 
 
 async def _list(request: Mapping[str, Any], memory: Memory) -> Reply:

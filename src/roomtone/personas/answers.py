@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
+from roomtone.control import done_as_asked
 from roomtone.core.errors import PersonaError, PersonaNotFound, UsageError
 from roomtone.core.persona import Persona
 from roomtone.flow import worker
@@ -38,7 +39,7 @@ class Household:
     use: Use
 
 
-async def answer(request: Mapping[str, Any], household: Household) -> AsyncIterator[dict[str, Any]]:
+def answer(request: Mapping[str, Any], household: Household) -> AsyncIterator[dict[str, Any]]:
     """Answer the request ``personas``: ``do`` says what, ``persona`` of whom.
 
     Events: ``list`` ``{"persona"}`` each; ``show`` ``{"persona"}`` in full, with ``prompt`` also its ``"prompt"``;
@@ -46,7 +47,7 @@ async def answer(request: Mapping[str, Any], household: Household) -> AsyncItera
     ``rollback`` (``content``: the version's hash) ``{"version", "folder"}``. The result is how many there were.
     Raises UsageError for a wrong request, PersonaNotFound, PersonaError, StoreError.
     """
-    doings: dict[str, Callable[[Mapping[str, Any], Household], AsyncIterator[dict[str, Any]]]] = {
+    ways = {
         "list": _list,
         "show": _show,
         "check": _check,
@@ -54,14 +55,7 @@ async def answer(request: Mapping[str, Any], household: Household) -> AsyncItera
         "history": _history,
         "rollback": _rollback,
     }
-    do = doings.get(str(request.get("do")))
-    if do is None:
-        raise UsageError(f"do: choose one of {', '.join(doings)}")
-    count = 0
-    async for event in do(request, household):
-        count += 1
-        yield event
-    yield {"result": count}
+    return done_as_asked(request, ways, household)
 
 
 def mistakes_of(persona: str, library: Library, skills: Skills) -> Iterator[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from roomtone.control import done_as_asked
 from roomtone.core.dialog import Source, Turn
 from roomtone.core.errors import ConfigError, ToolError, UsageError
 from roomtone.core.routine import PLACEHOLDER, Routine, Step
@@ -73,7 +74,7 @@ def house_of(
     return House(routines, personas, settings.mcp, starts, read, conversation)
 
 
-async def answer(request: Mapping[str, Any], house: House) -> Reply:
+def answer(request: Mapping[str, Any], house: House) -> Reply:
     """Answer the request ``routines``: ``do`` says what.
 
     Events: ``list`` ``{"routine"}`` each; ``check`` ``{"mistake", "routine"}`` each, of all or of ``routine``;
@@ -81,22 +82,13 @@ async def answer(request: Mapping[str, Any], house: House) -> Reply:
     how many there were; of ``run`` (``routine``) it is the turn. Raises UsageError for a wrong request, StoreError.
     """
     if request.get("do") == "run" and house.conversation is not None:
-        turn = await house.conversation.answer(Prompt("", Source.CLI, routine=wanted(request, house.routines)))
-        yield {"result": turn.model_dump(mode="json")}
-        return
-    doings: dict[str, Callable[[Mapping[str, Any], House], Reply]] = {
-        "list": _list,
-        "check": _check,
-        "status": _status,
-    }
-    do = doings.get(str(request.get("do")))
-    if do is None:
-        raise UsageError(f"do: choose one of {', '.join((*doings, 'run'))}")
-    count = 0
-    async for event in do(request, house):
-        count += 1
-        yield event
-    yield {"result": count}
+        return _start(request, house.routines, house.conversation)
+    return done_as_asked(request, {"list": _list, "check": _check, "status": _status}, house, besides=("run",))
+
+
+async def _start(request: Mapping[str, Any], routines: Routines, conversation: Conversation) -> Reply:
+    turn = await conversation.answer(Prompt("", Source.CLI, routine=wanted(request, routines)))
+    yield {"result": turn.model_dump(mode="json")}
 
 
 def wanted(request: Mapping[str, Any], routines: Routines) -> str:
