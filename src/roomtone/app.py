@@ -301,11 +301,10 @@ async def who_speaks(cast: Cast, store: Store, default: str) -> ReadyPersona:
         try:
             ready = await cast.ready(persona)
         except PersonaError as error:
-            if persona == last and not isinstance(error, PersonaNotFound):
-                recalled = await _as_it_was(persona, cast, store)
-                if recalled is not None:
-                    log.error("%s; %s speaks as it was", error.message, recalled.persona.name)
-                    return recalled
+            broke = persona == last and not isinstance(error, PersonaNotFound)
+            if broke and (recalled := await _as_it_was(persona, cast, store)) is not None:
+                log.error("%s; %s speaks as it was", error.message, recalled.persona.name)
+                return recalled
             log.error("%s; somebody else speaks instead", error.message)
             continue
         await _keep_version(ready, cast, store)
@@ -317,7 +316,7 @@ async def _as_it_was(persona: str, cast: Cast, store: Store) -> ReadyPersona | N
     with tempfile.TemporaryDirectory(prefix="roomtone-persona-") as place:
         try:
             library = await persona_versions.as_used_last(store, persona, Path(place))
-            return await cast.recall(persona, library) if library is not None else None
+            return await cast.recall(persona, library)
         except (PersonaError, StoreError) as error:
             log.error("%s cannot be had back as it was: %s", persona, error.message)
             return None

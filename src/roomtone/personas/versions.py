@@ -111,23 +111,17 @@ async def roll_back(store: Store, library: Library, persona: str, content: str |
     version = _chosen(await versions(store, persona), persona, content, hash_)
     if there is not None and hash_ is not None:
         await store.write(_kept(persona, hash_, _version_of(library, persona), there), durable=True)
-    files = await _files(store, version)
-    with worker("persona files") as thread:  # it waits for the disk, and somebody may be talking
-        await thread.call(partial(persona_files.write, folder, files, spare=there is None))
+    await _put(store, version, folder, spare=there is None)
     return version, folder
 
 
-async def as_used_last(store: Store, persona: str, place: Path) -> Library | None:
-    """Write the version of a persona that spoke last into an empty folder; None where none is kept.
+async def as_used_last(store: Store, persona: str, place: Path) -> Library:
+    """Write the version of a persona that spoke last into an empty folder; return what reads it there.
 
-    Raises PersonaError where it cannot be written, StoreError.
+    Raises PersonaNotFound where none is kept, PersonaError where it cannot be written, StoreError.
     """
-    whole = [each for each in await versions(store, persona) if each.version != BROKEN]
-    if not whole:
-        return None
-    files = await _files(store, whole[0])
-    with worker("persona files") as thread:
-        await thread.call(partial(persona_files.write, place / persona, files, spare=False))
+    version = _chosen(await versions(store, persona), persona, None, None)
+    await _put(store, version, place / persona)
     return Library([place])
 
 
@@ -160,6 +154,12 @@ def _chosen(known: list[Version], persona: str, content: str | None, present: st
         known_as = ", ".join(each.content[:SHOWN] for each in known)
         raise PersonaNotFound(f"there is {which} '{content}' of '{persona}'; choose of {known_as}", persona=persona)
     return found[0]
+
+
+async def _put(store: Store, version: Version, folder: Path, *, spare: bool = False) -> None:
+    files = await _files(store, version)
+    with worker("persona files") as thread:  # it waits for the disk, and somebody may be talking
+        await thread.call(partial(persona_files.write, folder, files, spare=spare))
 
 
 async def _files(store: Store, version: Version) -> dict[str, bytes]:
