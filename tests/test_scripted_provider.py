@@ -82,4 +82,4 @@ def test_replies_come_in_their_order_and_the_last_one_again() -> None:
                 said.append(stream.get_final_completion().choices[0].message.content)
     assert said == ["one", "two", "two"]
     assert [request.body["messages"][0]["content"] for request in server.requests] == ["0", "1", "2"]
-    assert all(request.over.wait(5) for request in server.requests)
+    assert all(request.over.wait(5) and not request.hung_up for request in server.requests)

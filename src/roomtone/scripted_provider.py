@@ -245,7 +245,10 @@ class _Handler(BaseHTTPRequestHandler):
             sent += len(piece)
             if left is not None and left <= len(event):
                 return self._die() if reply.silent_at is None else self._wait(None)
-        self.wfile.write(b"0\r\n\r\n")
+        try:
+            self.wfile.write(b"0\r\n\r\n")
+        except ConnectionError:  # who has read every event need not wait for the last chunk
+            self.close_connection = True
         return None
 
     def _die(self) -> None:
